@@ -1,0 +1,117 @@
+#include "base/dtype.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} types[DT_COUNT] = {
+    [DT_F32] = { "F32", 4 },  [DT_BF16] = { "BF16", 2 }, [DT_F16] = { "F16", 2 },
+    [DT_F64] = { "F64", 8 },  [DT_I8] = { "I8", 1 },     [DT_U8] = { "U8", 1 },
+    [DT_I32] = { "I32", 4 },  [DT_I64] = { "I64", 8 },
+};
+
+size_t dtype_bytes(enum dtype type)
+{
+    return types[type].bytes;
+}
+
+const char *dtype_name(enum dtype type)
+{
+    return types[type].name;
+}
+
+int dtype_from_name(const char *name)
+{
+    for (int i = 0; i < DT_COUNT; i++)
+        if (strcmp(types[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+/* IEEE 754 binary16. Subnormals are rescaled by 2^-24 through an exact float multiplication. */
+float f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023, u;
+    float f;
+    if (exponent == 0) {
+        f = (float)mantissa * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+uint16_t f32_to_f16(float f)
+{
+    uint32_t u, sign, shift, mantissa, half;
+    memcpy(&u, &f, 4);
+    sign = u >> 16 & 0x8000;
+    u &= 0x7fffffff;
+    if (u > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (u >= 0x477ff000) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00);
+    if (u < 0x33000001) /* up to 2^-25 rounds to zero */
+        return (uint16_t)sign;
+    if (u >= 0x38800000) { /* normal: round the 13 dropped bits to nearest even */
+        u += 0xfff + (u >> 13 & 1);
+        return (uint16_t)(sign | (u - 0x38000000) >> 13);
+    }
+    shift = 126 - (u >> 23); /* 14..24 */
+    mantissa = (u & 0x7fffff) | 0x800000;
+    half = mantissa >> shift;
+    mantissa &= (1u << shift) - 1;
+    half += mantissa > 1u << (shift - 1) || (mantissa == 1u << (shift - 1) && (half & 1));
+    return (uint16_t)(sign | half);
+}
+
+void dtype_to_f32(enum dtype type, const void *from, float *to, size_t n)
+{
+    switch (type) {
+    case DT_F32:
+        memcpy(to, from, n * 4);
+        break;
+    case DT_BF16:
+        for (size_t i = 0; i < n; i++)
+            to[i] = bf16_to_f32(((const uint16_t *)from)[i]);
+        break;
+    case DT_F16:
+        for (size_t i = 0; i < n; i++)
+            to[i] = f16_to_f32(((const uint16_t *)from)[i]);
+        break;
+    case DT_F64:
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)((const double *)from)[i];
+        break;
+    case DT_I8:
+        for (size_t i = 0; i < n; i++)
+            to[i] = ((const int8_t *)from)[i];
+        break;
+    case DT_U8:
+        for (size_t i = 0; i < n; i++)
+            to[i] = ((const uint8_t *)from)[i];
+        break;
+    case DT_I32:
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)((const int32_t *)from)[i];
+        break;
+    case DT_I64:
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)((const int64_t *)from)[i];
+        break;
+    case DT_COUNT:
+        break;
+    }
+}
+
+void dtype_from_f32(enum dtype type, const float *from, void *to, size_t n)
+{
+    if (type == DT_F32)
+        memcpy(to, from, n * 4);
+    else if (type == DT_BF16)
+        for (size_t i = 0; i < n; i++)
+            ((uint16_t *)to)[i] = f32_to_bf16(from[i]);
+    else if (type == DT_F16)
+        for (size_t i = 0; i < n; i++)
+            ((uint16_t *)to)[i] = f32_to_f16(from[i]);
+}
