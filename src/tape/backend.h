@@ -7,7 +7,7 @@
 #ifndef STYX_TAPE_BACKEND_H
 #define STYX_TAPE_BACKEND_H
 #include "tape/tape.h"
-#include "weights/span.h"
+#include "tape/span.h"
 #include <stdatomic.h>
 
 struct device_options {

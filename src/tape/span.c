@@ -1,4 +1,4 @@
-#include "weights/span.h"
+#include "tape/span.h"
 
 size_t span_count(const struct span *s)
 {

@@ -2,8 +2,8 @@
  *
  * This is all that a backend knows about files. `scale` belongs to 8-bit weights (docs/formats.md):
  * row o (first dimension) is cut into `groups` equal runs, and value = q * scale[o * groups + g]. */
-#ifndef STYX_WEIGHTS_SPAN_H
-#define STYX_WEIGHTS_SPAN_H
+#ifndef STYX_TAPE_SPAN_H
+#define STYX_TAPE_SPAN_H
 #include "base/dtype.h"
 
 struct span {
