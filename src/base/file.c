@@ -1,34 +1,78 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-int file_read(const char *path, size_t max_bytes, char **data, size_t *bytes, styx_error *err)
+/* Asked before opening: opening a pipe would wait for a writer. */
+static int regular_size(const char *path, size_t *bytes, styx_error *err)
 {
-    int rc = STYX_OK;
-    char *buffer = NULL;
     struct stat st;
 
-    *data = NULL;
-    if (bytes)
-        *bytes = 0;
-    /* Asked before opening: opening a pipe would wait for a writer. */
     if (stat(path, &st))
         return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
         return fail(err, STYX_ERR_FORMAT, "%s: is not a regular file", path);
-    if ((uintmax_t)st.st_size > max_bytes)
-        return fail(err, STYX_ERR_FORMAT, "%s: has %jd bytes, at most %zu were expected", path,
-                    (intmax_t)st.st_size, max_bytes);
+    if ((uintmax_t)st.st_size > SIZE_MAX / 2)
+        return fail(err, STYX_ERR_FORMAT, "%s: has %jd bytes, too many for this machine", path,
+                    (intmax_t)st.st_size);
+    *bytes = (size_t)st.st_size;
+    return STYX_OK;
+}
 
-    size_t want = (size_t)st.st_size, got = 0;
+int file_map(const char *path, struct file_map *map, styx_error *err)
+{
+    size_t bytes;
+    void *data = NULL;
+
+    *map = (struct file_map){ NULL, 0 };
+    int rc = regular_size(path, &bytes, err);
+    if (rc)
+        return rc;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
+    if (bytes) /* mmap refuses a length of 0 */
+        data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        rc = fail(err, STYX_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
+    else
+        *map = (struct file_map){ data, bytes };
+    close(fd);
+    return rc;
+}
+
+void file_unmap(struct file_map *map)
+{
+    if (map && map->data)
+        munmap((void *)(uintptr_t)map->data, map->bytes);
+    if (map)
+        *map = (struct file_map){ NULL, 0 };
+}
+
+int file_read(const char *path, size_t max_bytes, char **data, size_t *bytes, styx_error *err)
+{
+    size_t want, got;
+
+    *data = NULL;
+    if (bytes)
+        *bytes = 0;
+    int rc = regular_size(path, &want, err);
+    if (rc)
+        return rc;
+    if (want > max_bytes)
+        return fail(err, STYX_ERR_FORMAT, "%s: has %zu bytes, at most %zu were expected", path,
+                    want, max_bytes);
     FILE *f = fopen(path, "rb");
     if (!f)
         return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
-    buffer = malloc(want + 1);
+    char *buffer = malloc(want + 1);
     if (!buffer) {
         rc = fail_nomem(err, want + 1);
         goto done;
@@ -48,4 +92,181 @@ done:
     free(buffer);
     fclose(f);
     return rc;
+}
+
+static int write_all(int fd, const void *data, size_t bytes)
+{
+    const char *p = data;
+
+    while (bytes) {
+        /* Linux moves at most 2 GiB at once; ask for less, so that a short count is no surprise. */
+        ssize_t n = write(fd, p, bytes < 1u << 30 ? bytes : 1u << 30);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static int existing(const char *path, int code, styx_error *err)
+{
+    return fail(err, code, "%s: exists already and is not replaced unless asked for", path);
+}
+
+/* Moves temp to path without replacing anything. link() is the atomic way; file systems without
+ * hard links get the name reserved first. */
+static int rename_new(const char *temp, const char *path)
+{
+    if (!link(temp, path))
+        return unlink(temp);
+    if (errno == EEXIST)
+        return -1;
+    int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return rename(temp, path);
+}
+
+/* A hidden neighbour of path, created now. Not mkstemp: its mode 0600 would stay with the file. */
+static int open_neighbour(const char *path, char **name)
+{
+    static atomic_uint counter;
+    const char *base = path_base(path);
+    size_t bytes = strlen(path) + 48;
+    int fd = -1;
+
+    *name = malloc(bytes);
+    if (!*name)
+        return -1;
+    for (int tries = 0; tries < 100 && fd < 0; tries++) {
+        snprintf(*name, bytes, "%.*s.styx-%ld-%u.tmp", (int)(base - path), path, (long)getpid(),
+                 atomic_fetch_add(&counter, 1));
+        fd = open(*name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            break;
+    }
+    return fd;
+}
+
+static int write_special(const char *path, const void *data, size_t bytes, styx_error *err)
+{
+    int rc = STYX_OK, fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
+    if (write_all(fd, data, bytes))
+        rc = fail(err, STYX_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    close(fd);
+    return rc;
+}
+
+int file_write(const char *path, const void *data, size_t bytes, enum file_flags flags,
+               styx_error *err)
+{
+    struct stat st;
+    char *temp = NULL;
+    int rc = file_writable(path, flags, err);
+
+    if (rc)
+        return rc;
+    bool there = !stat(path, &st);
+    if (there && !S_ISREG(st.st_mode))
+        return write_special(path, data, bytes, err);
+
+    int fd = open_neighbour(path, &temp);
+    if (!temp)
+        return fail_nomem(err, strlen(path));
+    if (fd < 0) {
+        rc = fail(err, STYX_ERR_IO, "%s: cannot create a file there: %s", path, strerror(errno));
+        goto done;
+    }
+    bool bad = write_all(fd, data, bytes) || (there && fchmod(fd, st.st_mode & 07777)) || fsync(fd);
+    int why = errno;
+    if (close(fd) && !bad) /* NFS tells about a full disk only here */
+        bad = true, why = errno;
+    if (!bad && (flags & FILE_NEW ? rename_new(temp, path) : rename(temp, path)))
+        bad = true, why = errno;
+    if (bad) {
+        unlink(temp);
+        rc = flags & FILE_NEW && why == EEXIST
+                 ? existing(path, STYX_ERR_INVALID, err)
+                 : fail(err, STYX_ERR_IO, "%s: cannot write: %s", path, strerror(why));
+    }
+done:
+    free(temp);
+    return rc;
+}
+
+int file_writable(const char *path, enum file_flags flags, styx_error *err)
+{
+    struct stat st;
+    int rc = STYX_OK;
+    const char *base = path_base(path);
+    size_t length = (size_t)(base - path);
+
+    if (!*base)
+        return fail(err, STYX_ERR_INVALID, "'%s': a file name was wanted", path);
+    if (!stat(path, &st)) {
+        if (S_ISDIR(st.st_mode))
+            return fail(err, STYX_ERR_INVALID, "%s: is a folder, a file was wanted", path);
+        if (!S_ISREG(st.st_mode))
+            return access(path, W_OK) ? fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno))
+                                      : STYX_OK;
+        if (flags & FILE_NEW)
+            return existing(path, STYX_ERR_INVALID, err);
+    }
+    char *dir = length ? strndup(path, length) : strdup(".");
+    if (!dir)
+        return fail_nomem(err, length + 2);
+    if (stat(dir, &st))
+        rc = fail(err, STYX_ERR_IO, "%s: the folder %s: %s", path, dir, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        rc = fail(err, STYX_ERR_IO, "%s: %s is not a folder", path, dir);
+    else if (access(dir, W_OK | X_OK))
+        rc = fail(err, STYX_ERR_IO, "%s: cannot write into %s: %s", path, dir, strerror(errno));
+    free(dir);
+    return rc;
+}
+
+bool file_exists(const char *path)
+{
+    return !access(path, F_OK);
+}
+
+bool file_is_dir(const char *path)
+{
+    struct stat st;
+
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+char *path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+
+    if (!n || *name == '/')
+        return strdup(name);
+    size_t bytes = n + strlen(name) + 2;
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
+    return path;
+}
+
+const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+const char *path_extension(const char *path)
+{
+    const char *base = path_base(path), *dot = strrchr(base, '.');
+
+    return dot && dot != base ? dot + 1 : "";
 }
