@@ -1,0 +1,45 @@
+#include "base/pool.h"
+#include <stdalign.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct pool_block {
+    struct pool_block *next;
+    size_t used, size;
+    alignas(max_align_t) char data[];
+};
+
+void *pool_alloc(struct pool *p, size_t bytes)
+{
+    size_t need = (bytes + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    if (need < bytes)
+        return NULL;
+    if (!p->head || p->head->size - p->head->used < need) {
+        size_t size = need > 16384 ? need : 16384;
+        struct pool_block *b = calloc(1, sizeof *b + size);
+        if (!b)
+            return NULL;
+        b->size = size;
+        b->next = p->head;
+        p->head = b;
+    }
+    void *at = p->head->data + p->head->used;
+    p->head->used += need;
+    return at;
+}
+
+char *pool_string(struct pool *p, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *copy = pool_alloc(p, n);
+    return copy ? memcpy(copy, text, n) : NULL;
+}
+
+void pool_free(struct pool *p)
+{
+    while (p->head) {
+        struct pool_block *b = p->head;
+        p->head = b->next;
+        free(b);
+    }
+}
