@@ -1,25 +1,489 @@
-/* styx.h - Stable Diffusion in C: the whole public API. (Being written: see below.) */
+/* styx.h - Stable Diffusion in C: the whole public API.
+ *
+ *     struct styx_request req = STYX_REQUEST_INIT;
+ *     req.prompt = "a lighthouse at dusk, oil painting";
+ *     styx_error err;
+ *     styx_model *model = NULL;
+ *     styx_session *session = NULL;
+ *     struct styx_result result = { sizeof result };
+ *     if (styx_model_open("stable-diffusion-v1-5", NULL, &model, &err) ||
+ *         styx_session_new(NULL, &session, &err) ||
+ *         styx_generate(session, model, &req, &result, &err) ||
+ *         styx_image_save(&result.images[0], "out.png", NULL, &err))
+ *         fprintf(stderr, "%s\n", err.text);
+ *     styx_result_free(&result);
+ *     styx_session_free(session);
+ *     styx_model_free(model);
+ *
+ * Conventions, for every function unless its comment says otherwise:
+ *
+ * Returns    0 (STYX_OK) or a negative enum styx_status. The message, one sentence, goes to the
+ *            caller's styx_error, which may be NULL. After a failure the outputs are untouched.
+ * Ownership  open/new pair with free; every free accepts NULL. `const T *` is borrowed for the
+ *            call; `T **out` is yours afterwards; strings passed in are copied if kept. Texts that
+ *            functions hand out (`char **text`) are freed with styx_text_free.
+ * Threads    A styx_model and a styx_component are immutable: any thread, at any time. A
+ *            styx_session, styx_scheduler and styx_generator serve one thread at a time.
+ *            styx_cancel is the only call allowed from another thread or a signal handler.
+ * Structs    Those with a `size` field grow at the end: set size to sizeof, or use the INIT macro
+ *            or the init function. The library takes what the caller's struct has and defaults the
+ *            rest; a larger struct with a non-zero tail is STYX_ERR_UNSUPPORTED.
+ * Arrays     Floats are 32 bit, row-major, in PyTorch's order of dimensions: pictures are
+ *            [n, channels, height, width], embeddings [n, tokens, dim].
+ * Numbers    are diffusers' own: names, defaults and formulas follow its pipelines (0.40). */
 #ifndef STYX_H
 #define STYX_H
 #include <stddef.h>
 #include <stdint.h>
 
-enum styx_status {
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define STYX_API __declspec(dllexport)
+#else
+#define STYX_API __attribute__((visibility("default")))
+#endif
+
+#define STYX_VERSION "0.1.0"
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+enum styx_status { /* append-only, never renumbered */
     STYX_OK = 0,
-    STYX_ERR_CANCELLED = -1,
-    STYX_ERR_NOMEM = -2,
-    STYX_ERR_NODEVICE = -3,
-    STYX_ERR_IO = -4,
-    STYX_ERR_FORMAT = -5,
-    STYX_ERR_UNSUPPORTED = -6,
-    STYX_ERR_INVALID = -7,
-    STYX_ERR_BACKEND = -8,
-    STYX_ERR_INTERNAL = -9
+    STYX_ERR_CANCELLED = -1,   /* styx_cancel, or a callback that returned non-zero */
+    STYX_ERR_NOMEM = -2,       /* memory ran out, or the memory limit is too small */
+    STYX_ERR_NODEVICE = -3,    /* the backend's device, driver or library is not there */
+    STYX_ERR_IO = -4,          /* the system refused to read or write */
+    STYX_ERR_FORMAT = -5,      /* a file is not what it should be */
+    STYX_ERR_UNSUPPORTED = -6, /* valid, but Styx does not have it */
+    STYX_ERR_INVALID = -7,     /* an argument out of range, or a combination that makes no sense */
+    STYX_ERR_BACKEND = -8,     /* a device or its library failed while working */
+    STYX_ERR_INTERNAL = -9     /* a mistake of Styx: please report it */
 };
 
 typedef struct styx_error {
-    int code;
-    char text[508];
+    int code;       /* enum styx_status */
+    char text[508]; /* what was found, what was wanted; UTF-8, ends with NUL */
 } styx_error;
 
+STYX_API const char *styx_version(void);            /* "0.1.0", static */
+STYX_API const char *styx_status_text(int status);  /* "out of memory", static */
+STYX_API void styx_text_free(char *text);
+
+/* ---- handles and plain data --------------------------------------------------------------- */
+
+typedef struct styx_component styx_component; /* one network, tokenizer or config; shared */
+typedef struct styx_model styx_model;         /* a pipeline: a set of components */
+typedef struct styx_session styx_session;     /* a device, its threads, programs and weights */
+typedef struct styx_scheduler styx_scheduler;
+typedef struct styx_generator styx_generator;
+
+enum styx_dtype { STYX_AUTO, STYX_F32, STYX_BF16, STYX_F16 };
+
+/* 8-bit picture, rows from the top, channels interleaved (RGB, or 1 for a mask), no padding. */
+struct styx_image {
+    int width, height, channels;
+    unsigned char *pixels; /* width * height * channels bytes */
+};
+
+/* Dense f32 array. dims <= 4; unused shape entries are ignored. */
+struct styx_tensor {
+    int dims;
+    int shape[4];
+    float *data;
+};
+
+STYX_API void styx_image_free(struct styx_image *image);    /* frees the pixels, empties it */
+STYX_API void styx_tensor_free(struct styx_tensor *tensor); /* frees the data, empties it */
+
+/* ---- models ------------------------------------------------------------------------------- */
+
+struct styx_model_options {
+    size_t size;
+    const char *variant; /* "fp16": prefer weights files of that name; NULL: the plain ones */
+    /* Components to use instead of the folder's own: names[i] ("vae", "tokenizer", ...) is
+     * components[i]; a NULL component leaves that part out (safety_checker). The model takes its
+     * own references. */
+    const char *const *names;
+    styx_component *const *components;
+    size_t component_count;
+    void (*warn)(void *user, const char *text); /* e.g. a fallback from a missing variant */
+    void *user;
+};
+#define STYX_MODEL_OPTIONS_INIT { sizeof(struct styx_model_options) }
+
+/* Opens a model: a folder in the diffusers layout (model_index.json) or a single checkpoint file
+ * (safetensors, GGUF) of SD 1.x or SDXL. Weights are mapped, not read: this takes milliseconds.
+ * options may be NULL. Errors: IO, FORMAT (a broken file, named), UNSUPPORTED (a knob or class that
+ * Styx does not have, named). */
+STYX_API int styx_model_open(const char *path, const struct styx_model_options *options,
+                             styx_model **model, styx_error *err);
+
+/* Puts a pipeline together from components, as diffusers' pipeline constructors do. class_name:
+ * "StableDiffusionPipeline", "StableDiffusionXLPipeline", ...; config: JSON text of the pipeline's
+ * own settings (requires_aesthetics_score, force_zeros_for_empty_prompt) or NULL. */
+STYX_API int styx_model_assemble(const char *class_name, const char *config,
+                                 const char *const *names, styx_component *const *components,
+                                 size_t count, styx_model **model, styx_error *err);
+STYX_API void styx_model_free(styx_model *model);
+
+/* JSON text: class, family ("sd", "sdxl", "refiner"), components with class, parameters, dtype and
+ * path, default size, scheduler. */
+STYX_API int styx_model_info(const styx_model *model, char **json, styx_error *err);
+
+/* A new reference to a component, for sharing; NULL in *component if the model has none of that
+ * name. Names: tokenizer, tokenizer_2, text_encoder, text_encoder_2, unet, vae, scheduler,
+ * safety_checker, feature_extractor. */
+STYX_API int styx_model_component(const styx_model *model, const char *name,
+                                  styx_component **component, styx_error *err);
+
+/* Opens one component's folder (.../vae, .../tokenizer). name tells what it is to be. */
+STYX_API int styx_component_open(const char *folder, const char *name, const char *variant,
+                                 styx_component **component, styx_error *err);
+STYX_API styx_component *styx_component_ref(styx_component *component);
+STYX_API void styx_component_free(styx_component *component);
+/* JSON text: name, class, path, config, parameters, dtype. */
+STYX_API int styx_component_info(const styx_component *component, char **json, styx_error *err);
+
+/* ---- sessions ----------------------------------------------------------------------------- */
+
+enum styx_log_level { STYX_LOG_WARNING, STYX_LOG_INFO, STYX_LOG_DEBUG };
+
+struct styx_session_options {
+    size_t size;
+    const char *backend; /* "auto", "cpu", "ref", "cuda"; NULL: auto */
+    int device;          /* which card */
+    int threads;         /* 0: as many as the process may use */
+    const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
+    uint64_t max_memory; /* bytes of anonymous memory to stay under; 0: no limit */
+    void (*log)(void *user, enum styx_log_level level, const char *text);
+    void *user;
+};
+#define STYX_SESSION_OPTIONS_INIT { sizeof(struct styx_session_options) }
+
+/* A session may serve many models; what they share (by component) it loads once. options may be
+ * NULL. Errors: NODEVICE, INVALID, NOMEM. */
+STYX_API int styx_session_new(const struct styx_session_options *options, styx_session **session,
+                              styx_error *err);
+STYX_API void styx_session_free(styx_session *session);
+
+/* Stops the running request between two instructions; it returns STYX_ERR_CANCELLED and the
+ * session stays usable. From any thread; async-signal-safe. With nothing running: no effect. */
+STYX_API void styx_cancel(styx_session *session);
+
+/* Drops loaded weights, programs and their memory; the next request makes them again. */
+STYX_API void styx_session_trim(styx_session *session);
+
+/* JSON text: backend, device, isa, threads, supported dtypes, memory held, seconds by stage. */
+STYX_API int styx_session_info(const styx_session *session, char **json, styx_error *err);
+
+/* ---- random numbers ----------------------------------------------------------------------- */
+
+enum styx_generator_kind {
+    STYX_TORCH_CPU, /* torch.Generator("cpu"): mt19937 */
+    STYX_TORCH_CUDA /* torch.Generator("cuda"): Philox 4x32-10, as on an H100 or H200 */
+};
+
+STYX_API int styx_generator_new(enum styx_generator_kind kind, uint64_t seed,
+                                styx_generator **generator, styx_error *err);
+STYX_API void styx_generator_free(styx_generator *generator);
+STYX_API void styx_generator_seed(styx_generator *generator, uint64_t seed); /* manual_seed */
+STYX_API uint64_t styx_generator_initial_seed(const styx_generator *generator);
+STYX_API enum styx_generator_kind styx_generator_kind_of(const styx_generator *generator);
+/* torch.randn of n numbers in dtype (AUTO: F32), as floats; the generator moves on. */
+STYX_API int styx_generator_normal(styx_generator *generator, enum styx_dtype dtype, float *out,
+                                   size_t n, styx_error *err);
+
+/* ---- schedulers --------------------------------------------------------------------------- */
+
+/* name: a diffusers class ("EulerDiscreteScheduler"), a short name ("euler a", "dpm++ 2m karras"),
+ * or NULL for the config's own _class_name. config: JSON text of scheduler_config.json or NULL.
+ * This is diffusers' NAME.from_config(config): what config lists under _use_default_values falls
+ * back to the class's own defaults. overrides: JSON text of knobs to set on top, or NULL. */
+STYX_API int styx_scheduler_new(const char *name, const char *config, const char *overrides,
+                                styx_scheduler **scheduler, styx_error *err);
+/* The model's own scheduler, freshly made. */
+STYX_API int styx_model_scheduler(const styx_model *model, styx_scheduler **scheduler,
+                                  styx_error *err);
+STYX_API void styx_scheduler_free(styx_scheduler *scheduler);
+/* Every knob as JSON text, with _class_name and _use_default_values. */
+STYX_API int styx_scheduler_config(const styx_scheduler *scheduler, char **json, styx_error *err);
+/* One short name after another, NULL when i is past the last. */
+STYX_API const char *styx_scheduler_name(size_t i);
+STYX_API const char *styx_scheduler_class(size_t i);
+
+/* A schedule of `steps` steps, or of custom timesteps or sigmas (at most one; then steps is
+ * ignored; sigmas without the final 0 that diffusers appends itself). */
+STYX_API int styx_scheduler_set_timesteps(styx_scheduler *scheduler, int steps,
+                                          const double *timesteps, size_t timestep_count,
+                                          const double *sigmas, size_t sigma_count,
+                                          styx_error *err);
+/* Borrowed until the next set_timesteps; *count entries. Sigmas: NULL, 0 for classes without. */
+STYX_API const float *styx_scheduler_timesteps(const styx_scheduler *scheduler, size_t *count);
+STYX_API const float *styx_scheduler_sigmas(const styx_scheduler *scheduler, size_t *count);
+STYX_API double styx_scheduler_init_noise_sigma(const styx_scheduler *scheduler);
+STYX_API int styx_scheduler_order(const styx_scheduler *scheduler);
+STYX_API void styx_scheduler_set_begin_index(styx_scheduler *scheduler, int index);
+/* In place on n numbers. */
+STYX_API int styx_scheduler_scale_model_input(styx_scheduler *scheduler, float *sample, size_t n,
+                                              float timestep, styx_error *err);
+
+struct styx_step_options {
+    size_t size;
+    double eta;                     /* DDIM, TCD */
+    int use_clipped_model_output;   /* DDIM */
+    double s_churn, s_tmin, s_tmax, s_noise; /* Euler, Heun; s_noise 0 means 1 */
+    styx_generator *generator;      /* for those that draw noise */
+    enum styx_dtype noise_dtype;    /* drawn in this type; AUTO: F32 */
+    float *pred_original;           /* gets the predicted clean sample; may be NULL */
+};
+/* One step: sample (rows pictures of per_row numbers) at timestep becomes the one at the next.
+ * options may be NULL. Only dynamic thresholding looks at rows. */
+STYX_API int styx_scheduler_step(styx_scheduler *scheduler, const float *model_output,
+                                 float timestep, float *sample, size_t rows, size_t per_row,
+                                 const struct styx_step_options *options, styx_error *err);
+/* sample becomes sample with noise as of timesteps[row]. */
+STYX_API int styx_scheduler_add_noise(const styx_scheduler *scheduler, float *sample,
+                                      const float *noise, const float *timesteps, size_t rows,
+                                      size_t per_row, styx_error *err);
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+/* Handed to request.progress after each unit of work. */
+struct styx_progress {
+    size_t size;
+    const char *stage;    /* "load", "encode", "denoise", "decode", "safety" */
+    int done, total;      /* steps of the stage; diffusers' progress bar counts the same */
+    double seconds;       /* since the stage began */
+    /* A cheap picture of the latents after a step of "denoise", 1/8 of the size; NULL otherwise.
+     * Valid during the call. */
+    const struct styx_image *preview;
+};
+
+/* Handed to request.step after each denoising step (diffusers' callback_on_step_end). The arrays
+ * may be read and written; shapes stay. */
+struct styx_step {
+    size_t size;
+    int index;            /* of the step, from 0 */
+    int count;            /* how many will run */
+    float timestep;
+    struct styx_tensor *latents;        /* [pictures, channels, h/8, w/8], as the sampler holds it */
+    struct styx_tensor *prompt_embeds;  /* [rows, tokens, dim]; with guidance: negative rows first */
+    struct styx_tensor *pooled_embeds;  /* [rows, dim], SDXL; NULL otherwise */
+    struct styx_tensor *time_ids;       /* [rows, 5 or 6], SDXL; NULL otherwise */
+    int changed_embeds;   /* set to 1 after writing to the embeddings, pooled ones or time_ids */
+    int interrupt;        /* set to 1 to skip the remaining steps and decode */
+    double *guidance_scale; /* may be written for the steps to come */
+};
+
+enum styx_output { STYX_OUTPUT_IMAGE, STYX_OUTPUT_PIXELS, STYX_OUTPUT_LATENTS };
+enum styx_safety { STYX_SAFETY_BLACK, STYX_SAFETY_FLAG, STYX_SAFETY_OFF };
+enum styx_tiling { STYX_TILING_AUTO, STYX_TILING_OFF, STYX_TILING_DIFFUSERS, STYX_TILING_SEAMLESS };
+enum styx_emphasis { STYX_EMPHASIS_OFF, STYX_EMPHASIS_ORIGINAL, STYX_EMPHASIS_NO_NORM };
+
+/* What to draw. Everything zero means diffusers' default for the model and the task; the task
+ * follows from what is given: nothing = text to image, image = image to image, image and mask =
+ * inpainting. Fields where zero is a value of its own have a *_set companion or use NAN or -1, as
+ * STYX_REQUEST_INIT does. */
+struct styx_request {
+    size_t size;
+
+    /* Text. prompt is short for prompts of one. prompt_2: for SDXL's second encoder (NULL: the
+     * same text). A NULL negative prompt is what diffusers makes of None. Lists of negatives have
+     * prompt_count entries. */
+    const char *prompt, *prompt_2, *negative_prompt, *negative_prompt_2;
+    const char *const *prompts, *const *prompts_2;
+    const char *const *negative_prompts, *const *negative_prompts_2;
+    size_t prompt_count;
+    int images_per_prompt; /* 0: 1 */
+    int clip_skip;         /* -1: none; 0 and up as in diffusers */
+    enum styx_emphasis emphasis; /* (word:1.3), [word], BREAK and chunks beyond 77 tokens */
+
+    /* Ready embeddings instead of text: [prompts, tokens, dim] and, for SDXL, [prompts, dim]. */
+    const struct styx_tensor *prompt_embeds, *negative_prompt_embeds;
+    const struct styx_tensor *pooled_prompt_embeds, *negative_pooled_prompt_embeds;
+
+    /* Sampling. */
+    int width, height;        /* 0: the model's own, or the image's */
+    int steps;                /* 0: 50 */
+    double guidance_scale;    /* NAN: 7.5 (SD, inpainting) or 5.0 (SDXL) */
+    double guidance_rescale;  /* 0 */
+    double eta;               /* 0 */
+    const double *timesteps;  /* a custom schedule instead of steps */
+    size_t timestep_count;
+    const double *sigmas;
+    size_t sigma_count;
+    styx_scheduler *scheduler; /* NULL: the model's own */
+    double denoising_end;     /* NAN: none */
+    double denoising_start;   /* NAN: none */
+
+    /* Noise: one generator for the whole batch, or one for each picture. NULL: a fresh one of
+     * generator_kind from seed; seed_set 0: a random seed, reported in the result. */
+    styx_generator *const *generators;
+    size_t generator_count;
+    enum styx_generator_kind generator_kind;
+    int seed_set;
+    uint64_t seed;
+    const uint64_t *seeds; /* one for each picture */
+    size_t seed_count;
+    enum styx_dtype noise_dtype; /* what torch would draw in (F16 for an fp16 pipeline); AUTO: F32 */
+    const struct styx_tensor *latents; /* start from these instead of noise */
+
+    /* Image to image and inpainting. At most one of image(s) and image_tensor. */
+    const struct styx_image *images; /* 8-bit, resized (Lanczos) to multiples of 8 if need be */
+    size_t image_count;
+    const struct styx_tensor *image_tensor; /* [n,3,h,w] in [0,1] (below 0: [-1,1]); [n,4,h,w]: latents */
+    const struct styx_image *mask;          /* 1 or 3 channels; >= 128 is repainted */
+    const struct styx_tensor *mask_tensor;  /* [1 or n,1,h,w] in [0,1] */
+    double strength;          /* NAN: 0.3 (SDXL img2img), 0.8 (SD img2img), 1.0, 0.9999 (SDXL inpaint) */
+
+    /* SDXL's size conditioning, height first as diffusers has it; original_size[0] 0: default. */
+    int original_size[2], target_size[2], crop[2];
+    int negative_original_size[2], negative_target_size[2], negative_crop[2];
+    double aesthetic_score, negative_aesthetic_score; /* NAN: 6.0, 2.5 */
+
+    /* Numbers and memory. */
+    enum styx_dtype dtype;     /* of the networks. AUTO: the fastest that keeps the picture */
+    enum styx_dtype vae_dtype; /* AUTO: F32 if the VAE's config has force_upcast, else dtype */
+    int vae_slicing;           /* decode one picture at a time */
+    enum styx_tiling vae_tiling;
+    enum styx_safety safety;   /* without effect on models without a safety checker */
+    enum styx_output output;
+
+    /* Callbacks, on the calling thread. A non-zero return cancels. */
+    int (*progress)(void *user, const struct styx_progress *progress);
+    int (*step)(void *user, struct styx_step *step);
+    /* Every intermediate value as it appears, under the names of tests/golden: "cond.prompt_embeds",
+     * "noise.000", "unet.000.in", "latents.000", "vae.decode_in", "out.image", ... */
+    void (*trace)(void *user, const char *name, const struct styx_tensor *value);
+    void *user;
+};
+
+#define STYX_REQUEST_INIT styx_request_default()
+/* All defaults. The init function is for bindings: it fills the first `size` bytes. */
+STYX_API struct styx_request styx_request_default(void);
+STYX_API void styx_request_init(struct styx_request *request, size_t size);
+
+struct styx_result {
+    size_t size;
+    size_t count;               /* pictures */
+    struct styx_image *images;  /* count of them, for STYX_OUTPUT_IMAGE */
+    struct styx_tensor pixels;  /* [count,3,h,w] in [0,1], for STYX_OUTPUT_PIXELS */
+    struct styx_tensor latents; /* [count,4,h/8,w/8]: always, as the sampler left them */
+    unsigned char *nsfw;        /* count flags, or NULL if nothing was checked */
+    uint64_t *seeds;            /* count: the seed of each picture's generator */
+    int steps;                  /* UNet calls that were run */
+    double seconds[5];          /* load, encode, denoise, decode, safety */
+    enum styx_dtype dtype, vae_dtype; /* what was used */
+};
+#define STYX_RESULT_INIT { sizeof(struct styx_result) }
+
+/* Draws. result->size must be set; what it holds is yours (styx_result_free). Errors: INVALID (the
+ * request, before any work), CANCELLED, NOMEM, FORMAT (weights that do not fit the config),
+ * BACKEND. */
+STYX_API int styx_generate(styx_session *session, const styx_model *model,
+                           const struct styx_request *request, struct styx_result *result,
+                           styx_error *err);
+STYX_API void styx_result_free(struct styx_result *result);
+
+/* What a request would do, as text: every program with its instructions, and the peak of memory,
+ * without reading a weight. networks: "unet", "vae.decode", ... or NULL for all; code: print the
+ * instructions too. */
+STYX_API int styx_explain(styx_session *session, const styx_model *model,
+                          const struct styx_request *request, const char *network, int code,
+                          char **text, styx_error *err);
+
+/* ---- the components by themselves --------------------------------------------------------- */
+
+/* CLIP ids of one text with the model's first (1) or second (2) tokenizer: start, text, end and
+ * padding to the tokenizer's length (77). *ids is freed with styx_ids_free. *cut (may be NULL) gets
+ * what did not fit, as text, or NULL. */
+STYX_API int styx_tokenize(const styx_model *model, int encoder, const char *text, int32_t **ids,
+                           size_t *count, char **cut, styx_error *err);
+STYX_API void styx_ids_free(int32_t *ids);
+/* Ids back to text. */
+STYX_API int styx_detokenize(const styx_model *model, int encoder, const int32_t *ids, size_t count,
+                             char **text, styx_error *err);
+
+/* Text encoder 1 or 2 on ids [n, tokens]. hidden (may be NULL) gets the output of layer
+ * `layer`: -1 = the last one, normalised (last_hidden_state); k >= 0 = hidden_states[k], before
+ * layer k. pooled (may be NULL) gets text_embeds (with projection) or the pooler output. */
+STYX_API int styx_encode_text(styx_session *session, const styx_model *model, int encoder,
+                              const int32_t *ids, size_t n, size_t tokens, int layer,
+                              enum styx_dtype dtype, struct styx_tensor *hidden,
+                              struct styx_tensor *pooled, styx_error *err);
+
+/* Prompts to embeddings exactly as styx_generate makes them (diffusers' encode_prompt): fills
+ * the outputs that are not NULL, [prompts * images_per_prompt, ...]. */
+STYX_API int styx_encode_prompt(styx_session *session, const styx_model *model,
+                                const struct styx_request *request,
+                                struct styx_tensor *prompt_embeds,
+                                struct styx_tensor *negative_prompt_embeds,
+                                struct styx_tensor *pooled_prompt_embeds,
+                                struct styx_tensor *negative_pooled_prompt_embeds,
+                                styx_error *err);
+
+/* One UNet call. sample [n, in_channels, h, w], one timestep a row, text [n, tokens, dim]; SDXL:
+ * text_embeds [n, dim] and time_ids [n, 5 or 6]; LCM-style UNets: timestep_cond [n, dim]; each NULL
+ * where the UNet has none. out [n, out_channels, h, w]. */
+STYX_API int styx_unet(styx_session *session, const styx_model *model, enum styx_dtype dtype,
+                       const struct styx_tensor *sample, const float *timesteps,
+                       const struct styx_tensor *text, const struct styx_tensor *text_embeds,
+                       const struct styx_tensor *time_ids, const struct styx_tensor *timestep_cond,
+                       struct styx_tensor *out, styx_error *err);
+
+/* pixels [n,3,h,w] in [-1,1] -> moments [n, 2 * channels, h/8, w/8]: mean, then log variance. */
+STYX_API int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
+                             const struct styx_tensor *pixels, struct styx_tensor *moments,
+                             styx_error *err);
+/* z [n, channels, h, w] (already divided by the scaling factor) -> pixels [n,3,8h,8w] in [-1,1]. */
+STYX_API int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
+                             const struct styx_tensor *z, enum styx_tiling tiling,
+                             struct styx_tensor *pixels, styx_error *err);
+
+/* nsfw[0..count): does the model's safety checker object? */
+STYX_API int styx_safety_check(styx_session *session, const styx_model *model,
+                               const struct styx_image *images, size_t count, unsigned char *nsfw,
+                               styx_error *err);
+
+/* ---- pictures and tensors in files -------------------------------------------------------- */
+
+/* PNG, JPEG or WebP, told by its first bytes; becomes RGB with the orientation applied. note (may be
+ * NULL) gets what was converted, as text, or NULL. alpha (may be NULL) gets the alpha channel, or an
+ * empty image. */
+STYX_API int styx_image_load(const char *path, struct styx_image *image, struct styx_image *alpha,
+                             char **note, styx_error *err);
+
+struct styx_save_options {
+    size_t size;
+    const char *parameters; /* A1111 text to store inside, or NULL */
+    const char *recipe;     /* Styx's own JSON to store inside, or NULL */
+    int quality;            /* JPEG, WebP: 1..100, 0: 95 */
+    int overwrite;          /* 0: an existing file is an error */
+};
+/* Format by the extension. Written whole or not at all. options may be NULL. */
+STYX_API int styx_image_save(const struct styx_image *image, const char *path,
+                             const struct styx_save_options *options, styx_error *err);
+/* Would a save to path work? Asked before the work. */
+STYX_API int styx_image_check(const char *path, int overwrite, styx_error *err);
+/* The texts inside a picture; each output may be NULL, and gets NULL if there is no such text. */
+STYX_API int styx_image_text(const char *path, char **parameters, char **recipe, styx_error *err);
+/* The picture as bytes for a terminal: "kitty", "iterm2", "blocks"; columns wide. */
+STYX_API int styx_image_terminal(const struct styx_image *image, const char *protocol, int columns,
+                                 char **bytes, size_t *count, styx_error *err);
+
+/* A safetensors file of named f32 arrays. load: *names and *tensors hold *count entries and are
+ * freed with styx_tensors_free. Other float types are converted. */
+STYX_API int styx_tensors_save(const char *path, const char *const *names,
+                               const struct styx_tensor *tensors, size_t count, int overwrite,
+                               styx_error *err);
+STYX_API int styx_tensors_load(const char *path, char ***names, struct styx_tensor **tensors,
+                               size_t *count, styx_error *err);
+STYX_API void styx_tensors_free(char **names, struct styx_tensor *tensors, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
 #endif
