@@ -35,6 +35,8 @@ const char *store_path(const struct store *s); /* the file or index that was ope
 const char *store_note(const struct store *s); /* something to warn about, or NULL */
 /* A value of the file's __metadata__ (GGUF: a string of its header), or NULL. */
 const char *store_metadata(const struct store *s, const char *key);
+/* The i-th pair of the metadata; false beyond the last. */
+bool store_metadata_at(const struct store *s, int i, const char **key, const char **value);
 
 /* One tensor of a file. */
 struct entry {
@@ -53,6 +55,7 @@ struct entry {
 
 int store_count(const struct store *s);
 const struct entry *store_at(const struct store *s, int i);           /* sorted by name */
+int store_index(const struct store *s, const struct entry *e);        /* the reverse */
 const struct entry *store_find(const struct store *s, const char *name); /* exact; or NULL */
 bool store_has_prefix(const struct store *s, const char *prefix);
 
@@ -80,15 +83,16 @@ int store_bind(struct store *s, const param *params, int nparams, struct span *s
  * (position_ids, logit_scale, model_ema...). Not an error: the caller warns. */
 int store_unused(const struct store *s, struct store_report *report, styx_error *err);
 
+struct store_type {
+    const char *type;
+    int tensors;
+    uint64_t parameters, bytes;
+};
 struct store_summary {
     int tensors;
     uint64_t parameters, bytes; /* bytes of tensor data in the file */
+    struct store_type types[24]; /* most bytes first */
     int ntypes;
-    struct {
-        const char *type;
-        int tensors;
-        uint64_t parameters, bytes;
-    } types[16]; /* most bytes first; rarer ones beyond 16 are dropped */
 };
 void store_summarize(const struct store *s, struct store_summary *sum);
 

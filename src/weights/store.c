@@ -1,0 +1,327 @@
+#include "weights/store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+struct slot {
+    struct entry e; /* first: an entry that was given out is a slot */
+    struct span ready;
+};
+
+struct kept {
+    void *thing;
+    void (*release)(void *thing);
+};
+
+struct pair {
+    char *key, *value;
+};
+
+struct store {
+    atomic_int refs;
+    pthread_mutex_t lock; /* of slot.ready and kept, once sealed */
+    char *path, *note;
+    struct slot *slots;
+    struct kept *kept;
+    struct pair *pairs;
+    int nslots, nkept, npairs;
+};
+
+/* Room for one more of *list, doubling at powers of two. */
+static int grow(void *list, int n, size_t each, styx_error *err)
+{
+    void **at = list;
+    if (n & (n - 1))
+        return STYX_OK;
+    void *more = realloc(*at, (n ? 2 * (size_t)n : 1) * each);
+    if (!more)
+        return fail_nomem(err, 2 * (size_t)n * each);
+    *at = more;
+    return STYX_OK;
+}
+
+struct store *store_new(const char *path)
+{
+    struct store *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->path = strdup(path);
+    if (!s->path || pthread_mutex_init(&s->lock, NULL)) {
+        free(s->path);
+        free(s);
+        return NULL;
+    }
+    atomic_init(&s->refs, 1);
+    return s;
+}
+
+struct store *store_ref(struct store *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void store_unref(struct store *s)
+{
+    if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
+        return;
+    for (int i = 0; i < s->nslots; i++)
+        free((char *)s->slots[i].e.name);
+    for (int i = s->nkept - 1; i >= 0; i--)
+        s->kept[i].release(s->kept[i].thing);
+    for (int i = 0; i < s->npairs; i++) {
+        free(s->pairs[i].key);
+        free(s->pairs[i].value);
+    }
+    pthread_mutex_destroy(&s->lock);
+    free(s->slots);
+    free(s->kept);
+    free(s->pairs);
+    free(s->path);
+    free(s->note);
+    free(s);
+}
+
+int store_add(struct store *s, const struct entry *e, styx_error *err)
+{
+    int rc = grow(&s->slots, s->nslots, sizeof *s->slots, err);
+    char *name = rc ? NULL : strdup(e->name);
+    if (rc)
+        return rc;
+    if (!name)
+        return fail_nomem(err, strlen(e->name) + 1);
+    s->slots[s->nslots] = (struct slot){ .e = *e, .ready = e->span };
+    s->slots[s->nslots++].e.name = name;
+    return STYX_OK;
+}
+
+int store_set_metadata(struct store *s, const char *key, const char *value, styx_error *err)
+{
+    int rc = grow(&s->pairs, s->npairs, sizeof *s->pairs, err);
+    if (rc)
+        return rc;
+    struct pair p = { strdup(key), strdup(value) };
+    if (!p.key || !p.value) {
+        free(p.key);
+        free(p.value);
+        return fail_nomem(err, strlen(key) + strlen(value) + 2);
+    }
+    s->pairs[s->npairs++] = p;
+    return STYX_OK;
+}
+
+int store_set_note(struct store *s, const char *note, styx_error *err)
+{
+    char *copy = strdup(note);
+    if (!copy)
+        return fail_nomem(err, strlen(note) + 1);
+    free(s->note);
+    s->note = copy;
+    return STYX_OK;
+}
+
+int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_error *err)
+{
+    int rc = grow(&s->kept, s->nkept, sizeof *s->kept, err);
+    if (rc) {
+        release(thing);
+        return rc;
+    }
+    s->kept[s->nkept++] = (struct kept){ thing, release };
+    return STYX_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct slot *)a)->e.name, ((const struct slot *)b)->e.name);
+}
+
+/* An I8 tensor NAME is used with NAME.scale, F16 of [rows, groups] (docs/formats.md). */
+static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
+{
+    char name[512];
+    struct span *span = &weight->e.span;
+    size_t length = strlen(weight->e.name);
+
+    if (length + sizeof ".scale" > sizeof name)
+        return STYX_OK;
+    memcpy(name, weight->e.name, length);
+    memcpy(name + length, ".scale", sizeof ".scale");
+    struct slot *scale = (struct slot *)store_find(s, name);
+    if (!scale)
+        return STYX_OK;
+    const struct entry *e = &scale->e;
+    if (!e->span.data || e->span.type != DT_F16 || e->dims != 2 || weight->e.dims < 2 ||
+        e->shape[0] != weight->e.shape[0] || !weight->e.shape[0] || !e->shape[1] ||
+        weight->e.count / (uint64_t)weight->e.shape[0] % (uint64_t)e->shape[1])
+        return fail(err, STYX_ERR_FORMAT,
+                    "%s: '%s' must be F16 of [rows, groups] for the rows of its tensor", s->path,
+                    SHOW(name));
+    scale->e.companion = true;
+    span->scale = e->span.data;
+    span->groups = e->shape[1];
+    weight->ready = *span;
+    return STYX_OK;
+}
+
+int store_seal(struct store *s, styx_error *err)
+{
+    if (s->nslots)
+        qsort(s->slots, (size_t)s->nslots, sizeof *s->slots, by_name);
+    for (int i = 1; i < s->nslots; i++)
+        if (!strcmp(s->slots[i - 1].e.name, s->slots[i].e.name))
+            return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is there twice", s->path,
+                        SHOW(s->slots[i].e.name));
+    for (int i = 0; i < s->nslots; i++) {
+        struct slot *at = &s->slots[i];
+        int rc = at->e.span.data && at->e.span.type == DT_I8 ? tie_scale(s, at, err) : STYX_OK;
+        if (rc)
+            return rc;
+    }
+    return STYX_OK;
+}
+
+const char *store_path(const struct store *s)
+{
+    return s->path;
+}
+
+const char *store_note(const struct store *s)
+{
+    return s->note;
+}
+
+const char *store_metadata(const struct store *s, const char *key)
+{
+    for (int i = 0; i < s->npairs; i++)
+        if (!strcmp(s->pairs[i].key, key))
+            return s->pairs[i].value;
+    return NULL;
+}
+
+bool store_metadata_at(const struct store *s, int i, const char **key, const char **value)
+{
+    if (i >= s->npairs)
+        return false;
+    *key = s->pairs[i].key;
+    *value = s->pairs[i].value;
+    return true;
+}
+
+int store_count(const struct store *s)
+{
+    return s->nslots;
+}
+
+const struct entry *store_at(const struct store *s, int i)
+{
+    return &s->slots[i].e;
+}
+
+int store_index(const struct store *s, const struct entry *e)
+{
+    return (int)((const struct slot *)e - s->slots);
+}
+
+/* The first slot whose name is not below name. */
+static int lower_bound(const struct store *s, const char *name)
+{
+    int low = 0, high = s->nslots;
+    while (low < high) {
+        int mid = low + (high - low) / 2;
+        if (strcmp(s->slots[mid].e.name, name) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+const struct entry *store_find(const struct store *s, const char *name)
+{
+    int i = lower_bound(s, name);
+    return i < s->nslots && !strcmp(s->slots[i].e.name, name) ? &s->slots[i].e : NULL;
+}
+
+bool store_has_prefix(const struct store *s, const char *prefix)
+{
+    int i = lower_bound(s, prefix);
+    return i < s->nslots && !strncmp(s->slots[i].e.name, prefix, strlen(prefix));
+}
+
+int store_span(struct store *s, const struct entry *e, struct span *span, styx_error *err)
+{
+    struct slot *slot = (struct slot *)e;
+    int rc = STYX_OK;
+
+    *span = (struct span){ 0 };
+    pthread_mutex_lock(&s->lock);
+    if (!slot->ready.data && e->expand) {
+        void *memory = NULL;
+        struct span ready = e->span;
+        rc = e->expand(e, &ready, &memory, err);
+        if (!rc)
+            rc = store_keep(s, memory, free, err);
+        if (!rc)
+            slot->ready = ready;
+    }
+    *span = slot->ready;
+    pthread_mutex_unlock(&s->lock);
+    if (rc)
+        return rc;
+    if (e->dims < 0)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: tensor '%s' has more than 4 dimensions or too long a one", s->path,
+                    SHOW(e->name));
+    if (!span->data)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: tensor '%s' is %s, which is not supported: convert it to F16, BF16 or F32",
+                    s->path, SHOW(e->name), e->type);
+    if (span->type == DT_I8 && !span->scale)
+        return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is I8 without its scales, '%s.scale'",
+                    s->path, SHOW(e->name), SHOW(e->name));
+    return STYX_OK;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct store_type *x = a, *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+void store_summarize(const struct store *s, struct store_summary *sum)
+{
+    enum { MOST = sizeof sum->types / sizeof *sum->types };
+    *sum = (struct store_summary){ 0 };
+    for (int i = 0; i < s->nslots; i++) {
+        const struct entry *e = &s->slots[i].e;
+        int k = 0;
+        sum->bytes += e->bytes;
+        while (k < sum->ntypes && strcmp(sum->types[k].type, e->type))
+            k++;
+        if (k == sum->ntypes && k < MOST)
+            sum->types[sum->ntypes++].type = e->type;
+        if (k < MOST)
+            sum->types[k].bytes += e->bytes;
+        if (e->companion)
+            continue;
+        sum->tensors++;
+        sum->parameters += e->count;
+        if (k < MOST) {
+            sum->types[k].tensors++;
+            sum->types[k].parameters += e->count;
+        }
+    }
+    qsort(sum->types, (size_t)sum->ntypes, sizeof *sum->types, by_bytes);
+}
+
+struct shown store_show(const char *name)
+{
+    struct shown shown;
+    size_t i = 0;
+    for (; name[i] && i < sizeof shown.text - 4; i++)
+        shown.text[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
+    memcpy(shown.text + i, name[i] ? "..." : "", name[i] ? 4 : 1);
+    return shown;
+}
