@@ -6,6 +6,7 @@
  *   linear | conv  + x             -> the producer's residual
  *   concat read by norm/linear/conv -> a view: read in place
  *   conv(upsample(x))              -> the convolution reads x
+ *   what nobody reads               -> nothing
  *
  * Only a value with a single reader may disappear. A producer that takes an operand which is
  * computed after it moves down to its consumer's place. */
@@ -137,8 +138,33 @@ static void read_at(tensor *x, int at)
     read_at(x->part[1], at);
 }
 
-/* Drops dead instructions and recomputes who writes and reads what. */
-static void settle(tape *t)
+static void unread(tensor *x)
+{
+    if (!x)
+        return;
+    x->uses--;
+    unread(x->part[0]);
+    unread(x->part[1]);
+}
+
+/* Instructions whose result nobody reads (a text encoder's last layers when an earlier state is
+ * wanted) go; their parameters stay declared, so that all programs of a network share weights. */
+static void drop_unread(tape *t)
+{
+    for (int i = t->ncode - 1; i >= 0; i--) {
+        instr *o = &t->code[i];
+        if (!o->out || o->out->uses > 0)
+            continue;
+        for (int k = 0; k < 3; k++)
+            unread(o->in[k]);
+        unread(o->shift);
+        unread(o->residual);
+        o->out = NULL;
+    }
+}
+
+/* Compacts the program and recomputes who writes and reads what. */
+static void count_uses(tape *t)
 {
     int n = 0;
     for (int i = 0; i < t->ncode; i++)
@@ -187,5 +213,7 @@ void tape_fuse(tape *t)
             break;
         }
     }
-    settle(t);
+    count_uses(t);
+    drop_unread(t);
+    count_uses(t);
 }

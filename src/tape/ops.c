@@ -285,6 +285,15 @@ tensor *layer_norm(tape *t, tensor *x, const char *at, float eps)
     return norm(t, OP_LAYER_NORM, x, at, 1, eps);
 }
 
+tensor *layer_norm_again(tape *t, tensor *x, const tensor *like)
+{
+    if (t->err.code)
+        return &t->rec->dummy;
+    instr i = t->code[like->def];
+    i.in[0] = x;
+    return emit(t, x->n, x->h, x->w, x->c, i);
+}
+
 tensor *attention(tape *t, tensor *q, tensor *k, tensor *v, int heads, bool causal)
 {
     instr i = { .op = OP_ATTENTION, .in = { q, k, v }, .weight = -1, .bias = -1 };

@@ -130,6 +130,7 @@ tensor *conv2d_pad(tape *t, tensor *x, const char *at, int cout, int k, int stri
                    int pad_end, bool bias);
 tensor *group_norm(tape *t, tensor *x, const char *at, int groups, float eps);
 tensor *layer_norm(tape *t, tensor *x, const char *at, float eps);
+tensor *layer_norm_again(tape *t, tensor *x, const tensor *like); /* the weights of that one */
 tensor *attention(tape *t, tensor *q, tensor *k, tensor *v, int heads, bool causal);
 tensor *add(tape *t, tensor *a, tensor *b);
 tensor *act(tape *t, tensor *x, enum act a);
