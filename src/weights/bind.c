@@ -22,18 +22,10 @@ static const struct alias {
 
 /* Tensors that many files carry and that no program wants. A trailing '*': all that begin so. */
 static const char *const idle[] = {
-    "model_ema.*",
-    "*position_ids",
-    "*logit_scale",
-    "*num_batches_tracked",
+    "model_ema.*",     "*position_ids", "*logit_scale", "*num_batches_tracked",
     "*.scale_weight", /* written beside F8 weights */
-    "alphas_cumprod*",
-    "betas",
-    "sqrt_*",
-    "log_one_minus_alphas_cumprod",
-    "posterior_*",
-    "loss.*",
-    "v_pred", /* empty markers of v-prediction models */
+    "alphas_cumprod*", "betas",         "sqrt_*",       "log_one_minus_alphas_cumprod",
+    "posterior_*",     "loss.*",        "v_pred", /* empty markers of v-prediction models */
     "ztsnr",
 };
 
@@ -73,7 +65,7 @@ static bool is_idle(const char *name)
 {
     for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
         size_t n = strlen(idle[i]);
-        if (idle[i][0] == '*' ? ends_with(name, idle[i] + 1)
+        if (idle[i][0] == '*'       ? ends_with(name, idle[i] + 1)
             : idle[i][n - 1] == '*' ? !strncmp(name, idle[i], n - 1)
                                     : !strcmp(name, idle[i]))
             return true;

@@ -30,7 +30,8 @@ int store_open_file(const char *path, struct store **out, styx_error *err)
         return fail(err, STYX_ERR_UNSUPPORTED, "%s: is GGUF, which is not supported", path);
     if (!memcmp(first, "version ", 8))
         return fail(err, STYX_ERR_FORMAT,
-                    "%s: is a Git LFS pointer, not the weights themselves: run 'git lfs pull'", path);
+                    "%s: is a Git LFS pointer, not the weights themselves: run 'git lfs pull'",
+                    path);
     if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
         return fail(err, STYX_ERR_UNSUPPORTED,
                     "%s: is a Python pickle, which can run any program when it is opened: get the "
@@ -48,8 +49,8 @@ static char *spell(const char *folder, const char *stem, const char *first, cons
 
     for (int i = 0; i < 4; i++)
         if (parts[i] && *parts[i])
-            end += snprintf(end, sizeof name - (size_t)(end - name), "%s%s", i ? "." : "",
-                            parts[i]);
+            end +=
+                snprintf(end, sizeof name - (size_t)(end - name), "%s%s", i ? "." : "", parts[i]);
     return path_join(folder, name);
 }
 
@@ -61,8 +62,7 @@ static void release_store(void *s)
 /* A shard's name comes from a file: it must not lead out of the folder. */
 static bool plain_name(const char *name)
 {
-    return *name && *name != '.' && !strchr(name, '/') && !strchr(name, '\\') &&
-           strlen(name) < 256;
+    return *name && *name != '.' && !strchr(name, '/') && !strchr(name, '\\') && strlen(name) < 256;
 }
 
 /* Adds the tensors that the index promises in this shard. */
@@ -80,7 +80,8 @@ static int add_shard(struct store *whole, const char *folder, const char *file,
         return rc;
     if ((rc = store_keep(whole, shard, release_store, err)))
         return rc;
-    json_object_foreach ((json_t *)weight_map, name, in) {
+    json_object_foreach((json_t *)weight_map, name, in)
+    {
         if (strcmp(json_string_value(in), file))
             continue;
         const struct entry *e = store_find(shard, name);
@@ -110,7 +111,8 @@ static int open_shards(const char *folder, const char *index, struct store **out
         rc = fail_nomem(err, json_object_size(weight_map) * sizeof *files);
         goto done;
     }
-    json_object_foreach ((json_t *)weight_map, name, in) {
+    json_object_foreach((json_t *)weight_map, name, in)
+    {
         const char *file = json_string_value(in);
         int i = 0;
         if (!file || !plain_name(file)) {

@@ -13,13 +13,13 @@ static const struct kind {
     int bits;
     int type; /* enum dtype, or -1 */
 } kinds[] = {
-    { "F32", 32, DT_F32 },     { "F16", 16, DT_F16 },     { "BF16", 16, DT_BF16 },
-    { "F64", 64, DT_F64 },     { "I64", 64, DT_I64 },     { "I32", 32, DT_I32 },
-    { "I8", 8, DT_I8 },        { "U8", 8, DT_U8 },        { "BOOL", 8, -1 },
-    { "I16", 16, -1 },         { "U16", 16, -1 },         { "U32", 32, -1 },
-    { "U64", 64, -1 },         { "F8_E4M3", 8, -1 },      { "F8_E5M2", 8, -1 },
-    { "F8_E8M0", 8, -1 },      { "F8_E4M3FNUZ", 8, -1 },  { "F8_E5M2FNUZ", 8, -1 },
-    { "F6_E2M3", 6, -1 },      { "F6_E3M2", 6, -1 },      { "F4", 4, -1 },
+    { "F32", 32, DT_F32 }, { "F16", 16, DT_F16 },    { "BF16", 16, DT_BF16 },
+    { "F64", 64, DT_F64 }, { "I64", 64, DT_I64 },    { "I32", 32, DT_I32 },
+    { "I8", 8, DT_I8 },    { "U8", 8, DT_U8 },       { "BOOL", 8, -1 },
+    { "I16", 16, -1 },     { "U16", 16, -1 },        { "U32", 32, -1 },
+    { "U64", 64, -1 },     { "F8_E4M3", 8, -1 },     { "F8_E5M2", 8, -1 },
+    { "F8_E8M0", 8, -1 },  { "F8_E4M3FNUZ", 8, -1 }, { "F8_E5M2FNUZ", 8, -1 },
+    { "F6_E2M3", 6, -1 },  { "F6_E3M2", 6, -1 },     { "F4", 4, -1 },
     { "C64", 64, -1 },
 };
 
@@ -94,8 +94,8 @@ static int read_offsets(const struct reader *r, const char *name, const json_t *
         return fail(r->err, STYX_ERR_FORMAT,
                     "%s: tensor '%s' lies at bytes %llu to %llu of %llu: the file is cut short or "
                     "its header is wrong",
-                    r->path, SHOW(name), (unsigned long long)at->begin,
-                    (unsigned long long)at->end, (unsigned long long)r->bytes);
+                    r->path, SHOW(name), (unsigned long long)at->begin, (unsigned long long)at->end,
+                    (unsigned long long)r->bytes);
     return STYX_OK;
 }
 
@@ -155,7 +155,8 @@ static int read_metadata(const struct reader *r, json_t *metadata)
 
     if (!json_is_object(metadata))
         return fail(r->err, STYX_ERR_FORMAT, "%s: __metadata__ is no map of strings", r->path);
-    json_object_foreach (metadata, key, value) {
+    json_object_foreach(metadata, key, value)
+    {
         if (!json_is_string(value))
             return fail(r->err, STYX_ERR_FORMAT, "%s: __metadata__ '%s' is no string", r->path,
                         SHOW(key));
@@ -207,7 +208,8 @@ static int read_tensors(const struct reader *r, json_t *root)
 
     if (!at)
         return fail_nomem(r->err, json_object_size(root) * sizeof *at);
-    json_object_foreach (root, name, info) {
+    json_object_foreach(root, name, info)
+    {
         if (!strcmp(name, "__metadata__"))
             rc = read_metadata(r, info);
         else

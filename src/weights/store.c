@@ -132,56 +132,6 @@ int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_
     return STYX_OK;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct slot *)a)->e.name, ((const struct slot *)b)->e.name);
-}
-
-/* An I8 tensor NAME is used with NAME.scale, F16 of [rows, groups] (docs/formats.md). */
-static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
-{
-    char name[512];
-    struct span *span = &weight->e.span;
-    size_t length = strlen(weight->e.name);
-
-    if (length + sizeof ".scale" > sizeof name)
-        return STYX_OK;
-    memcpy(name, weight->e.name, length);
-    memcpy(name + length, ".scale", sizeof ".scale");
-    struct slot *scale = (struct slot *)store_find(s, name);
-    if (!scale)
-        return STYX_OK;
-    const struct entry *e = &scale->e;
-    if (!e->span.data || e->span.type != DT_F16 || e->dims != 2 || weight->e.dims < 2 ||
-        e->shape[0] != weight->e.shape[0] || !weight->e.shape[0] || !e->shape[1] ||
-        weight->e.count / (uint64_t)weight->e.shape[0] % (uint64_t)e->shape[1])
-        return fail(err, STYX_ERR_FORMAT,
-                    "%s: '%s' must be F16 of [rows, groups] for the rows of its tensor", s->path,
-                    SHOW(name));
-    scale->e.companion = true;
-    span->scale = e->span.data;
-    span->groups = e->shape[1];
-    weight->ready = *span;
-    return STYX_OK;
-}
-
-int store_seal(struct store *s, styx_error *err)
-{
-    if (s->nslots)
-        qsort(s->slots, (size_t)s->nslots, sizeof *s->slots, by_name);
-    for (int i = 1; i < s->nslots; i++)
-        if (!strcmp(s->slots[i - 1].e.name, s->slots[i].e.name))
-            return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is there twice", s->path,
-                        SHOW(s->slots[i].e.name));
-    for (int i = 0; i < s->nslots; i++) {
-        struct slot *at = &s->slots[i];
-        int rc = at->e.span.data && at->e.span.type == DT_I8 ? tie_scale(s, at, err) : STYX_OK;
-        if (rc)
-            return rc;
-    }
-    return STYX_OK;
-}
-
 const char *store_path(const struct store *s)
 {
     return s->path;
@@ -281,6 +231,60 @@ int store_span(struct store *s, const struct entry *e, struct span *span, styx_e
     if (span->type == DT_I8 && !span->scale)
         return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is I8 without its scales, '%s.scale'",
                     s->path, SHOW(e->name), SHOW(e->name));
+    return STYX_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct slot *)a)->e.name, ((const struct slot *)b)->e.name);
+}
+
+/* An I8 tensor NAME is used with NAME.scale, F16 of [rows, groups] (docs/formats.md). */
+static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
+{
+    char name[512];
+    struct span *span = &weight->e.span;
+    size_t length = strlen(weight->e.name);
+
+    if (length + sizeof ".scale" > sizeof name)
+        return STYX_OK;
+    memcpy(name, weight->e.name, length);
+    memcpy(name + length, ".scale", sizeof ".scale");
+    struct slot *scale = (struct slot *)store_find(s, name);
+    if (!scale)
+        return STYX_OK;
+    const struct entry *e = &scale->e;
+    if (strcmp(e->type, "F16") || e->dims != 2 || weight->e.dims < 2 ||
+        e->shape[0] != weight->e.shape[0] || !weight->e.count || !e->shape[1] ||
+        weight->e.count / (uint64_t)weight->e.shape[0] % (uint64_t)e->shape[1])
+        return fail(err, STYX_ERR_FORMAT,
+                    "%s: '%s' must be F16 of [rows, groups] for the rows of its tensor", s->path,
+                    SHOW(name));
+    struct span scales;
+    int rc = store_span(s, e, &scales, err);
+    if (rc)
+        return rc;
+    scale->e.companion = true;
+    span->scale = scales.data;
+    span->groups = e->shape[1];
+    weight->ready = *span;
+    return STYX_OK;
+}
+
+int store_seal(struct store *s, styx_error *err)
+{
+    if (s->nslots)
+        qsort(s->slots, (size_t)s->nslots, sizeof *s->slots, by_name);
+    for (int i = 1; i < s->nslots; i++)
+        if (!strcmp(s->slots[i - 1].e.name, s->slots[i].e.name))
+            return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is there twice", s->path,
+                        SHOW(s->slots[i].e.name));
+    for (int i = 0; i < s->nslots; i++) {
+        struct slot *at = &s->slots[i];
+        int rc = at->e.span.data && at->e.span.type == DT_I8 ? tie_scale(s, at, err) : STYX_OK;
+        if (rc)
+            return rc;
+    }
     return STYX_OK;
 }
 

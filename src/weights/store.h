@@ -41,12 +41,12 @@ bool store_metadata_at(const struct store *s, int i, const char **key, const cha
 /* One tensor of a file. */
 struct entry {
     const char *name;
-    const char *type;     /* as the file spells it: "F16", "F8_E4M3", "Q4_K" */
-    int dims, shape[4];   /* dims is -1 if it has more than four, or one too large */
-    uint64_t count;       /* numbers */
-    uint64_t bytes;       /* in the file */
-    struct span span;     /* span.data is NULL if it must be expanded, or cannot be used */
-    const void *raw;      /* where it lies in the file */
+    const char *type;   /* as the file spells it: "F16", "F8_E4M3", "Q4_K" */
+    int dims, shape[4]; /* dims is -1 if it has more than four, or one too large */
+    uint64_t count;     /* numbers */
+    uint64_t bytes;     /* in the file */
+    struct span span;   /* span.data is NULL if it must be expanded, or cannot be used */
+    const void *raw;    /* where it lies in the file */
     /* Makes a usable span in memory of its own (block-quantised or misaligned tensors), which is
      * written to *memory for the store to keep. */
     int (*expand)(const struct entry *e, struct span *to, void **memory, styx_error *err);
@@ -54,8 +54,8 @@ struct entry {
 };
 
 int store_count(const struct store *s);
-const struct entry *store_at(const struct store *s, int i);           /* sorted by name */
-int store_index(const struct store *s, const struct entry *e);        /* the reverse */
+const struct entry *store_at(const struct store *s, int i);              /* sorted by name */
+int store_index(const struct store *s, const struct entry *e);           /* the reverse */
 const struct entry *store_find(const struct store *s, const char *name); /* exact; or NULL */
 bool store_has_prefix(const struct store *s, const char *prefix);
 
@@ -90,7 +90,7 @@ struct store_type {
 };
 struct store_summary {
     int tensors;
-    uint64_t parameters, bytes; /* bytes of tensor data in the file */
+    uint64_t parameters, bytes;  /* bytes of tensor data in the file */
     struct store_type types[24]; /* most bytes first */
     int ntypes;
 };
@@ -107,7 +107,8 @@ int store_set_note(struct store *s, const char *note, styx_error *err);
 /* Hands over what keeps spans alive; release(thing) is called when the store goes, and at once if
  * this fails. */
 int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_error *err);
-/* Sorts, refuses duplicate names, ties 8-bit tensors to their scales. Nothing may be added after. */
+/* Sorts, refuses duplicate names, ties 8-bit tensors to their scales. Nothing may be added after.
+ */
 int store_seal(struct store *s, styx_error *err);
 
 /* A name from a file, made fit for a message: shortened, without control characters. */
