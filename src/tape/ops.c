@@ -1,6 +1,6 @@
 /* ops.c - the builders: each infers a shape, declares the parameters it needs under the current
  * scope, and appends one instruction. After a failure they return a dummy and record nothing. */
-#include "base/pool.h"
+#include "base/bump.h"
 #include "tape/tape.h"
 #include <limits.h>
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 enum { MAX_DEPTH = 16 };
 
 struct recorder {
-    struct pool pool;
+    struct bump memory;
     char path[256];
     size_t length, mark[MAX_DEPTH];
     int depth, code_cap, param_cap;
@@ -36,7 +36,7 @@ void tape_free(tape *t)
 {
     if (!t)
         return;
-    pool_free(&t->rec->pool);
+    bump_free(&t->rec->memory);
     free(t->rec);
     free(t->code);
     free(t->params);
@@ -108,7 +108,7 @@ static tensor *value(tape *t, int n, int h, int w, int c, enum dtype type)
         tape_fail(t, STYX_ERR_INVALID, "a value of %d x %d x %d x %d is not possible", n, h, w, c);
         return &t->rec->dummy;
     }
-    tensor *x = pool_alloc(&t->rec->pool, sizeof *x);
+    tensor *x = bump_alloc(&t->rec->memory, sizeof *x);
     if (!x) {
         tape_fail(t, STYX_ERR_NOMEM, "out of memory while recording");
         return &t->rec->dummy;
@@ -148,7 +148,7 @@ static int declare(tape *t, const char *at, const char *leaf, int a, int b, int 
         return -1;
     snprintf(name, sizeof name, "%s%s%s%s", t->rec->path, at, *at && *leaf ? "." : "", leaf);
     param *p = &t->params[t->nparams];
-    *p = (param){ .name = pool_string(&t->rec->pool, name), .shape = { a, b, kh, kw } };
+    *p = (param){ .name = bump_string(&t->rec->memory, name), .shape = { a, b, kh, kw } };
     p->dims = kh ? 4 : b ? 2 : 1;
     if (!p->name) {
         tape_fail(t, STYX_ERR_NOMEM, "out of memory while recording");

@@ -1,0 +1,152 @@
+/* engine.h - what the files of the engine share: components, models, sessions and programs.
+ *
+ * A component is one folder of a model: a network with its config and weights, a tokenizer, a
+ * scheduler config. It is immutable and counted, so pipelines can share it. A session owns a
+ * device, and for the components that it has met their loaded weights and prepared programs. */
+#ifndef STYX_ENGINE_H
+#define STYX_ENGINE_H
+#include "base/json.h"
+#include "model/model.h"
+#include "tape/backend.h"
+#include "text/tokenizer.h"
+#include "weights/store.h"
+#include <stdatomic.h>
+
+/* ---- components and models ---- */
+
+enum slot { /* order of diffusers' pipelines: what is moved to the device first */
+    SLOT_TEXT_ENCODER,
+    SLOT_TEXT_ENCODER_2,
+    SLOT_TOKENIZER,
+    SLOT_TOKENIZER_2,
+    SLOT_UNET,
+    SLOT_VAE,
+    SLOT_SCHEDULER,
+    SLOT_SAFETY_CHECKER,
+    SLOT_FEATURE_EXTRACTOR,
+    SLOT_COUNT
+};
+
+extern const char *const slot_names[SLOT_COUNT];
+int slot_find(const char *name); /* -1 if unknown */
+
+struct styx_component {
+    atomic_int refs;
+    enum slot slot; /* what it was opened as; text_encoder_2 may serve as text_encoder */
+    char *class_name, *path;
+    json_t *config;        /* config.json or scheduler_config.json; NULL: none */
+    struct store *weights; /* networks */
+    struct tokenizer *tokenizer;
+    struct unet_config unet;
+    struct vae_config vae;
+    struct clip_config clip;
+    const char *vision_prefix; /* how the file calls the vision tower */
+};
+
+enum family { FAMILY_SD, FAMILY_SDXL, FAMILY_REFINER };
+
+struct styx_model {
+    enum family family;
+    char *class_name, *path;
+    json_t *config; /* model_index.json without the components */
+    styx_component *part[SLOT_COUNT];
+    bool aesthetics;  /* requires_aesthetics_score */
+    bool force_zeros; /* force_zeros_for_empty_prompt */
+};
+
+/* ---- programs ---- */
+
+enum network { NET_TEXT, NET_UNET, NET_VAE_ENCODE, NET_VAE_DECODE, NET_VISION };
+extern const char *const network_names[];
+
+struct program_key {
+    const styx_component *component;
+    enum network network;
+    enum dtype type;
+    int n, h, w;       /* rows and map; text: w = tokens */
+    int tokens, ids;   /* unet: tokens of the text, time ids */
+    int layer, normed; /* text: which hidden state */
+};
+
+struct program;
+struct loaded;
+
+struct styx_session {
+    const struct backend *backend;
+    void *device;
+    char description[128];
+    bool fast_bf16;
+    uint64_t max_memory;
+    void (*log)(void *, enum styx_log_level, const char *);
+    void *log_user;
+    atomic_int cancel, busy;
+    struct program *programs; /* most recently used first */
+    struct loaded *loaded;
+    uint64_t held; /* bytes of anonymous memory in programs and loaded weights */
+};
+
+void session_warn(styx_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* One request at a time: INVALID if another thread is inside. */
+int session_enter(styx_session *s, styx_error *err);
+void session_leave(styx_session *s);
+
+/* Records and plans the program of key on a new tape (yours). */
+int program_record(const struct program_key *key, bool halo, tape **out, styx_error *err);
+/* Bytes of anonymous memory: weights (0 if already loaded) and the program's own. */
+void program_measure(styx_session *s, const struct program_key *key, const tape *t,
+                     struct footprint *need);
+/* From the cache, or made: recorded, planned, weights loaded, prepared. Borrowed until the next
+ * call on the session. */
+int program_get(styx_session *s, const struct program_key *key, struct program **out,
+                styx_error *err);
+/* in: host arrays in the order of the tape's inputs, dense NHWC. Inputs that stay the same between
+ * runs are recognised, and what depends on them alone is not computed again. */
+int program_run(styx_session *s, struct program *p, const void *const *in, float *const *out,
+                styx_error *err);
+const tape *program_tape(const struct program *p);
+void programs_free(styx_session *s);
+
+/* The most rows, sizes and so on are checked here, so that an absurd request is one sentence. */
+enum { MAX_SIDE = 16384 };
+
+/* ---- networks on PyTorch-ordered arrays ---- */
+
+struct text_call {
+    const styx_component *encoder;
+    enum dtype type;
+    int tokens, layer; /* layer: hidden_states[layer] */
+    bool normed;
+};
+/* One row of ids -> hidden [tokens, dim] and, with a projection and pooled not NULL, [projection]. */
+int run_text(styx_session *s, const struct text_call *call, const int32_t *ids, float *hidden,
+             float *pooled, styx_error *err);
+
+struct unet_call {
+    const styx_component *unet;
+    enum dtype type;
+    int n, h, w, tokens, ids;
+    const float *sample, *timesteps, *text, *pooled, *time_ids, *guidance;
+    float *out;
+};
+int run_unet(styx_session *s, const struct unet_call *call, styx_error *err);
+
+/* One picture: pixels [3,h,w] in [-1,1] -> moments [2*latent, h/8, w/8], and back. */
+int run_vae_encode(styx_session *s, const styx_component *vae, enum dtype type, int h, int w,
+                   const float *pixels, float *moments, styx_error *err);
+int run_vae_decode(styx_session *s, const styx_component *vae, enum dtype type, int h, int w,
+                   const float *latents, float *pixels, styx_error *err);
+/* pixels [3,image,image] -> image_embeds [projection] */
+int run_vision(styx_session *s, const styx_component *checker, enum dtype type,
+               const float *pixels, float *embeds, styx_error *err);
+
+/* ---- small things ---- */
+
+enum dtype resolve_dtype(const styx_session *s, enum styx_dtype wanted);
+enum styx_dtype public_dtype(enum dtype type);
+int check_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err);
+
+int tensor_new(struct styx_tensor *x, int dims, const int *shape, styx_error *err);
+size_t tensor_numbers(const struct styx_tensor *x);
+
+#endif
