@@ -21,6 +21,7 @@ KINDS = {
     "text_encoder_2": (tensors.clip_text, TRANSFORMERS, "CLIPTextModelWithProjection"),
     "safety_checker": (tensors.safety_checker, "stable_diffusion", "StableDiffusionSafetyChecker"),
 }
+TINY_VOCAB = 720
 COMPONENTS = {"vae": ("vae", configs.VAE_15), "clip-l": ("text_encoder", configs.CLIP_L),
               "bigg": ("text_encoder_2", configs.BIGG),
               "safety": ("safety_checker", configs.SAFETY)}
@@ -121,6 +122,13 @@ def write_model(model, out, options):
         write_pipeline(out, name, parts, configs.PNDM, absent, {}, options)
 
 
+def options_of(model, seed, dtype, safety=False, share=None, **_):
+    """What the writers want to know. A tiny vocabulary has room for its own merges alone."""
+    merges = TINY_VOCAB - 2 * 256 - 2 if model.startswith("tiny") else 1000
+    return argparse.Namespace(seed=seed, dtype=dtype, safety=safety, share=share, merges=merges,
+                              tiny_vocab=TINY_VOCAB)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["sd15", "sdxl", "refiner", *COMPONENTS, "tiny",
@@ -131,11 +139,8 @@ def main():
     parser.add_argument("--safety", action="store_true", help="with a safety checker (SD 1.x)")
     parser.add_argument("--share", metavar="FOLDER",
                         help="link the components that this model folder has, all but the UNet")
-    options = parser.parse_args()
-    options.merges, options.tiny_vocab = 1000, 1000
-    if options.model.startswith("tiny"):
-        options.merges = options.tiny_vocab - 2 * 256 - 2
-    write_model(options.model, options.out, options)
+    given = parser.parse_args()
+    write_model(given.model, given.out, options_of(**vars(given)))
 
 
 if __name__ == "__main__":

@@ -55,13 +55,13 @@ def vae(channels, scaling, sample, groups=32):
         "up_block_types": ["UpDecoderBlock2D"] * levels}
 
 
-def clip_text(hidden, layers, heads, act, projection=None, vocab=49408):
+def clip_text(hidden, layers, heads, act, projection=None, vocab=49408, ratio=4):
     """A projection makes it the class with text_embeds. Ids 0, 2, 1 are the legacy ones."""
     kind = "CLIPTextModelWithProjection" if projection else "CLIPTextModel"
     return {
         "architectures": [kind], "attention_dropout": 0.0, "bos_token_id": 0, "eos_token_id": 2,
         "pad_token_id": 1, "hidden_act": act, "hidden_size": hidden, "initializer_factor": 1.0,
-        "initializer_range": 0.02, "intermediate_size": 4 * hidden, "layer_norm_eps": 1e-05,
+        "initializer_range": 0.02, "intermediate_size": ratio * hidden, "layer_norm_eps": 1e-05,
         "max_position_embeddings": 77, "model_type": "clip_text_model",
         "num_attention_heads": heads, "num_hidden_layers": layers,
         "projection_dim": projection or hidden, "vocab_size": vocab}
@@ -103,19 +103,22 @@ SAFETY = safety(clip_vision(1024, 24, 16, 224, 14, 768))
 
 
 def tiny(vocab):
-    """Every tiny config by component. Channels and heads differ between levels on purpose."""
-    small = vae([8, 8, 12, 16], 0.18215, 64, groups=4)
+    """Every tiny config by component. Levels differ in channels and heads on purpose."""
+    small = vae([8, 8, 8, 12], 0.18215, 64, groups=4)
     return {
-        "unet": unet([8, 12, 12, 16], "XXXD", 2, 16, 8, groups=4),
-        "sdxl": unet([8, 12, 16], "DXX", [1, 2, 4], 40, 8, groups=4,
+        "unet": unet([8, 8, 8, 12], "XXXD", 2, 16, 8, groups=4),
+        "sdxl": unet([8, 8, 12], "DXX", [1, 2, 3], 40, 8, groups=4,
                      **text_time(6, 8, 24, [1, 1, 2])),
-        "refiner": unet([8, 8, 12, 16], "DXXD", [1, 2, 3, 4], 24, 8, groups=4,
+        "refiner": unet([8, 8, 8, 12], "DXXD", [1, 2, 4, 3], 24, 8, groups=4,
                         **text_time(5, 8, 24, 2)),
-        "inpaint": unet([8, 12], "XD", 2, 16, 8, groups=4, in_channels=9),
-        "lcm": unet([8, 12], "XD", 2, 16, 8, groups=4, time_cond_proj_dim=12),
+        "inpaint": unet([8, 12], "XD", 2, 16, 8, groups=4, in_channels=9,
+                        layers_per_block=1),
+        "lcm": unet([8, 12], "XD", 2, 16, 8, groups=4, time_cond_proj_dim=12,
+                    layers_per_block=1),
         "vae": small,
         "vae_xl": {**small, "scaling_factor": 0.13025},
         "text": clip_text(16, 3, 2, "quick_gelu", vocab=vocab),
-        "text_2": clip_text(24, 4, 3, "gelu", projection=24, vocab=vocab),
+        "text_2": clip_text(24, 4, 3, "gelu", projection=24, vocab=vocab,
+                            ratio=2),
         "safety": safety(clip_vision(16, 2, 2, 28, 7, 12)),
     }
