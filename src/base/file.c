@@ -152,52 +152,87 @@ static int open_neighbour(const char *path, char **name)
     return fd;
 }
 
-static int write_special(const char *path, const void *data, size_t bytes, styx_error *err)
+int file_out_open(const char *path, enum file_flags flags, struct file_out *out, styx_error *err)
 {
-    int rc = STYX_OK, fd = open(path, O_WRONLY | O_CLOEXEC);
+    struct stat st;
+    int rc = file_writable(path, flags, err);
 
-    if (fd < 0)
-        return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
-    if (write_all(fd, data, bytes))
-        rc = fail(err, STYX_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-    close(fd);
+    *out = (struct file_out){ .fd = -1, .flags = flags };
+    if (rc)
+        return rc;
+    bool there = !stat(path, &st);
+    out->path = strdup(path);
+    if (!out->path)
+        return fail_nomem(err, strlen(path) + 1);
+    if (there && !S_ISREG(st.st_mode)) {
+        out->fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (out->fd < 0)
+            rc = fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
+    } else {
+        out->fd = open_neighbour(path, &out->temp);
+        if (!out->temp)
+            rc = fail_nomem(err, strlen(path));
+        else if (out->fd < 0 || (there && fchmod(out->fd, st.st_mode & 07777)))
+            rc =
+                fail(err, STYX_ERR_IO, "%s: cannot create a file there: %s", path, strerror(errno));
+    }
+    if (rc)
+        file_out_drop(out);
     return rc;
+}
+
+int file_out_put(struct file_out *out, const void *data, size_t bytes, styx_error *err)
+{
+    if (write_all(out->fd, data, bytes))
+        return fail(err, STYX_ERR_IO, "%s: cannot write: %s", out->path, strerror(errno));
+    return STYX_OK;
+}
+
+int file_out_commit(struct file_out *out, styx_error *err)
+{
+    int rc = STYX_OK;
+    bool bad = out->temp && fsync(out->fd);
+    int why = errno;
+
+    if (close(out->fd) && !bad) /* NFS tells about a full disk only here */
+        bad = true, why = errno;
+    out->fd = -1;
+    if (!bad && out->temp &&
+        (out->flags & FILE_NEW ? rename_new(out->temp, out->path) : rename(out->temp, out->path)))
+        bad = true, why = errno;
+    if (bad && out->flags & FILE_NEW && why == EEXIST)
+        rc = existing(out->path, STYX_ERR_INVALID, err);
+    else if (bad)
+        rc = fail(err, STYX_ERR_IO, "%s: cannot write: %s", out->path, strerror(why));
+    if (!bad) {
+        free(out->temp);
+        out->temp = NULL;
+    }
+    return rc;
+}
+
+void file_out_drop(struct file_out *out)
+{
+    if (!out || !out->path)
+        return;
+    if (out->fd >= 0)
+        close(out->fd);
+    if (out->temp)
+        unlink(out->temp);
+    free(out->temp);
+    free(out->path);
+    *out = (struct file_out){ .fd = -1 };
 }
 
 int file_write(const char *path, const void *data, size_t bytes, enum file_flags flags,
                styx_error *err)
 {
-    struct stat st;
-    char *temp = NULL;
-    int rc = file_writable(path, flags, err);
+    struct file_out out;
+    int rc = file_out_open(path, flags, &out, err);
 
-    if (rc)
-        return rc;
-    bool there = !stat(path, &st);
-    if (there && !S_ISREG(st.st_mode))
-        return write_special(path, data, bytes, err);
-
-    int fd = open_neighbour(path, &temp);
-    if (!temp)
-        return fail_nomem(err, strlen(path));
-    if (fd < 0) {
-        rc = fail(err, STYX_ERR_IO, "%s: cannot create a file there: %s", path, strerror(errno));
-        goto done;
-    }
-    bool bad = write_all(fd, data, bytes) || (there && fchmod(fd, st.st_mode & 07777)) || fsync(fd);
-    int why = errno;
-    if (close(fd) && !bad) /* NFS tells about a full disk only here */
-        bad = true, why = errno;
-    if (!bad && (flags & FILE_NEW ? rename_new(temp, path) : rename(temp, path)))
-        bad = true, why = errno;
-    if (bad) {
-        unlink(temp);
-        rc = flags & FILE_NEW && why == EEXIST
-                 ? existing(path, STYX_ERR_INVALID, err)
-                 : fail(err, STYX_ERR_IO, "%s: cannot write: %s", path, strerror(why));
-    }
-done:
-    free(temp);
+    if (!rc && !(rc = file_out_put(&out, data, bytes, err)))
+        rc = file_out_commit(&out, err);
+    file_out_drop(&out);
     return rc;
 }
 

@@ -34,6 +34,19 @@ enum file_flags {
 int file_write(const char *path, const void *data, size_t bytes, enum file_flags flags,
                styx_error *err);
 
+/* The same for what comes in pieces:
+ *     file_out_open, file_out_put..., file_out_commit, and file_out_drop in any case. */
+struct file_out {
+    int fd;
+    char *path, *temp; /* temp is NULL for devices and pipes */
+    enum file_flags flags;
+};
+int file_out_open(const char *path, enum file_flags flags, struct file_out *out, styx_error *err);
+int file_out_put(struct file_out *out, const void *data, size_t bytes, styx_error *err);
+int file_out_commit(struct file_out *out, styx_error *err);
+/* Removes what was not committed. Takes NULL, and an out that is all zero. */
+void file_out_drop(struct file_out *out);
+
 /* Could file_write succeed? For asking before the work: looks at the folder, the permissions and
  * what already lies there; a full disk is still found out later. */
 int file_writable(const char *path, enum file_flags flags, styx_error *err);
