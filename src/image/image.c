@@ -70,10 +70,12 @@ void metadata_add(struct metadata *m, const char *key, const char *value, size_t
 
 const char *metadata_find(const struct metadata *m, const char *key)
 {
-    const char *p = (const char *)m->texts.data, *end = p + m->texts.bytes;
+    const char *p = (const char *)m->texts.data;
 
+    if (!p)
+        return NULL;
     /* A buffer always has a NUL after its end, so that a list cut short is still a string. */
-    while (p && p < end) {
+    for (const char *end = p + m->texts.bytes; p < end;) {
         const char *value = p + strlen(p) + 1;
         if (value >= end)
             break;

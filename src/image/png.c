@@ -133,11 +133,10 @@ static int read_all(struct png *p, struct image *img, struct image_notes *notes,
     png_read_info(p->png, p->info);
     int rc = check_pixels(p->src->name, png_get_image_width(p->png, p->info),
                           png_get_image_height(p->png, p->info), err);
-    if (!rc && img) {
-        note_header(p, notes);
-        rc = read_pixels(p, img, err);
-    }
     if (rc)
+        return rc;
+    note_header(p, notes);
+    if ((rc = read_pixels(p, img, err)))
         return rc;
     png_read_end(p->png, p->info);
     add_exif(p, meta);
@@ -148,16 +147,25 @@ int png_decode(const struct source *src, struct image *img, struct image_notes *
                struct metadata *meta, styx_error *err)
 {
     struct png p = { .src = src };
+    /* libpng reaches the texts behind the pixels only through them. */
+    struct image unwanted = { 0 };
+    struct image_notes unnoted = { 0 };
     int rc;
 
     p.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &p, on_error, on_warning, &p, on_malloc,
                                      on_free);
     p.info = p.png ? png_create_info_struct(p.png) : NULL;
-    rc = p.info ? read_all(&p, img, notes, meta, err) : fail_nomem(err, src->nbytes);
+    if (!p.info)
+        rc = fail_nomem(err, src->nbytes);
+    else if (img)
+        rc = read_all(&p, img, notes, meta, err);
+    else
+        rc = read_all(&p, &unwanted, &unnoted, meta, err);
     if (!rc && img && img->channels == 4)
         rc = split_alpha(img, &notes->opacity, err);
     png_destroy_read_struct(&p.png, &p.info, NULL);
     free(p.rows);
+    image_free(&unwanted);
     return rc;
 }
 

@@ -103,7 +103,7 @@ static int encode_pixels(const struct image *img, int quality, WebPMemoryWriter 
     if (!WebPConfigInit(&config) || !WebPPictureInit(&picture))
         return fail(err, STYX_ERR_INTERNAL, "libwebp has another version than its headers");
     config.quality = (float)quality;
-    config.lossless = picture.use_argb = quality == 100;
+    config.lossless = config.exact = picture.use_argb = quality == 100;
     picture.width = img->w;
     picture.height = img->h;
     picture.writer = WebPMemoryWrite;
