@@ -1,0 +1,227 @@
+/* attention.c - softmax(q k^T / sqrt(d)) v without the matrix of scores: keys pass by in blocks
+ * while a running maximum and sum rescale the output (FlashAttention, Dao et al. 2022). */
+#include "cpu/cpu.h"
+#include <math.h>
+
+enum {
+    BLOCK = 256, /* keys: 14 rows of their scores are 14 KB, half of the L1 cache */
+    GROUP = 4    /* query tiles that share a block of keys and values */
+};
+
+struct attention {
+    struct plan *p;
+    struct view q, k, v, out;
+    enum dtype type;
+    bool causal;
+    int heads, d, words, cols; /* of a head: numbers, dwords of K's sum, padded columns of V */
+    int tq, tk, blocks, block; /* block: keys, a multiple of 32 */
+    int unit, per_word;
+    size_t k_head, v_head;     /* packed bytes of one head */
+    char *keys, *values;
+    int groups;                /* jobs of a head */
+};
+
+static char *token(const struct view *v, int n, int t)
+{
+    return v->data + n * v->img + (long)(t / v->w) * v->row + (long)(t % v->w) * v->px;
+}
+
+static void layout(struct attention *a, const instr *i, enum dtype type)
+{
+    a->type = type;
+    a->unit = type == DT_BF16 ? 2 : 4;
+    a->per_word = 4 / a->unit;
+    a->heads = i->u.attn.heads;
+    a->causal = i->u.attn.causal;
+    a->d = i->out->c / a->heads;
+    a->words = (a->d + a->per_word - 1) / a->per_word;
+    a->cols = (int)round_up((size_t)a->d, 8);
+    a->tq = i->in[0]->h * i->in[0]->w;
+    a->tk = i->in[1]->h * i->in[1]->w;
+    int padded = (int)round_up((size_t)a->tk, PANEL);
+    a->block = padded < BLOCK ? padded : BLOCK;
+    a->blocks = (padded + a->block - 1) / a->block;
+    a->k_head = (size_t)padded * (size_t)a->words * 4;
+    a->v_head = (size_t)(padded / a->per_word) * (size_t)a->cols * 4;
+}
+
+/* One head's slice of a token, in the type of the products. */
+static void read_head(const struct attention *a, const struct view *v, const char *from, char *to,
+                      float *row)
+{
+    const struct kernels *k = a->p->dev->k;
+    if (v->type == a->type) {
+        memcpy(to, from, (size_t)(a->d * a->unit));
+    } else {
+        k->to_f32(v->type, from, row, (size_t)a->d);
+        k->from_f32(a->type, row, to, (size_t)a->d);
+    }
+}
+
+/* Scratch of one thread, cut up. */
+struct desk {
+    float *s, *o, *row;
+    char *p, *q;
+};
+
+static size_t desk_layout(const struct attention *a, int rows, char *base, struct desk *d)
+{
+    size_t at = 0, r = (size_t)rows, line = round_up((size_t)a->cols * 4, 64);
+    size_t bytes[] = { r * BLOCK * 4, r * GROUP * (size_t)a->cols * 4, line, r * BLOCK * 4,
+                       (r * GROUP > PANEL ? r * GROUP : PANEL) * line };
+    void **to[] = { (void **)&d->s, (void **)&d->o, (void **)&d->row, (void **)&d->p,
+                    (void **)&d->q };
+    for (int i = 0; i < 5; i++) {
+        *to[i] = base ? base + at : NULL;
+        at += round_up(bytes[i], 64);
+    }
+    return at;
+}
+
+struct scratch attention_scratch(const struct cpu *dev, const instr *i)
+{
+    struct attention a = { 0 };
+    struct desk desk;
+    layout(&a, i, i->out->type);
+    size_t heads = (size_t)i->out->n * (size_t)a.heads;
+    return (struct scratch){ heads * (round_up(a.k_head, 64) + round_up(a.v_head, 64)),
+                             desk_layout(&a, dev->k->rows, NULL, &desk) };
+}
+
+/* Packs 32 keys: K like a weight panel, V as words of neighbouring keys. Absent keys are zeros. */
+static void pack_panel(const struct attention *a, int n, int head, int panel, struct desk *desk)
+{
+    size_t line = round_up((size_t)a->cols * 4, 64), at = (size_t)(head * a->d);
+    size_t index = (size_t)(n * a->heads + head);
+    uint32_t *k = (uint32_t *)(a->keys + index * round_up(a->k_head, 64)) +
+                  (size_t)panel * PANEL * (size_t)a->words;
+    char *v = a->values + index * round_up(a->v_head, 64) +
+              (size_t)panel * PANEL / (size_t)a->per_word * (size_t)a->cols * 4;
+
+    memset(desk->q, 0, PANEL * line);
+    for (int j = 0; j < PANEL && panel * PANEL + j < a->tk; j++)
+        read_head(a, &a->k, token(&a->k, n, panel * PANEL + j) + at * dtype_bytes(a->k.type),
+                  desk->q + (size_t)j * line, desk->row);
+    for (int w = 0; w < a->words; w++)
+        for (int j = 0; j < PANEL; j++)
+            memcpy(k++, desk->q + (size_t)j * line + 4 * (size_t)w, 4);
+
+    memset(desk->q, 0, PANEL * line);
+    for (int j = 0; j < PANEL && panel * PANEL + j < a->tk; j++)
+        read_head(a, &a->v, token(&a->v, n, panel * PANEL + j) + at * dtype_bytes(a->v.type),
+                  desk->q + (size_t)j * line, desk->row);
+    for (int j = 0; j < PANEL; j += a->per_word, v += 4 * a->cols) {
+        if (a->type == DT_F32) {
+            memcpy(v, desk->q + (size_t)j * line, (size_t)a->cols * 4);
+            continue;
+        }
+        const uint16_t *even = (const uint16_t *)(desk->q + (size_t)j * line), *odd = even + line / 2;
+        uint32_t *to = (uint32_t *)v;
+        for (int c = 0; c < a->cols; c++)
+            to[c] = even[c] | (uint32_t)odd[c] << 16;
+    }
+}
+
+static void pack_job(void *ctx, int job, int thread)
+{
+    const struct attention *a = ctx;
+    struct desk desk;
+    int panels = (a->tk + PANEL - 1) / PANEL, head = job / a->blocks, block = job % a->blocks;
+    int first = block * (a->block / PANEL), last = first + a->block / PANEL;
+    if (cancelled(a->p))
+        return;
+    desk_layout(a, a->p->dev->k->rows, thread_scratch(a->p, thread), &desk);
+    for (int i = first; i < last && i < panels; i++)
+        pack_panel(a, head / a->heads, head % a->heads, i, &desk);
+}
+
+/* One block of keys for one tile of queries. */
+static void attend(const struct attention *a, const struct desk *desk, size_t head, int k0, int q0,
+                   int rows, const char *q, float *o, struct softmax *state)
+{
+    const struct kernels *k = a->p->dev->k;
+    bool pairs = a->type == DT_BF16;
+    int left = a->tk - k0, block = (int)round_up((size_t)left, PANEL), valid[MAX_ROWS] = { 0 };
+    long zero = 0, ldq = (long)a->words * 4;
+    block = block < a->block ? block : a->block;
+    const char *keys = a->keys + head * round_up(a->k_head, 64) + (size_t)k0 * (size_t)ldq;
+    const char *values = a->values + head * round_up(a->v_head, 64) +
+                         (size_t)(k0 / a->per_word) * (size_t)a->cols * 4;
+
+    for (int r = 0; r < rows; r++) {
+        int seen = a->causal && q0 + r + 1 - k0 < left ? q0 + r + 1 - k0 : left;
+        valid[r] = seen < 0 ? 0 : seen < block ? seen : block;
+    }
+    for (int j = 0; j < block; j += PANEL)
+        k->tile[pairs][k->rows](q, ldq, &zero, 1, keys + j * ldq, a->words, desk->s + j, block,
+                                false);
+    k->softmax(desk->s, block, valid, 1.44269504f / sqrtf((float)a->d), state, desk->p, a->type, o,
+               a->cols);
+    k->mix(desk->p, block, a->type, values, o, a->cols);
+}
+
+static void write_tile(const struct attention *a, int n, int head, int q0, int rows, float *o,
+                       const struct softmax *state)
+{
+    for (int r = 0; r < rows; r++, o += a->cols) {
+        float scale = 1.f / state->sum[r];
+        for (int c = 0; c < a->d; c++)
+            o[c] *= scale;
+        a->p->dev->k->from_f32(a->out.type, o,
+                               token(&a->out, n, q0 + r) +
+                                   (size_t)(head * a->d) * dtype_bytes(a->out.type),
+                               (size_t)a->d);
+    }
+}
+
+static void attention_job(void *ctx, int job, int thread)
+{
+    const struct attention *a = ctx;
+    struct desk desk;
+    struct softmax state[GROUP];
+    int height = a->p->dev->k->rows, head = job / a->groups, n = head / a->heads;
+    int q0 = job % a->groups * GROUP * height, all = a->tq - q0;
+    size_t line = (size_t)a->words * 4, at = (size_t)(head % a->heads * a->d);
+
+    if (cancelled(a->p))
+        return;
+    all = all < GROUP * height ? all : GROUP * height;
+    int tiles = (all + height - 1) / height, last = a->causal ? q0 + all : a->tk;
+    desk_layout(a, height, thread_scratch(a->p, thread), &desk);
+    memset(desk.q, 0, (size_t)(tiles * height) * line);
+    memset(desk.o, 0, (size_t)(tiles * height * a->cols) * 4);
+    for (int r = 0; r < all; r++)
+        read_head(a, &a->q, token(&a->q, n, q0 + r) + at * dtype_bytes(a->q.type),
+                  desk.q + (size_t)r * line, desk.row);
+    for (int t = 0; t < tiles; t++)
+        for (int r = 0; r < MAX_ROWS; r++)
+            state[t].max[r] = -1e30f, state[t].sum[r] = 0;
+    for (int k0 = 0; k0 < a->tk && k0 < last; k0 += a->block)
+        for (int t = 0; t < tiles; t++) {
+            int rows = all - t * height < height ? all - t * height : height;
+            attend(a, &desk, (size_t)head, k0, q0 + t * height, rows,
+                   desk.q + (size_t)(t * height) * line, desk.o + t * height * a->cols, &state[t]);
+        }
+    for (int t = 0; t < tiles; t++) {
+        int rows = all - t * height < height ? all - t * height : height;
+        write_tile(a, n, head % a->heads, q0 + t * height, rows, desk.o + t * height * a->cols,
+                   &state[t]);
+    }
+}
+
+void attention_run(struct plan *p, const struct step *s)
+{
+    const instr *i = s->i;
+    struct attention a = { .p = p };
+    layout(&a, i, i->out->type);
+    a.q = view_of(p, i->in[0]);
+    a.k = view_of(p, i->in[1]);
+    a.v = view_of(p, i->in[2]);
+    a.out = view_of(p, i->out);
+    size_t heads = (size_t)i->out->n * (size_t)a.heads;
+    a.keys = p->shared;
+    a.values = p->shared + heads * round_up(a.k_head, 64);
+    a.groups = (a.tq + GROUP * p->dev->k->rows - 1) / (GROUP * p->dev->k->rows);
+    pool_run(p->dev->pool, pack_job, &a, (int)heads * a.blocks);
+    pool_run(p->dev->pool, attention_job, &a, (int)heads * a.groups);
+}

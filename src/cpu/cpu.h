@@ -1,0 +1,162 @@
+/* cpu.h - the CPU backend's own structures.
+ *
+ * cpu.c runs programs; pack.c brings weights into panels; product.c multiplies tiles; conv.c,
+ * attention.c, norm.c and simple.c are the operations; kernel.inc holds their inner loops. */
+#ifndef STYX_CPU_CPU_H
+#define STYX_CPU_CPU_H
+#include "base/thread.h"
+#include "cpu/kernel.h"
+#include "tape/backend.h"
+
+struct cpu {
+    struct pool *pool;
+    const struct kernels *k;
+    bool hard;
+};
+
+/* ---- weights ---- */
+
+/* Input channels [c0, c0 + c) of one part of the input; `at`: bytes from the panel's start.
+ * A panel is [block][tap][words][32 columns] dwords; a block of it stays in the L2 cache. */
+struct block {
+    int part, c0, c, words;
+    size_t at;
+};
+
+/* The weight of a linear layer or convolution as its kernel reads it. */
+struct packed {
+    int weight, bias;      /* parameters */
+    enum act act;          /* ACT_GEGLU: value and gate columns lie side by side in a panel */
+    int split;             /* channels of the first part of the input; 0: there is one part */
+    int phases;            /* 4: a 3x3 filter over a 2x upsampling as four 2x2 ones; else 1 */
+    enum dtype type;       /* F32 or BF16 */
+    int cout, cin, k, taps, panels, nblocks;
+    struct block *block;
+    size_t panel_bytes;
+    char *data;            /* [phases][panels] */
+    float *offset;         /* [panels][32]: the bias, or zeros */
+};
+
+struct loaded {
+    struct cpu *dev;
+    struct span *span; /* of the parameters */
+    int nparams;
+    float **vector;    /* [nparams] f32 copy of a norm's gamma or beta */
+    struct packed **packed;
+    int npacked, capacity;
+    struct region *regions;
+};
+
+/* Big memory of a loaded component, freed with it. */
+struct region {
+    struct region *next;
+    void *data;
+    size_t bytes;
+};
+
+void *big_alloc(size_t bytes); /* zeroed, page-aligned, huge pages where the system has them */
+void big_free(void *p, size_t bytes);
+
+/* Adds what t needs and l lacks, then packs it with all threads. */
+int pack_tape(struct loaded *l, const tape *t, styx_error *err);
+size_t pack_bytes(const tape *t); /* how much that is for an empty l */
+const struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i);
+void pack_free(struct loaded *l);
+
+/* ---- values ---- */
+
+/* Where a value lies: data is pixel (0, 0) of image 0, inside the border if there is one. Strides
+ * in bytes. */
+struct view {
+    char *data;
+    int n, h, w, c;
+    enum dtype type;
+    int border;
+    long img, row, px;
+};
+
+struct plan;
+
+/* An instruction with everything looked up. */
+struct step {
+    const instr *i;
+    const struct packed *packed;
+    const float *gamma, *beta;
+    const struct span *table;
+    void (*run)(struct plan *p, const struct step *s);
+};
+
+struct plan {
+    struct cpu *dev;
+    const tape *t;
+    struct loaded *weights;
+    struct step *step;
+    char *arena, *shared, *scratch; /* scratch: thread_bytes for each thread */
+    size_t arena_bytes, shared_bytes, thread_bytes;
+    const atomic_int *cancel;
+    bool warm; /* the prologue's values are there */
+};
+
+/* Scratch memory of an instruction: one block for all threads, one for each. */
+struct scratch {
+    size_t shared, thread;
+};
+
+struct view view_of(const struct plan *p, const tensor *x);
+void view_clear_border(const struct view *v);
+static inline char *view_at(const struct view *v, int n, int y)
+{
+    return v->data + n * v->img + y * v->row;
+}
+
+static inline void *thread_scratch(const struct plan *p, int thread)
+{
+    return p->scratch + (size_t)thread * p->thread_bytes;
+}
+
+static inline bool cancelled(const struct plan *p)
+{
+    return p->cancel && atomic_load_explicit(p->cancel, memory_order_relaxed);
+}
+
+static inline size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* ---- products ---- */
+
+struct grid {
+    char *data;
+    long img, row, px;
+};
+
+/* out[n][h][w] = finish(sum over taps and channels) for the packed weight w. in[].data is the first
+ * tap of output (0, 0); a step of one output pixel is in[].px there. */
+struct product {
+    const struct plan *plan;
+    const struct packed *w;
+    int phase, n, h, width;
+    struct grid in[2], out, residual; /* residual.data NULL: none */
+    const long *tap[2];
+    const float *offset; /* [n or 1][panels][32] */
+    long offset_img;     /* floats from image to image; 0: the same for all */
+    struct finish finish;
+};
+
+void product_run(const struct product *p);
+size_t product_scratch(const struct cpu *dev); /* bytes per thread */
+
+/* ---- operations ---- */
+
+bool conv_doubles(const instr *i); /* reads its input as upsampled exactly twofold */
+void conv_run(struct plan *p, const struct step *s);
+struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i);
+void attention_run(struct plan *p, const struct step *s);
+struct scratch attention_scratch(const struct cpu *dev, const instr *i);
+void group_norm_run(struct plan *p, const struct step *s);
+struct scratch group_norm_scratch(const instr *i);
+void simple_run(struct plan *p, const struct step *s);
+struct scratch simple_scratch(const instr *i);
+
+#endif

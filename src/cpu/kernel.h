@@ -1,0 +1,78 @@
+/* kernel.h - what differs between instruction sets: one table of inner loops per variant.
+ *
+ * The loops are written once, in kernel.inc, over a small vector vocabulary that each
+ * kernel_ISA.c defines. Everything above (tiling, packing, threads) is common, and so is the
+ * layout of packed weights: panels of 32 output columns, the sum running over dwords. A dword is
+ * one f32 or two neighbouring bf16 of the input channels. */
+#ifndef STYX_CPU_KERNEL_H
+#define STYX_CPU_KERNEL_H
+#include "tape/tape.h"
+#include <stdbool.h>
+
+enum {
+    PANEL = 32,   /* output columns of a packed panel */
+    MAX_ROWS = 14 /* the tallest tile of any variant */
+};
+
+/* What is done to a finished tile: out = act(tile + bias) + residual. */
+struct finish {
+    enum act act; /* ACT_GEGLU: columns 0-15 are values, 16-31 their gates */
+    enum dtype out, residual;
+};
+
+/* c[m][32] = (or +=) sum over taps t of a_t[m][words] b_t[words][32], a_t starting tap[t] bytes
+ * after a, rows lda bytes apart; c's rows are ldc floats apart. */
+typedef void tile_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
+                     float *c, long ldc, bool more);
+
+/* The state of a flash attention over MAX_ROWS query rows. */
+struct softmax {
+    float max[MAX_ROWS], sum[MAX_ROWS];
+};
+
+struct kernels {
+    const char *name;
+    int rows;                           /* of a full tile */
+    tile_fn *tile[2][MAX_ROWS + 1];     /* [bf16?][rows] */
+
+    /* Strides in bytes; bias[32], zeros included; cols <= 32 (GEGLU: 16) columns are written. */
+    void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,
+                   const char *residual, long ldr, char *out, long ldo);
+
+    /* One key block of flash attention for `rows` queries. s[rows][block]: scores, of which the
+     * first valid[r] count; p: exp2(scale * s - max) in the type of V; o[rows][cols] is rescaled
+     * when the maximum moves. block is a multiple of 32, cols of 8. */
+    void (*softmax)(const float *s, int block, const int *valid, float scale, struct softmax *state,
+                    void *p, enum dtype type, float *o, int cols);
+
+    /* o[rows][cols] += p[rows][block] v, v packed as [dword of keys][cols]. */
+    void (*mix)(const void *p, int block, enum dtype type, const char *v, float *o, int cols);
+
+    /* Per channel over `pixels` pixels (px bytes apart): sum and sum of squares of x - first. */
+    void (*moments)(const char *x, enum dtype type, long px, int pixels, int c, float *sum,
+                    float *square);
+
+    /* y = act(x * scale + offset) per channel. */
+    void (*affine)(const char *x, enum dtype xt, char *y, enum dtype yt, int c, const float *scale,
+                   const float *offset, enum act act);
+
+    /* In place on f32. */
+    void (*layer_norm)(float *x, int n, const float *gamma, const float *beta, float eps);
+    void (*act)(enum act act, float *x, size_t n);
+    void (*add)(float *x, const float *y, size_t n);
+    void (*mul)(float *x, const float *y, size_t n);
+
+    /* F32, BF16 and F16 fast, other types through base/dtype. */
+    void (*to_f32)(enum dtype type, const void *from, float *to, size_t n);
+    void (*from_f32)(enum dtype type, const float *from, void *to, size_t n);
+};
+
+extern const struct kernels kernels_portable;
+#ifdef __x86_64__
+extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
+#endif
+
+/* The variant of that name (NULL: the best that this CPU runs); NULL if there is no such one. */
+const struct kernels *kernels_choose(const char *isa);
+
+#endif

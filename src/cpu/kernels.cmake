@@ -1,0 +1,18 @@
+# Each variant of the inner loops is one small file over kernel.inc with its own instruction set.
+# GCC keeps the 28 accumulators of a tile in registers at -O3.
+set(KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math)
+set(kernel_flags_portable)
+set(kernel_flags_avx2 -mavx2 -mfma -mf16c)
+set(kernel_flags_avx512 ${kernel_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+set(kernel_flags_avx512bf16 ${kernel_flags_avx512} -mavx512bf16)
+foreach(isa portable avx2 avx512 avx512bf16)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/src/cpu/kernel_${isa}.c PROPERTIES
+    COMPILE_OPTIONS "${KERNEL_FLAGS};${kernel_flags_${isa}}"
+    OBJECT_DEPENDS ${CMAKE_SOURCE_DIR}/src/cpu/kernel.inc)
+endforeach()
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  set_source_files_properties(
+    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx2.c
+    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx512.c
+    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx512bf16.c PROPERTIES HEADER_FILE_ONLY TRUE)
+endif()

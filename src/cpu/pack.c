@@ -1,0 +1,362 @@
+/* pack.c - weights in the form that the tiles read: see struct packed.
+ *
+ * The form depends on the layer alone, never on the size of a picture, so one copy serves every
+ * program of a component. */
+#include "cpu/cpu.h"
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum {
+    BLOCK_BYTES = 480 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
+    CHUNK = 512,              /* numbers of one output channel converted at a time */
+    MAX_TAPS = 256
+};
+
+void *big_alloc(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+void big_free(void *p, size_t bytes)
+{
+    if (p)
+        munmap(p, bytes);
+}
+
+static bool multiplies(const instr *i)
+{
+    return i->op == OP_LINEAR || i->op == OP_CONV2D;
+}
+
+static size_t unit(const struct packed *w) /* bytes of a packed number */
+{
+    return w->type == DT_BF16 ? 2 : 4;
+}
+
+/* Cuts channels [0, c) of a part into equal blocks that fit BLOCK_BYTES. */
+static int cut_part(struct packed *w, int part, int c, struct block *block, size_t *at)
+{
+    int per_word = 4 / (int)unit(w);
+    size_t bytes = (size_t)w->taps * (size_t)c * unit(w) * PANEL;
+    int n = (int)((bytes + BLOCK_BYTES - 1) / BLOCK_BYTES), size;
+    if (n > (c + 15) / 16)
+        n = (c + 15) / 16;
+    size = (int)round_up((size_t)(c + n - 1) / (size_t)n, (size_t)per_word * 8);
+    for (n = 0; n * size < c; n++) {
+        int left = c - n * size;
+        struct block b = { .part = part, .c0 = n * size, .c = left < size ? left : size };
+        b.words = (b.c + per_word - 1) / per_word;
+        b.at = *at;
+        *at += (size_t)w->taps * (size_t)b.words * 4 * PANEL;
+        if (block)
+            block[n] = b;
+    }
+    return n;
+}
+
+/* Everything but the memory. block NULL: only counts. */
+static void shape(struct packed *w, const tape *t, const instr *i, struct block *block)
+{
+    const param *p = &t->params[i->weight];
+    const tensor *x = i->in[0];
+    size_t at = 0;
+    *w = (struct packed){ .weight = i->weight, .bias = i->bias, .act = i->act, .type = t->type };
+    w->act = i->act == ACT_GEGLU ? ACT_GEGLU : ACT_NONE;
+    w->split = x->part[0] ? x->part[0]->c : 0;
+    w->phases = i->op == OP_CONV2D && conv_doubles(i) ? 4 : 1;
+    w->cout = p->shape[0] / (w->act == ACT_GEGLU ? 2 : 1);
+    w->cin = p->shape[1];
+    w->k = i->op == OP_CONV2D ? i->u.conv.k : 1;
+    w->taps = w->phases == 4 ? 4 : w->k * w->k;
+    w->panels = w->act == ACT_GEGLU ? (w->cout + 15) / 16 : (w->cout + PANEL - 1) / PANEL;
+    w->block = block;
+    w->nblocks = cut_part(w, 0, w->split ? w->split : w->cin, block, &at);
+    if (w->split)
+        w->nblocks += cut_part(w, 1, w->cin - w->split, block ? block + w->nblocks : NULL, &at);
+    w->panel_bytes = at;
+}
+
+static size_t data_bytes(const struct packed *w)
+{
+    return round_up((size_t)w->phases * (size_t)w->panels * w->panel_bytes, 64);
+}
+
+static size_t offset_bytes(const struct packed *w)
+{
+    return round_up((size_t)w->panels * PANEL * sizeof(float), 64);
+}
+
+static bool same(const struct packed *a, const struct packed *b)
+{
+    return a->weight == b->weight && a->bias == b->bias && a->act == b->act &&
+           a->split == b->split && a->phases == b->phases;
+}
+
+const struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i)
+{
+    struct packed w;
+    shape(&w, t, i, NULL);
+    for (int j = 0; j < l->npacked; j++)
+        if (same(l->packed[j], &w))
+            return l->packed[j];
+    return NULL;
+}
+
+/* Output channel of a panel's column; -1: padding. */
+static int row_of(const struct packed *w, int panel, int column)
+{
+    int o = panel * PANEL + column;
+    if (w->act != ACT_GEGLU)
+        return o < w->cout ? o : -1;
+    o = panel * 16 + column % 16;
+    return o >= w->cout ? -1 : column < 16 ? o : w->cout + o;
+}
+
+static void read_span(const struct kernels *k, const struct span *s, size_t from, size_t n,
+                      float *to)
+{
+    if (s->scale)
+        span_read(s, from, n, to);
+    else
+        k->to_f32(s->type, (const char *)s->data + from * dtype_bytes(s->type), to, n);
+}
+
+/* A 3x3 filter over a picture doubled by nearest neighbours sees each input pixel once or twice in
+ * a direction: rows -1, 0, 1 of an even output row lie in input rows -1, 0, 0, those of an odd one
+ * in 0, 0, 1. So each of the four phases is a 2x2 filter of sums, with 4/9 of the work. */
+static void fold(float *w, int channels, int phase)
+{
+    int py = phase / 2, px = phase % 2;
+    for (int c = 0; c < channels; c++) {
+        const float *from = w + 9 * c;
+        float to[4] = { 0 };
+        for (int y = 0; y < 3; y++)
+            for (int x = 0; x < 3; x++)
+                to[2 * ((y + 1 - py) / 2) + (x + 1 - px) / 2] += from[3 * y + x];
+        memcpy(w + 4 * c, to, sizeof to);
+    }
+}
+
+static void interleave(const struct packed *w, const char *numbers, size_t stride, int words,
+                       char *to, size_t tap_bytes)
+{
+    int taps = w->taps;
+    for (int t = 0; t < taps; t++, to += tap_bytes) {
+        uint32_t *word = (uint32_t *)to;
+        if (w->type == DT_F32 || taps == 1) {
+            for (int i = 0; i < words; i++)
+                for (int j = 0; j < PANEL; j++)
+                    memcpy(word++, numbers + j * stride + 4 * (size_t)(i * taps + t), 4);
+            continue;
+        }
+        for (int i = 0; i < words; i++) {
+            const uint16_t *a = (const uint16_t *)numbers + 2 * i * taps + t;
+            for (int j = 0; j < PANEL; j++, a += stride / 2)
+                *word++ = a[0] | (uint32_t)a[taps] << 16;
+        }
+    }
+}
+
+/* Channels [c, c + n) of block b, for all 32 columns. */
+static void pack_chunk(const struct loaded *l, const struct packed *w, const struct block *b, int c,
+                       int n, int panel, int phase, char *to)
+{
+    const struct kernels *k = l->dev->k;
+    const struct span *s = &l->span[w->weight];
+    float row[CHUNK + MAX_TAPS];
+    _Alignas(64) char numbers[PANEL][4 * (CHUNK + MAX_TAPS)];
+    int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word, area = w->k * w->k;
+    size_t first = (size_t)(b->c0 + c + (b->part ? w->split : 0)), all = (size_t)w->cin;
+
+    for (int j = 0; j < PANEL; j++) {
+        int o = row_of(w, panel, j);
+        memset(row, 0, sizeof row);
+        if (o >= 0)
+            read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
+        if (w->phases == 4)
+            fold(row, n, phase);
+        if (n % per_word) /* an odd channel count: a zero completes the last pair */
+            memset(row + n * w->taps, 0, (size_t)w->taps * sizeof *row);
+        k->from_f32(w->type, row, numbers[j], (size_t)(words * per_word * w->taps));
+    }
+    interleave(w, numbers[0], sizeof numbers[0], words, to + (size_t)(c / per_word) * 4 * PANEL,
+               (size_t)b->words * 4 * PANEL);
+}
+
+static void pack_panel(const struct loaded *l, const struct packed *w, int phase, int panel)
+{
+    char *to = w->data + ((size_t)phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
+    int step = CHUNK / (w->k * w->k) / 2 * 2;
+    step = step < 2 ? 2 : step;
+    for (int i = 0; i < w->nblocks; i++) {
+        const struct block *b = &w->block[i];
+        for (int c = 0; c < b->c; c += step)
+            pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, to + b->at);
+    }
+}
+
+struct packing {
+    const struct loaded *l;
+    int from;
+    int *first; /* job number of each entry's first panel */
+};
+
+static void pack_job(void *ctx, int job, int thread)
+{
+    const struct packing *p = ctx;
+    int i = p->from;
+    (void)thread;
+    while (i + 1 < p->l->npacked && job >= p->first[i + 1 - p->from])
+        i++;
+    const struct packed *w = p->l->packed[i];
+    int panel = job - p->first[i - p->from];
+    pack_panel(p->l, w, panel / w->panels, panel % w->panels);
+}
+
+static void pack_offset(const struct loaded *l, const struct packed *w)
+{
+    for (int i = 0; w->bias >= 0 && i < w->panels * PANEL; i++) {
+        int o = row_of(w, i / PANEL, i % PANEL);
+        if (o >= 0)
+            span_read(&l->span[w->bias], (size_t)o, 1, &w->offset[i]);
+    }
+}
+
+static int add_entry(struct loaded *l, const tape *t, const instr *i, styx_error *err)
+{
+    struct packed count, *w;
+    shape(&count, t, i, NULL);
+    if (count.k * count.k > MAX_TAPS)
+        return fail(err, STYX_ERR_UNSUPPORTED, "%s: a %dx%d filter is larger than 16x16",
+                    t->params[i->weight].name, count.k, count.k);
+    if (l->npacked == l->capacity) {
+        int capacity = l->capacity ? 2 * l->capacity : 64;
+        struct packed **list = realloc(l->packed, (size_t)capacity * sizeof *list);
+        if (!list)
+            return fail_nomem(err, (size_t)capacity * sizeof *list);
+        l->packed = list;
+        l->capacity = capacity;
+    }
+    size_t bytes = sizeof *w + (size_t)count.nblocks * sizeof(struct block);
+    w = malloc(bytes);
+    if (!w)
+        return fail_nomem(err, bytes);
+    shape(w, t, i, (struct block *)(w + 1));
+    l->packed[l->npacked++] = w;
+    return STYX_OK;
+}
+
+static int add_vector(struct loaded *l, int index, styx_error *err)
+{
+    if (index < 0 || l->vector[index])
+        return STYX_OK;
+    size_t n = span_count(&l->span[index]);
+    l->vector[index] = malloc(n * sizeof(float));
+    if (!l->vector[index])
+        return fail_nomem(err, n * sizeof(float));
+    span_read(&l->span[index], 0, n, l->vector[index]);
+    return STYX_OK;
+}
+
+static int add_region(struct loaded *l, size_t bytes, char **data, styx_error *err)
+{
+    struct region *r = malloc(sizeof *r);
+    if (!r)
+        return fail_nomem(err, sizeof *r);
+    *r = (struct region){ .next = l->regions, .data = big_alloc(bytes), .bytes = bytes };
+    if (!r->data) {
+        free(r);
+        return fail_nomem(err, bytes);
+    }
+    l->regions = r;
+    *data = r->data;
+    return STYX_OK;
+}
+
+/* Gives entries [from, npacked) their memory and fills it. */
+static int pack_entries(struct loaded *l, int from, styx_error *err)
+{
+    int jobs = 0, n = l->npacked - from;
+    size_t bytes = 0;
+    char *data = NULL;
+    if (n == 0)
+        return STYX_OK;
+    for (int i = from; i < l->npacked; i++)
+        bytes += data_bytes(l->packed[i]) + offset_bytes(l->packed[i]);
+    int status = add_region(l, bytes, &data, err);
+    if (status)
+        return status;
+    struct packing p = { .l = l, .from = from, .first = malloc((size_t)n * sizeof(int)) };
+    if (!p.first)
+        return fail_nomem(err, (size_t)n * sizeof(int));
+    for (int i = from; i < l->npacked; i++) {
+        struct packed *w = l->packed[i];
+        w->data = data;
+        w->offset = (float *)(data + data_bytes(w));
+        data += data_bytes(w) + offset_bytes(w);
+        p.first[i - from] = jobs;
+        jobs += w->phases * w->panels;
+        pack_offset(l, w);
+    }
+    pool_run(l->dev->pool, pack_job, &p, jobs);
+    free(p.first);
+    return STYX_OK;
+}
+
+int pack_tape(struct loaded *l, const tape *t, styx_error *err)
+{
+    int from = l->npacked, status = STYX_OK;
+    for (int j = 0; j < t->ncode && !status; j++) {
+        const instr *i = &t->code[j];
+        if (multiplies(i) && !pack_find(l, t, i))
+            status = add_entry(l, t, i, err);
+        if (i->op == OP_GROUP_NORM || i->op == OP_LAYER_NORM) {
+            status = add_vector(l, i->weight, err);
+            if (!status)
+                status = add_vector(l, i->bias, err);
+        }
+    }
+    if (!status)
+        status = pack_entries(l, from, err);
+    while (status && l->npacked > from) /* half-made entries must not be found later */
+        free(l->packed[--l->npacked]);
+    return status;
+}
+
+size_t pack_bytes(const tape *t)
+{
+    size_t bytes = 0;
+    for (int j = 0; j < t->ncode; j++) {
+        const instr *i = &t->code[j];
+        struct packed w;
+        if (multiplies(i)) {
+            shape(&w, t, i, NULL);
+            bytes += data_bytes(&w) + offset_bytes(&w);
+        } else if (i->op == OP_GROUP_NORM || i->op == OP_LAYER_NORM) {
+            bytes += 2 * sizeof(float) * (size_t)i->out->c;
+        }
+    }
+    return bytes;
+}
+
+void pack_free(struct loaded *l)
+{
+    while (l->regions) {
+        struct region *r = l->regions;
+        l->regions = r->next;
+        big_free(r->data, r->bytes);
+        free(r);
+    }
+    for (int i = 0; i < l->npacked; i++)
+        free(l->packed[i]);
+    free(l->packed);
+    for (int i = 0; l->vector && i < l->nparams; i++)
+        free(l->vector[i]);
+    free(l->vector);
+}

@@ -1,0 +1,107 @@
+/* product.c - cuts a product into jobs of some row tiles by some weight panels.
+ *
+ * A job walks its panels; a block of a panel stays in the L2 cache while all tiles of the job pass
+ * over it. Every output element is summed by one job in one order, whatever the cut. */
+#include "cpu/cpu.h"
+
+enum {
+    RANGE = 32,          /* tiles of a job at most: their partial sums take 57 KB */
+    JOBS_PER_THREAD = 32 /* enough to balance the load */
+};
+
+struct cut {
+    const struct product *p;
+    int per_row, tile;   /* tiles in an image row, pixels of a tile */
+    int tiles, ranges, groups;
+};
+
+/* Where a tile's operands are, and how many rows it has. */
+struct spot {
+    const char *in[2], *residual;
+    char *out;
+    const float *offset;
+    int rows;
+};
+
+size_t product_scratch(const struct cpu *dev)
+{
+    return (size_t)RANGE * (size_t)dev->k->rows * PANEL * sizeof(float);
+}
+
+static void locate(const struct cut *c, int tile, struct spot *s)
+{
+    const struct product *p = c->p;
+    int row = tile / c->per_row, x = tile % c->per_row * c->tile, n = row / p->h, y = row % p->h;
+    for (int i = 0; i < 2; i++)
+        s->in[i] = p->in[i].data + n * p->in[i].img + y * p->in[i].row + x * p->in[i].px;
+    s->out = p->out.data + n * p->out.img + y * p->out.row + x * p->out.px;
+    s->residual = NULL;
+    if (p->residual.data)
+        s->residual =
+            p->residual.data + n * p->residual.img + y * p->residual.row + x * p->residual.px;
+    s->offset = p->offset + n * p->offset_img;
+    s->rows = p->width - x < c->tile ? p->width - x : c->tile;
+}
+
+static void panel_over_tiles(const struct product *p, int panel, const struct spot *spot, int tiles,
+                             float *sums)
+{
+    const struct packed *w = p->w;
+    const struct kernels *k = p->plan->dev->k;
+    tile_fn *const *kernel = k->tile[w->type == DT_BF16];
+    const char *weight =
+        w->data + ((size_t)p->phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
+    int columns = w->act == ACT_GEGLU ? 16 : PANEL, first = panel * columns;
+    long unit = w->type == DT_BF16 ? 2 : 4, out_unit = (long)dtype_bytes(p->finish.out);
+    long res_unit = (long)dtype_bytes(p->finish.residual);
+    int cols = w->cout - first < columns ? w->cout - first : columns;
+
+    for (int b = 0; b < w->nblocks; b++) {
+        const struct block *block = &w->block[b];
+        int part = block->part;
+        for (int t = 0; t < tiles; t++) {
+            const struct spot *s = &spot[t];
+            float *c = w->nblocks > 1 ? sums + (long)t * k->rows * PANEL : sums;
+            kernel[s->rows](s->in[part] + block->c0 * unit, p->in[part].px, p->tap[part], w->taps,
+                            weight + block->at, block->words, c, PANEL, b > 0);
+            if (b == w->nblocks - 1)
+                k->finish(&p->finish, c, s->rows, cols, s->offset + (long)panel * PANEL,
+                          s->residual ? s->residual + first * res_unit : NULL, p->residual.px,
+                          s->out + first * out_unit, p->out.px);
+        }
+    }
+}
+
+static void product_job(void *ctx, int job, int thread)
+{
+    const struct cut *c = ctx;
+    const struct product *p = c->p;
+    struct spot spot[RANGE];
+    int range = job % c->ranges, group = job / c->ranges;
+    int t0 = (int)((long)c->tiles * range / c->ranges);
+    int t1 = (int)((long)c->tiles * (range + 1) / c->ranges);
+    int p0 = (int)((long)p->w->panels * group / c->groups);
+    int p1 = (int)((long)p->w->panels * (group + 1) / c->groups);
+
+    if (cancelled(p->plan))
+        return;
+    for (int t = t0; t < t1; t++)
+        locate(c, t, &spot[t - t0]);
+    for (int panel = p0; panel < p1; panel++)
+        panel_over_tiles(p, panel, spot, t1 - t0, thread_scratch(p->plan, thread));
+}
+
+void product_run(const struct product *p)
+{
+    struct cut c = { .p = p };
+    int rows = p->plan->dev->k->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
+    c.per_row = (p->width + rows - 1) / rows;
+    c.tile = (p->width + c.per_row - 1) / c.per_row;
+    c.per_row = (p->width + c.tile - 1) / c.tile;
+    c.tiles = p->n * p->h * c.per_row;
+    c.ranges = (c.tiles + RANGE - 1) / RANGE;
+    c.groups = (want + c.ranges - 1) / c.ranges;
+    if (c.groups > p->w->panels)
+        c.groups = p->w->panels;
+    pool_run(p->plan->dev->pool, product_job, &c, c.ranges * c.groups);
+}

@@ -1,0 +1,416 @@
+/* Every operation of the CPU backend, alone and fused as the networks use it, in every instruction
+ * set that this machine runs, against the plain loops of the reference backend. */
+#include "tape/backend.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Last: cmocka defines a macro fail(). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* Shapes are written positionally; the fields left out are 0. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
+static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16" };
+
+static uint32_t random_state;
+
+static float uniform(void) /* [-1, 1) */
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)(int32_t)random_state * 0x1p-31f;
+}
+
+/* Numbers of a case; what they mean is up to its recorder. */
+struct shape {
+    int n, h, w, c, cout, k, a, b;
+};
+
+typedef void record_fn(tape *t, const struct shape *s);
+
+struct problem {
+    tape *t;
+    struct weights w;
+    struct span *span;
+    void *in[TAPE_MAX_IN];
+    float *out[TAPE_MAX_OUT];
+};
+
+static void fill_weights(struct problem *p)
+{
+    p->span = calloc((size_t)p->t->nparams + 1, sizeof *p->span);
+    p->w = (struct weights){ .span = p->span, .count = p->t->nparams };
+    random_state = 7;
+    for (int i = 0; i < p->t->nparams; i++) {
+        const param *q = &p->t->params[i];
+        struct span *s = &p->span[i];
+        s->type = DT_F32;
+        s->dims = q->dims;
+        memcpy(s->shape, q->shape, sizeof s->shape);
+        size_t n = span_count(s), fan = q->dims > 1 ? n / (size_t)q->shape[0] : 1;
+        float *data = malloc(n * sizeof *data);
+        for (size_t j = 0; j < n; j++) /* exact in bf16, so that only the arithmetic differs */
+            data[j] = bf16_to_f32(f32_to_bf16(uniform() * 1.7f / sqrtf((float)fan)));
+        s->data = data;
+    }
+}
+
+static void fill_inputs(struct problem *p)
+{
+    random_state = 99;
+    for (int i = 0; i < p->t->nin; i++) {
+        const tensor *x = p->t->in[i];
+        size_t n = tensor_count(x);
+        p->in[i] = malloc(n * 4);
+        for (size_t j = 0; j < n; j++) {
+            if (x->type == DT_I32)
+                ((int32_t *)p->in[i])[j] = (int32_t)((unsigned)(uniform() * 1e6f) % 7);
+            else
+                ((float *)p->in[i])[j] = bf16_to_f32(f32_to_bf16(uniform() * 1.7f + 0.3f));
+        }
+    }
+    for (int i = 0; i < p->t->nout; i++)
+        p->out[i] = malloc(tensor_count(p->t->out[i]) * sizeof(float));
+}
+
+/* Records, plans and runs a program; its outputs are then in p->out. */
+static void solve(const struct backend *be, const struct device_options *options, enum dtype type,
+                  record_fn *record, const struct shape *s, struct problem *p)
+{
+    void *dev = NULL, *loaded = NULL, *plan = NULL;
+    styx_error err = { 0 };
+    *p = (struct problem){ .t = tape_new("test", type) };
+    record(p->t, s);
+    tape_fuse(p->t);
+    tape_hoist(p->t);
+    if (be->halo)
+        tape_halo(p->t);
+    if (tape_plan(p->t, &err))
+        fail_msg("%s", err.text);
+    fill_weights(p);
+    fill_inputs(p);
+    struct run_args args = { 0 };
+    memcpy(args.in, p->in, sizeof args.in);
+    memcpy(args.out, p->out, sizeof args.out);
+    if (be->open(options, &dev, &err) || be->load(dev, p->t, &p->w, 0, &loaded, &err) ||
+        be->prepare(dev, p->t, loaded, &plan, &err) || be->run(plan, &args, &err))
+        fail_msg("%s", err.text);
+    args.again = true; /* a second step must not find anything missing */
+    assert_int_equal(be->run(plan, &args, &err), STYX_OK);
+    be->release(plan);
+    be->unload(dev, loaded);
+    be->close(dev);
+}
+
+static void problem_free(struct problem *p)
+{
+    for (int i = 0; i < p->t->nparams; i++)
+        free((void *)(uintptr_t)p->span[i].data);
+    for (int i = 0; i < p->t->nin; i++)
+        free(p->in[i]);
+    for (int i = 0; i < p->t->nout; i++)
+        free(p->out[i]);
+    free(p->span);
+    tape_free(p->t);
+}
+
+static double nmse(const struct problem *a, const struct problem *b)
+{
+    double error = 0, power = 0;
+    for (int i = 0; i < a->t->nout; i++)
+        for (size_t j = 0; j < tensor_count(a->t->out[i]); j++) {
+            double d = (double)a->out[i][j] - b->out[i][j];
+            error += isfinite(d) ? d * d : 1e30;
+            power += (double)b->out[i][j] * b->out[i][j];
+        }
+    return error / (power + 1e-30);
+}
+
+/* Sums in f32 in another order: 1e-6 of the size. bf16: 2^-9 for each rounding of a value. */
+static void check(const char *name, record_fn *record, const struct shape *s)
+{
+    struct problem want, got;
+    solve(&backend_ref, &(struct device_options){ .hard = true }, DT_F32, record, s, &want);
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        struct device_options o = { .threads = 2, .isa = isas[i], .hard = true };
+        void *dev;
+        if (backend_cpu.open(&o, &dev, NULL))
+            continue; /* not on this CPU */
+        backend_cpu.close(dev);
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            double bound = bf16 ? 1e-4 : 4e-12, is;
+            solve(&backend_cpu, &o, bf16 ? DT_BF16 : DT_F32, record, s, &got);
+            is = nmse(&got, &want);
+            problem_free(&got);
+            if (!(is < bound))
+                fail_msg("%s n%d h%d w%d c%d cout%d k%d a%d b%d, %s %s: NMSE %.1e, want %.0e", name,
+                         s->n, s->h, s->w, s->c, s->cout, s->k, s->a, s->b, isas[i],
+                         bf16 ? "bf16" : "f32", is, bound);
+        }
+    }
+    problem_free(&want);
+}
+
+static tensor *map(tape *t, const char *name, const struct shape *s, int c)
+{
+    return input(t, name, s->n, s->h, s->w, c, t->type, false);
+}
+
+#define CHECK(record, ...)                                                                         \
+    do {                                                                                           \
+        static const struct shape shapes[] = { __VA_ARGS__ };                                      \
+        for (size_t i_ = 0; i_ < sizeof shapes / sizeof *shapes; i_++)                             \
+            check(#record, record, &shapes[i_]);                                                   \
+    } while (0)
+
+/* ---- linear layers: a = activation, b = 1 residual, 2 shift, 4 two parts ---- */
+
+static void record_linear(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c), *y, *shift = NULL;
+    if (s->b & 2)
+        shift = input(t, "shift", s->n, 1, 1, s->cout, t->type, false);
+    if (s->b & 4)
+        x = concat(t, x, map(t, "second", s, s->c + 2));
+    y = linear(t, x, "linear", s->a == ACT_GEGLU ? 2 * s->cout : s->cout);
+    if (shift)
+        y = add(t, y, shift);
+    if (s->a == ACT_GEGLU)
+        y = geglu(t, y);
+    else if (s->a)
+        y = act(t, y, (enum act)s->a);
+    if (s->b & 1)
+        y = add(t, y, map(t, "residual", s, s->cout));
+    output(t, y);
+}
+
+static void linear_layers(void **state)
+{
+    (void)state;
+    CHECK(record_linear, { 1, 1, 1, 7, 5 }, { 3, 1, 1, 64, 96 }, { 1, 1, 1, 1280, 320 },
+          { 2, 1, 77, 48, 40 }, { 1, 9, 5, 24, 33 }, { 1, 1, 200, 3, 8 }, { 2, 8, 8, 4000, 36 },
+          { 1, 1, 30, 9000, 24 });
+    CHECK(record_linear, { 2, 1, 31, 24, 40, 0, ACT_SILU }, { 2, 1, 31, 24, 40, 0, ACT_GELU },
+          { 2, 1, 31, 24, 40, 0, ACT_QUICK_GELU }, { 2, 1, 31, 24, 40, 0, ACT_RELU },
+          { 2, 1, 31, 24, 40, 0, ACT_GEGLU }, { 1, 4, 4, 24, 21, 0, ACT_GEGLU, 1 });
+    CHECK(record_linear, { 2, 5, 7, 24, 40, 0, ACT_NONE, 1 }, { 2, 5, 7, 24, 36, 0, ACT_NONE, 2 },
+          { 2, 5, 7, 24, 40, 0, ACT_SILU, 3 }, { 2, 5, 7, 24, 40, 0, ACT_NONE, 4 },
+          { 2, 5, 7, 23, 40, 0, ACT_NONE, 5 });
+}
+
+/* ---- convolutions: a = stride, b as above ---- */
+
+static void record_conv(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c), *y, *shift = NULL, *same = NULL;
+    if (s->b & 4)
+        x = concat(t, x, map(t, "second", s, s->c + 2));
+    if (s->b & 2)
+        shift = input(t, "shift", s->n, 1, 1, s->cout, t->type, false);
+    if (s->b & 1)
+        same = map(t, "residual", s, s->cout);
+    y = conv2d(t, x, "conv", s->cout, s->k, s->a);
+    if (shift)
+        y = add(t, y, shift);
+    if (same)
+        y = add(t, y, same);
+    output(t, y);
+}
+
+/* a: zeros before, b: zeros after */
+static void record_conv_pad(tape *t, const struct shape *s)
+{
+    output(t, conv2d_pad(t, map(t, "x", s, s->c), "conv", s->cout, s->k, s->k > 3 ? s->k : 2, s->a,
+                         s->b, true));
+}
+
+/* a, b: the size it is upsampled to */
+static void record_conv_up(tape *t, const struct shape *s)
+{
+    tensor *x = act(t, map(t, "x", s, s->c), ACT_SILU);
+    output(t, conv2d(t, upsample(t, x, s->a, s->b), "conv", s->cout, 3, 1));
+}
+
+static void convolutions(void **state)
+{
+    (void)state;
+    CHECK(record_conv, { 1, 5, 5, 4, 8, 3, 1 }, { 2, 8, 8, 32, 64, 3, 1 }, { 1, 9, 17, 40, 24, 3, 1 },
+          { 1, 6, 6, 3, 128, 3, 1 }, { 1, 16, 15, 24, 3, 3, 1 }, { 2, 4, 4, 1000, 40, 3, 1 },
+          { 1, 7, 7, 20, 20, 1, 1 }, { 2, 8, 9, 24, 40, 3, 2 }, { 1, 1, 1, 8, 8, 3, 1 },
+          { 1, 40, 70, 8, 8, 3, 1, 7 }, { 2, 6, 7, 24, 40, 3, 1, 3 }, { 1, 9, 9, 5, 7, 1, 1, 4 });
+    CHECK(record_conv_pad, { 1, 8, 10, 12, 16, 3, 0, 1 }, { 1, 9, 9, 12, 16, 3, 1, 1 },
+          { 1, 28, 28, 3, 40, 14, 0, 0 }, { 1, 7, 8, 5, 6, 3, 0, 1 });
+    CHECK(record_conv_up, { 2, 4, 5, 24, 40, 3, 8, 10 }, { 2, 4, 5, 24, 40, 3, 7, 9 },
+          { 1, 3, 3, 7, 9, 3, 6, 6 }, { 1, 16, 16, 48, 32, 3, 32, 32 });
+}
+
+/* The copy of a large input is made some rows at a time. */
+static void large_convolutions(void **state)
+{
+    (void)state;
+    CHECK(record_conv, { 1, 96, 520, 100, 4, 3, 1, 3 }, { 1, 90, 514, 100, 4, 3, 2 });
+    CHECK(record_conv_up, { 1, 90, 260, 100, 3, 3, 180, 520 }, { 1, 90, 260, 100, 3, 3, 181, 520 });
+}
+
+/* ---- a resnet: norms written into a border, concat, shortcut, time shift ---- */
+
+static void record_resnet(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c), *skip = map(t, "skip", s, s->a), *y, *shift;
+    shift = linear(t, input(t, "time", s->n, 1, 1, 16, t->type, false), "time", s->cout);
+    x = concat(t, x, skip);
+    y = conv2d(t, act(t, group_norm(t, x, "norm1", s->k, 1e-5f), ACT_SILU), "conv1", s->cout, 3, 1);
+    y = add(t, y, shift);
+    y = conv2d(t, act(t, group_norm(t, y, "norm2", s->k, 1e-5f), ACT_SILU), "conv2", s->cout, 3, 1);
+    output(t, add(t, conv1x1(t, x, "shortcut", s->cout), y));
+}
+
+static void resnets(void **state)
+{
+    (void)state;
+    CHECK(record_resnet, { 2, 8, 8, 32, 32, 8, 32 }, { 1, 12, 10, 40, 32, 4, 24 },
+          { 2, 5, 9, 20, 16, 4, 12 }, { 1, 40, 40, 64, 64, 32, 128 });
+}
+
+/* ---- attention: c = head dim, k = heads, cout = tokens of k and v, a = causal ---- */
+
+static void record_attention(tape *t, const struct shape *s)
+{
+    int c = s->c * s->k;
+    tensor *q = input(t, "q", s->n, s->h, s->w, c, t->type, false);
+    tensor *k = input(t, "k", s->n, 1, s->cout, c, t->type, false);
+    tensor *v = input(t, "v", s->n, 1, s->cout, c, t->type, false);
+    output(t, attention(t, q, k, v, s->k, s->a));
+}
+
+static void attentions(void **state)
+{
+    (void)state;
+    CHECK(record_attention, { 1, 1, 1, 8, 1, 1 }, { 2, 8, 8, 40, 64, 2 }, { 1, 16, 20, 40, 320, 2 },
+          { 2, 6, 6, 64, 77, 3 }, { 1, 10, 10, 80, 300, 2 }, { 1, 5, 5, 160, 77, 2 },
+          { 1, 24, 24, 512, 576, 1 }, { 1, 7, 5, 96, 40, 1 }, { 1, 7, 5, 24, 40, 1 },
+          { 1, 7, 5, 56, 40, 2 }, { 1, 7, 5, 48, 40, 2 }, { 1, 7, 5, 120, 40, 2 },
+          { 1, 7, 5, 13, 40, 2 }, { 1, 3, 11, 6, 33, 3 }, { 1, 4, 4, 16, 600, 1 });
+    CHECK(record_attention, { 2, 1, 77, 64, 77, 2, 1 }, { 1, 1, 300, 32, 300, 1, 1 },
+          { 1, 1, 9, 40, 9, 1, 1 });
+}
+
+/* ---- norms and the rest ---- */
+
+static void record_group_norm(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c);
+    if (s->a)
+        x = concat(t, x, map(t, "second", s, s->a));
+    output(t, group_norm(t, x, "norm", s->k, 1e-5f));
+}
+
+static void record_layer_norm(tape *t, const struct shape *s)
+{
+    output(t, layer_norm(t, map(t, "x", s, s->c), "norm", 1e-5f));
+}
+
+static void norms(void **state)
+{
+    (void)state;
+    CHECK(record_group_norm, { 2, 8, 8, 32, 0, 8 }, { 1, 33, 65, 20, 0, 4 }, { 1, 1, 1, 64, 0, 2 },
+          { 1, 7, 9, 40, 0, 4, 24 }, { 1, 64, 64, 64, 0, 32 });
+    CHECK(record_layer_norm, { 2, 1, 77, 768 }, { 1, 3, 5, 19 }, { 1, 1, 1, 4 });
+}
+
+static void record_text(tape *t, const struct shape *s)
+{
+    tensor *ids = input(t, "ids", s->n, 1, s->w, 1, DT_I32, false);
+    tensor *at = input(t, "at", s->n, 1, 1, 1, DT_I32, false);
+    tensor *x = position(t, embed(t, ids, "token", 9, s->c), "position", s->w + 3);
+    x = prepend(t, x, "class");
+    output(t, row(t, x, at));
+    output(t, x);
+}
+
+static void record_time(tape *t, const struct shape *s)
+{
+    tensor *x = input(t, "t", s->n, 1, 1, s->c, DT_F32, false);
+    output(t, timestep(t, x, s->cout, s->a, (float)s->b));
+    output(t, linear(t, timestep(t, x, s->cout, s->a, (float)s->b), "linear", 24));
+}
+
+/* Nothing here can be fused: the same sums as separate instructions. */
+static void record_elementwise(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c), *y = map(t, "y", s, s->c), *z;
+    tensor *v = input(t, "v", s->n, 1, 1, s->c, t->type, true);
+    z = concat(t, add(t, x, y), add(t, x, v));
+    output(t, z);
+    output(t, geglu(t, z));
+    output(t, upsample(t, z, 2 * s->h + 1, 3 * s->w));
+    for (enum act a = ACT_SILU; a <= ACT_RELU; a++)
+        output(t, act(t, x, a));
+    output(t, act(t, v, ACT_SILU));
+}
+
+static void other_operations(void **state)
+{
+    (void)state;
+    CHECK(record_text, { 2, 1, 11, 24 }, { 1, 1, 77, 768 });
+    CHECK(record_time, { 2, 1, 1, 1, 320, 0, 1, 0 }, { 1, 1, 1, 6, 256, 0, 0, 1 });
+    CHECK(record_elementwise, { 2, 3, 5, 24 }, { 1, 4, 4, 7 });
+}
+
+/* ---- the same bytes for any number of threads ---- */
+
+static void same_for_any_threads(void **state)
+{
+    static const struct {
+        record_fn *record;
+        struct shape s;
+    } cases[] = {
+        { record_resnet, { 2, 24, 24, 64, 96, 32, 128 } },
+        { record_attention, { 2, 20, 20, 40, 400, 2 } },
+        { record_linear, { 1, 1, 300, 9000, 64, 0, ACT_GEGLU } },
+        { record_conv_up, { 1, 30, 30, 24, 40, 3, 60, 60 } },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            static const int threads[] = { 1, 2, 5 };
+            struct problem p[3];
+            for (int j = 0; j < 3; j++)
+                solve(&backend_cpu, &(struct device_options){ .threads = threads[j] },
+                      bf16 ? DT_BF16 : DT_F32, cases[i].record, &cases[i].s, &p[j]);
+            for (int j = 1; j < 3; j++)
+                assert_memory_equal(p[j].out[0], p[0].out[0],
+                                    tensor_count(p[0].t->out[0]) * sizeof(float));
+            for (int j = 0; j < 3; j++)
+                problem_free(&p[j]);
+        }
+}
+
+static void unknown_isa_is_refused(void **state)
+{
+    void *dev = NULL;
+    styx_error err = { 0 };
+    (void)state;
+    assert_int_equal(backend_cpu.open(&(struct device_options){ .isa = "sse9" }, &dev, &err),
+                     STYX_ERR_NODEVICE);
+    assert_non_null(strstr(err.text, "sse9"));
+    assert_null(dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_layers),      cmocka_unit_test(convolutions),
+        cmocka_unit_test(large_convolutions), cmocka_unit_test(resnets),
+        cmocka_unit_test(attentions),         cmocka_unit_test(norms),
+        cmocka_unit_test(other_operations),   cmocka_unit_test(same_for_any_threads),
+        cmocka_unit_test(unknown_isa_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
