@@ -1,0 +1,573 @@
+#include "weights/lora.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "weights/names.h"
+
+enum component { UNET, TEXT_ENCODER, TEXT_ENCODER_2 };
+
+static const char *const components[] = { "unet", "text_encoder", "text_encoder_2" };
+
+/* How the files name a component, longer prefixes first. Without any it is the UNet. */
+static const struct {
+    const char *text;
+    enum component component;
+} prefixes[] = {
+    { "base_model.model.unet.", UNET },
+    { "base_model.model.", UNET },
+    { "lora_unet_", UNET },
+    { "lora_te1_", TEXT_ENCODER },
+    { "lora_te2_", TEXT_ENCODER_2 },
+    { "lora_te_", TEXT_ENCODER },
+    { "text_encoder_2.", TEXT_ENCODER_2 },
+    { "text_encoder.", TEXT_ENCODER },
+    { "diffusion_model.", UNET },
+    { "unet.", UNET },
+};
+
+enum role { DOWN, UP, ALPHA, REFUSED };
+
+static const struct suffix {
+    const char *text;
+    enum role role;
+    const char *what; /* of REFUSED */
+} suffixes[] = {
+    { ".lora_down.weight", DOWN, NULL },
+    { ".lora_up.weight", UP, NULL },
+    { ".lora_A.weight", DOWN, NULL },
+    { ".lora_B.weight", UP, NULL },
+    { ".lora_A.default.weight", DOWN, NULL },
+    { ".lora_B.default.weight", UP, NULL },
+    { ".lora.down.weight", DOWN, NULL },
+    { ".lora.up.weight", UP, NULL },
+    { "_lora.down.weight", DOWN, NULL },
+    { "_lora.up.weight", UP, NULL },
+    { ".lora_linear_layer.down.weight", DOWN, NULL },
+    { ".lora_linear_layer.up.weight", UP, NULL },
+    { ".alpha", ALPHA, NULL },
+    { ".dora_scale", REFUSED, "DoRA" },
+    { ".lora_magnitude_vector", REFUSED, "DoRA" },
+    { ".lora_magnitude_vector.weight", REFUSED, "DoRA" },
+    { ".lora_mid.weight", REFUSED, "Tucker-decomposed LoRA" },
+    { ".hada_w1_a", REFUSED, "LoHa" },
+    { ".lokr_w1", REFUSED, "LoKr" },
+    { ".lokr_w1_a", REFUSED, "LoKr" },
+    { ".oft_blocks", REFUSED, "OFT" },
+    { ".oft_diag", REFUSED, "OFT" },
+};
+
+/* One changed module. Its name has '_' for every '.', as in kohya's keys, so that all spellings
+ * meet. */
+struct module {
+    char name[NAME_BYTES];
+    enum component component;
+    const struct entry *down, *up, *alpha;
+    bool found; /* by a merge */
+};
+
+struct lora {
+    struct store *file;
+    struct module *modules;
+    int nmodules;
+    unsigned char *unknown; /* flags of entries whose role is not known */
+    json_t *settings;       /* what PEFT and diffusers write into the metadata, or NULL */
+};
+
+static bool ends_with(const char *text, size_t length, const char *end)
+{
+    size_t n = strlen(end);
+    return length >= n && !memcmp(text + length - n, end, n);
+}
+
+static void underscore(char *name)
+{
+    for (; *name; name++)
+        if (*name == '.')
+            *name = '_';
+}
+
+/* Replaces the end of a name, if it is that. */
+static void replace_end(char name[NAME_BYTES], const char *from, const char *to)
+{
+    size_t length = strlen(name);
+    if (ends_with(name, length, from) && length - strlen(from) + strlen(to) < NAME_BYTES)
+        strcpy(name + length - strlen(from), to);
+}
+
+static const struct suffix *suffix_of(const char *key)
+{
+    size_t length = strlen(key);
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
+        if (ends_with(key, length, suffixes[i].text))
+            return &suffixes[i];
+    return NULL;
+}
+
+/* "unet.down.attn1.processor.to_out_lora.up.weight" is of "down_attn1_to_out_0". */
+static bool name_module(const char *key, const struct suffix *suffix, struct module *m)
+{
+    m->component = UNET;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (!strncmp(key, prefixes[i].text, strlen(prefixes[i].text))) {
+            m->component = prefixes[i].component;
+            key += strlen(prefixes[i].text);
+            break;
+        }
+    size_t length = strlen(key) - strlen(suffix->text);
+    if (strlen(key) < strlen(suffix->text) || length >= NAME_BYTES - 8)
+        return false;
+    memcpy(m->name, key, length);
+    m->name[length] = '\0';
+    char *processor = strstr(m->name, ".processor.");
+    if (processor)
+        memmove(processor, processor + 10, strlen(processor + 10) + 1);
+    underscore(m->name);
+    replace_end(m->name, "_to_out", "_to_out_0");
+    if (m->component != UNET) { /* attention of text encoders, as diffusers once spelled it */
+        replace_end(m->name, "_to_q", "_q_proj");
+        replace_end(m->name, "_to_k", "_k_proj");
+        replace_end(m->name, "_to_v", "_v_proj");
+        replace_end(m->name, "_to_out_0", "_out_proj");
+    }
+    return true;
+}
+
+static struct module *find_or_add(struct lora *l, const struct module *like)
+{
+    for (int i = 0; i < l->nmodules; i++)
+        if (l->modules[i].component == like->component && !strcmp(l->modules[i].name, like->name))
+            return &l->modules[i];
+    l->modules[l->nmodules] = *like;
+    return &l->modules[l->nmodules++];
+}
+
+static bool sgm_name(const char *name)
+{
+    return strstr(name, "input_blocks_") || strstr(name, "middle_block_") ||
+           strstr(name, "output_blocks_");
+}
+
+static bool diffusers_name(const char *name)
+{
+    return strstr(name, "down_blocks_") || strstr(name, "mid_block_") || strstr(name, "up_blocks_");
+}
+
+/* Some files hold every change twice, in both namings: the sgm ones go, as diffusers has it. */
+static void drop_twins(struct lora *l)
+{
+    bool diffusers = false;
+    int kept = 0;
+
+    for (int i = 0; i < l->nmodules; i++)
+        diffusers |= l->modules[i].component == UNET && diffusers_name(l->modules[i].name);
+    for (int i = 0; diffusers && i < l->nmodules; i++)
+        if (l->modules[i].component != UNET || !sgm_name(l->modules[i].name))
+            l->modules[kept++] = l->modules[i];
+    if (diffusers)
+        l->nmodules = kept;
+}
+
+static int read_modules(struct lora *l, styx_error *err)
+{
+    for (int i = 0; i < store_count(l->file); i++) {
+        const struct entry *e = store_at(l->file, i);
+        const struct suffix *suffix = suffix_of(e->name);
+        struct module like = { .down = NULL };
+
+        if (suffix && suffix->role == REFUSED)
+            return fail(err, STYX_ERR_UNSUPPORTED, "%s: is a %s ('%s'), which is not supported",
+                        lora_path(l), suffix->what, SHOW(e->name));
+        if (!suffix || !name_module(e->name, suffix, &like)) {
+            l->unknown[i] = 1;
+            continue;
+        }
+        struct module *m = find_or_add(l, &like);
+        *(suffix->role == DOWN ? &m->down : suffix->role == UP ? &m->up : &m->alpha) = e;
+    }
+    drop_twins(l);
+    for (int i = 0; i < l->nmodules; i++)
+        if (l->modules[i].down && l->modules[i].up)
+            return STYX_OK;
+    return fail(err, STYX_ERR_FORMAT, "%s: is no LoRA: it holds no pair of 'down' and 'up' tensors",
+                lora_path(l));
+}
+
+int lora_open(const char *path, struct lora **out, styx_error *err)
+{
+    struct lora *l = calloc(1, sizeof *l);
+    const char *settings;
+    int rc;
+
+    *out = NULL;
+    if (!l)
+        return fail_nomem(err, sizeof *l);
+    if ((rc = store_open_file(path, &l->file, err)))
+        goto done;
+    size_t n = (size_t)store_count(l->file) + 1;
+    l->modules = calloc(n, sizeof *l->modules);
+    l->unknown = calloc(n, 1);
+    if (!l->modules || !l->unknown) {
+        rc = fail_nomem(err, n * sizeof *l->modules);
+        goto done;
+    }
+    settings = store_metadata(l->file, "lora_adapter_metadata");
+    if (settings && (rc = json_bytes(settings, strlen(settings), path, &l->settings, err)))
+        goto done;
+    if ((rc = read_modules(l, err)))
+        goto done;
+    *out = l;
+    l = NULL;
+done:
+    lora_free(l);
+    return rc;
+}
+
+void lora_free(struct lora *l)
+{
+    if (!l)
+        return;
+    store_unref(l->file);
+    json_decref(l->settings);
+    free(l->modules);
+    free(l->unknown);
+    free(l);
+}
+
+const char *lora_path(const struct lora *l)
+{
+    return store_path(l->file);
+}
+
+/* ---- The scale of one module. ---- */
+
+static const json_t *setting(const struct lora *l, enum component component, const char *key)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.%s", components[component], key);
+    return json_object_get(l->settings, full);
+}
+
+/* The alpha that PEFT's config gives a module: the pattern that its name ends with, or the one for
+ * all; or the rank. */
+static double configured_alpha(const struct lora *l, const struct module *m, double rank)
+{
+    const json_t *patterns = setting(l, m->component, "alpha_pattern"), *value;
+    const json_t *common = setting(l, m->component, "lora_alpha");
+    const char *pattern;
+    char name[NAME_BYTES];
+
+    json_object_foreach((json_t *)patterns, pattern, value)
+    {
+        snprintf(name, sizeof name, "%s", pattern);
+        underscore(name);
+        if (json_is_number(value) && ends_with(m->name, strlen(m->name), name))
+            return json_number_value(value);
+    }
+    return json_is_number(common) ? json_number_value(common) : rank;
+}
+
+static int read_alpha(const struct lora *l, const struct module *m, double rank, double *scale,
+                      styx_error *err)
+{
+    struct span span;
+    float value;
+
+    double alpha = configured_alpha(l, m, rank);
+    if (m->alpha) {
+        int rc = store_span(l->file, m->alpha, &span, err);
+        if (rc)
+            return rc;
+        if (m->alpha->count != 1)
+            return fail(err, STYX_ERR_FORMAT, "%s: '%s' is no single number", lora_path(l),
+                        SHOW(m->alpha->name));
+        span_read(&span, 0, 1, &value);
+        alpha = value;
+    }
+    /* rsLoRA (Kalajdzievski 2023, arXiv:2312.03732) divides by the root of the rank. */
+    *scale = alpha / (json_is_true(setting(l, m->component, "use_rslora")) ? sqrt(rank) : rank);
+    return STYX_OK;
+}
+
+/* ---- Which module of the base a name means. ---- */
+
+struct known {
+    char name[NAME_BYTES];
+    const struct entry *weight;
+};
+
+struct known_list {
+    struct known *names;
+    int nnames;
+};
+
+static int by_known_name(const void *a, const void *b)
+{
+    return strcmp(((const struct known *)a)->name, ((const struct known *)b)->name);
+}
+
+/* name without its ".weight", in underscores. */
+static void add_known(struct known_list *list, const char *name, const struct entry *e)
+{
+    struct known *k = &list->names[list->nnames++];
+    snprintf(k->name, sizeof k->name, "%.*s", (int)(strlen(name) - strlen(".weight")), name);
+    underscore(k->name);
+    k->weight = e;
+}
+
+/* Every name that a module of the base goes by: the diffusers one, and the sgm one, or a text
+ * encoder's with and without "text_model.". */
+static int list_names(const struct store *base, enum component component, struct known_list *list,
+                      styx_error *err)
+{
+    static const char flat[] = "text_model.";
+    char other[NAME_BYTES];
+    size_t n = 2 * (size_t)store_count(base) + 1;
+
+    *list = (struct known_list){ calloc(n, sizeof *list->names), 0 };
+    if (!list->names)
+        return fail_nomem(err, n * sizeof *list->names);
+    for (int i = 0; i < store_count(base); i++) {
+        const struct entry *e = store_at(base, i);
+        size_t length = strlen(e->name);
+        if (e->dims < 2 || length >= NAME_BYTES - sizeof flat ||
+            !ends_with(e->name, length, ".weight"))
+            continue;
+        add_known(list, e->name, e);
+        if (component == UNET) {
+            if (name_to_single(base, "unet", e->name, other) && strcmp(other, e->name))
+                add_known(list, other, e);
+        } else if (!strncmp(e->name, flat, sizeof flat - 1)) {
+            add_known(list, e->name + sizeof flat - 1, e);
+        } else {
+            snprintf(other, sizeof other, "%s%s", flat, e->name);
+            add_known(list, other, e);
+        }
+    }
+    if (list->nnames)
+        qsort(list->names, (size_t)list->nnames, sizeof *list->names, by_known_name);
+    return STYX_OK;
+}
+
+static const struct entry *look_up(const struct known_list *list, const char *name)
+{
+    struct known key;
+    snprintf(key.name, sizeof key.name, "%s", name);
+    const struct known *k =
+        list->nnames ? bsearch(&key, list->names, (size_t)list->nnames, sizeof key, by_known_name)
+                     : NULL;
+    return k ? k->weight : NULL;
+}
+
+/* ---- Merging. ---- */
+
+/* sum[rows, columns] += scale * up[rows, rank] @ down[rank, columns], in blocks of columns whose
+ * rows of down stay in the cache. */
+static void add_product(float *sum, size_t rows, size_t columns, const float *up, const float *down,
+                        size_t rank, float scale)
+{
+    enum { BLOCK = 512 };
+    float part[BLOCK];
+
+    for (size_t from = 0; from < columns; from += BLOCK) {
+        size_t n = columns - from < BLOCK ? columns - from : BLOCK;
+        for (size_t i = 0; i < rows; i++) {
+            memset(part, 0, n * sizeof *part);
+            for (size_t r = 0; r < rank; r++) {
+                float u = up[i * rank + r];
+                const float *d = down + r * columns + from;
+                for (size_t j = 0; j < n; j++)
+                    part[j] += u * d[j];
+            }
+            for (size_t j = 0; j < n; j++)
+                sum[i * columns + from + j] += scale * part[j];
+        }
+    }
+}
+
+static float *read_all(struct store *s, const struct entry *e, int *rc, styx_error *err)
+{
+    struct span span;
+    float *values = NULL;
+
+    if ((*rc = store_span(s, e, &span, err)))
+        return NULL;
+    values = malloc(e->count * sizeof *values + 1);
+    if (values)
+        span_read(&span, 0, e->count, values);
+    else
+        *rc = fail_nomem(err, e->count * sizeof *values);
+    return values;
+}
+
+/* Adds one module's change to the weights of e. */
+static int change(const struct lora *l, const struct module *m, float user, const struct entry *e,
+                  float *weights, styx_error *err)
+{
+    float *up = NULL, *down = NULL;
+    double scale = 0;
+    int rc;
+    size_t rows = e->shape[0] > 0 ? (size_t)e->shape[0] : 1, columns = e->count / rows;
+    size_t rank = m->down->dims > 0 ? (size_t)m->down->shape[0] : 0;
+
+    /* Convolutions too: down is [r, in, k, k], up [out, r, 1, 1]. */
+    if (!rank || m->down->count != rank * columns || m->up->count != rows * rank)
+        return fail(err, STYX_ERR_FORMAT,
+                    "%s: '%s' and its 'up' do not fit '%s' of [%zu, %zu]: the LoRA is for another "
+                    "model",
+                    lora_path(l), SHOW(m->down->name), SHOW(e->name), rows, columns);
+    if ((rc = read_alpha(l, m, (double)rank, &scale, err)))
+        return rc;
+    if ((down = read_all(l->file, m->down, &rc, err)) && (up = read_all(l->file, m->up, &rc, err)))
+        add_product(weights, rows, columns, up, down, rank, (float)(user * scale));
+    free(up);
+    free(down);
+    return rc;
+}
+
+/* The changed tensor e of base, or e itself if no use changes it. */
+static int add_merged(struct store *out, struct store *base, const struct entry *e,
+                      struct module *const *changes, const struct lora_use *uses, int nuses,
+                      enum dtype type, styx_error *err)
+{
+    struct entry merged = *e;
+    float *weights = NULL;
+    int rc = STYX_OK;
+
+    for (int i = 0; !rc && i < nuses; i++) {
+        if (!changes[i])
+            continue;
+        if (!weights && !(weights = read_all(base, e, &rc, err)))
+            return rc;
+        rc = change(uses[i].lora, changes[i], uses[i].scale, e, weights, err);
+        changes[i]->found = true;
+    }
+    if (!weights || rc) {
+        free(weights);
+        return rc ? rc : store_add(out, e, err);
+    }
+    if (type != DT_F32) {
+        void *narrow = malloc(e->count * dtype_bytes(type) + 1);
+        if (narrow)
+            dtype_from_f32(type, weights, narrow, e->count);
+        free(weights);
+        if (!narrow)
+            return fail_nomem(err, e->count * dtype_bytes(type));
+        weights = narrow;
+    }
+    merged.span = (struct span){ .data = weights, .type = type, .dims = e->dims };
+    memcpy(merged.span.shape, e->shape, sizeof e->shape);
+    merged.type = dtype_name(type);
+    merged.bytes = e->count * dtype_bytes(type);
+    merged.raw = weights;
+    merged.expand = NULL;
+    if ((rc = store_keep(out, weights, free, err)))
+        return rc;
+    return store_add(out, &merged, err);
+}
+
+/* changes[entry * nuses + use]: the module of that use which changes that entry. */
+static int find_changes(const struct store *base, enum component component,
+                        const struct lora_use *uses, int nuses, struct module ***changes,
+                        int *nfound, styx_error *err)
+{
+    struct known_list list;
+    size_t n = (size_t)store_count(base) * (size_t)nuses + 1;
+    int rc = list_names(base, component, &list, err);
+
+    *nfound = 0;
+    if (rc)
+        return rc;
+    *changes = calloc(n, sizeof **changes);
+    if (!*changes)
+        rc = fail_nomem(err, n * sizeof **changes);
+    for (int u = 0; !rc && u < nuses; u++)
+        for (int i = 0; i < uses[u].lora->nmodules; i++) {
+            struct module *m = &uses[u].lora->modules[i];
+            const struct entry *e =
+                m->component == component && m->down && m->up ? look_up(&list, m->name) : NULL;
+            if (!e)
+                continue;
+            (*changes)[(size_t)store_index(base, e) * (size_t)nuses + (size_t)u] = m;
+            ++*nfound;
+        }
+    free(list.names);
+    return rc;
+}
+
+static void release_store(void *s)
+{
+    store_unref(s);
+}
+
+int lora_merge(struct store *base, const char *component, const struct lora_use *uses, int nuses,
+               enum dtype type, struct store **out, styx_error *err)
+{
+    struct module **changes = NULL;
+    struct store *s = NULL;
+    int rc, nfound, c = 0;
+
+    *out = NULL;
+    while (c < 3 && strcmp(components[c], component))
+        c++;
+    if (c < 3)
+        rc = find_changes(base, (enum component)c, uses, nuses, &changes, &nfound, err);
+    else /* no LoRA changes a VAE */
+        rc = nfound = 0;
+    if (rc)
+        goto done;
+    if (!nfound) {
+        *out = store_ref(base);
+        goto done;
+    }
+    s = store_new(store_path(base));
+    if (!s) {
+        rc = fail_nomem(err, strlen(store_path(base)));
+        goto done;
+    }
+    if ((rc = store_keep(s, store_ref(base), release_store, err)))
+        goto done;
+    for (int i = 0; !rc && i < store_count(base); i++)
+        rc = add_merged(s, base, store_at(base, i), changes + (size_t)i * (size_t)nuses, uses,
+                        nuses, type, err);
+    if (rc || (rc = store_seal(s, err)))
+        goto done;
+    *out = s;
+    s = NULL;
+done:
+    store_unref(s);
+    free(changes);
+    return rc;
+}
+
+int lora_unmatched(const struct lora *l, char **text, int *nkeys, styx_error *err)
+{
+    size_t bytes;
+    FILE *to = open_memstream(text, &bytes);
+
+    *nkeys = 0;
+    if (!to)
+        return fail_nomem(err, 1);
+    for (int i = 0; i < store_count(l->file); i++)
+        if (l->unknown[i] && ++*nkeys)
+            fprintf(to, "%s\n", SHOW(store_at(l->file, i)->name));
+    for (int i = 0; i < l->nmodules; i++) {
+        const struct module *m = &l->modules[i];
+        const struct entry *const entries[] = { m->down, m->up, m->alpha };
+        for (int k = 0; !m->found && k < 3; k++)
+            if (entries[k] && ++*nkeys)
+                fprintf(to, "%s\n", SHOW(entries[k]->name));
+    }
+    if (fclose(to)) {
+        free(*text);
+        *text = NULL;
+        return fail_nomem(err, 1);
+    }
+    if (!*nkeys) {
+        free(*text);
+        *text = NULL;
+    }
+    return STYX_OK;
+}
