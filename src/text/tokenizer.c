@@ -17,6 +17,8 @@ struct tokenizer {
 
 /* Longer texts would overflow the 32-bit indices of byte-pair encoding. */
 enum { MAX_TEXT = 1 << 26 };
+/* Names of textual inversions are short. */
+enum { MAX_ADDED = 512 };
 
 int tokenizer_open(const char *folder, struct tokenizer **tok, styx_error *err)
 {
@@ -76,7 +78,7 @@ int32_t tokenizer_id(const struct tokenizer *tok, const char *token)
     return s ? s->id : vocab_find(&tok->vocab, token);
 }
 
-static int check_text(const char *text, size_t bytes, styx_error *err)
+int tokenizer_check(const char *text, size_t bytes, styx_error *err)
 {
     size_t offset;
 
@@ -102,11 +104,14 @@ int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts,
         (rc = specials_copy(&tok->specials, &t->specials, err)))
         goto done;
     for (int i = 0; i < ntexts; i++) {
-        if ((rc = check_text(texts[i], strlen(texts[i]), err)))
+        if ((rc = tokenizer_check(texts[i], strlen(texts[i]), err)))
             goto done;
-        if (!*texts[i] || tokenizer_id(t, texts[i]) >= 0) {
+        size_t length = strlen(texts[i]);
+        if (!length || length > MAX_ADDED || tokenizer_id(t, texts[i]) >= 0) {
             rc = fail(err, STYX_ERR_INVALID, "the token '%.80s' %s", texts[i],
-                      *texts[i] ? "is in the vocabulary already" : "is empty");
+                      !length              ? "is empty"
+                      : length > MAX_ADDED ? "is too long"
+                                           : "is in the vocabulary already");
             goto done;
         }
         if ((rc = specials_add(&t->specials, &t->vocab, texts[i], true, NULL, err)))
@@ -288,7 +293,7 @@ int tokenizer_append(const struct tokenizer *tok, const char *text, size_t bytes
 {
     struct encoder e = { .tok = tok, .out = out, .err = err };
     size_t start = 0;
-    int rc = check_text(text, bytes, err);
+    int rc = tokenizer_check(text, bytes, err);
 
     if (!bytes)
         return rc;
@@ -341,6 +346,80 @@ int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t bytes
         *report = (struct token_report){ all.count, cut };
 done:
     tokens_free(&all);
+    return rc;
+}
+
+/* Writes " T_1 T_2 ..." for the vectors that T has besides the first, if room is not NULL;
+ * returns the length. */
+static size_t more_vectors(const struct specials *s, const char *token, char *room)
+{
+    size_t bytes = 0, size = strlen(token) + 16;
+    char name[MAX_ADDED + 16];
+
+    for (int i = 1; size <= sizeof name; i++) {
+        int n = snprintf(name, sizeof name, " %s_%d", token, i);
+        if (!specials_find(s, name + 1))
+            break;
+        if (room)
+            memcpy(room + bytes, name, (size_t)n);
+        bytes += (size_t)n;
+    }
+    return bytes;
+}
+
+/* Replaces every occurrence of token in *text by itself and its further vectors. */
+static int expand_token(const struct specials *s, const char *token, char **text, styx_error *err)
+{
+    size_t length = strlen(token), extra = more_vectors(s, token, NULL), times = 0;
+
+    for (const char *at = *text; extra && (at = strstr(at, token)); at += length)
+        times++;
+    if (!times)
+        return STYX_OK;
+    size_t bytes = strlen(*text) + times * extra + 1;
+    char *out = malloc(bytes), *end = out, *rest = *text, *at;
+    if (!out)
+        return fail_nomem(err, bytes);
+    for (; (at = strstr(rest, token)); rest = at + length) {
+        size_t before = (size_t)(at - rest) + length;
+        memcpy(end, rest, before);
+        end += before + more_vectors(s, token, end + before);
+    }
+    strcpy(end, rest);
+    free(*text);
+    *text = out;
+    return STYX_OK;
+}
+
+int tokenizer_expand(const struct tokenizer *tok, const char *text, size_t bytes, char **out,
+                     styx_error *err)
+{
+    struct tokens used = { 0 };
+    char *copy = NULL;
+    int rc = tokenizer_append(tok, text, bytes, &used, err);
+
+    *out = NULL;
+    if (!rc && !(copy = malloc(bytes + 1)))
+        rc = fail_nomem(err, bytes + 1);
+    if (rc)
+        goto done;
+    memcpy(copy, text, bytes);
+    copy[bytes] = '\0';
+    for (size_t i = 0; i < tok->specials.count && !rc; i++) {
+        const struct special *s = &tok->specials.v[i];
+        bool found = false;
+        for (size_t j = 0; j < used.count && !found; j++)
+            found = used.v[j] == s->id;
+        if (found)
+            rc = expand_token(&tok->specials, s->text, &copy, err);
+    }
+    if (!rc) {
+        *out = copy;
+        copy = NULL;
+    }
+done:
+    free(copy);
+    tokens_free(&used);
     return rc;
 }
 

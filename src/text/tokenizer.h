@@ -36,8 +36,11 @@ int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts,
 int tokenizer_expand(const struct tokenizer *tok, const char *text, size_t bytes, char **out,
                      styx_error *err);
 
+/* Can text be tokenized? Invalid UTF-8 is STYX_ERR_INVALID, and the message tells the offset. */
+int tokenizer_check(const char *text, size_t bytes, styx_error *err);
+
 /* BOS, ids, EOS and padding: exactly length (>= 3) ids; what is too long is cut and reported.
- * report may be NULL. Invalid UTF-8 is STYX_ERR_INVALID. */
+ * report may be NULL. */
 int tokenizer_encode(const struct tokenizer *tok, const char *text, size_t bytes, int32_t *ids,
                      int length, struct token_report *report, styx_error *err);
 
