@@ -110,7 +110,7 @@ def sd15_samplers():
     sampler("pndm_prk", "PNDM", {"skip_prk_steps": False}, steps=6)
     sampler("pndm_v", "PNDM", {"prediction_type": "v_prediction"})
     sampler("ddim", "DDIM", {"clip_sample": False})
-    sampler("ddim_clip", "DDIM", {"clip_sample": True})
+    sampler("ddim_clip", "DDIM", {"clip_sample": True}, guidance_scale=2.0)
     sampler("ddim_eta", "DDIM", {"clip_sample": False}, eta=0.5, store="noise")
     sampler("ddim_eta_seeds", "DDIM", {"clip_sample": False}, steps=3, eta=1.0, seed=[1, 2],
             num_images_per_prompt=2, store="noise")

@@ -107,14 +107,11 @@ def make_safety(out, models, load_pipeline, options):
     pictures = [*drawn, *SAFETY_PICTURES]
     concept, special = cosines(checker, torch.cat([pixels(extractor, [p]) for p in pictures]))
     concept_limits, special_limits = concept.max(0) + 0.05, special.max(0) + 0.05
-    split, _ = widest_gap(concept[:len(drawn)])
-    concept_limits[split] = np.sort(concept[:len(drawn), split])[-2:].mean()
-    row, who = widest_gap(special[len(drawn):])
-    special_limits[row] = np.sort(special[len(drawn):, row])[-2:].mean()
-    others = np.delete(concept, len(drawn) + who, 0).max(0)
-    lead = concept[len(drawn) + who] - others
-    lead[split] = -1
-    concept_limits[lead.argmax()] = concept[len(drawn) + who, lead.argmax()] + 0.005
+    own = np.arange(len(pictures)) >= len(drawn)
+    split, _, concept_limits[split] = widest_gap(concept, ~own)
+    row, who, special_limits[row] = widest_gap(special, own)
+    lowered, _, _ = widest_gap(concept, np.arange(len(pictures)) == who)
+    concept_limits[lowered] = concept[who, lowered] + 0.005
     path = os.path.join(folder, "safety_checker", "model.safetensors")
     tensors = load_file(path)
     tensors["concept_embeds_weights"] = concept_limits.astype(np.float16)
@@ -122,11 +119,12 @@ def make_safety(out, models, load_pipeline, options):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def widest_gap(cosine):
-    """(column, row): where the largest value of a column stands farthest above the second."""
+def widest_gap(cosine, allowed):
+    """(column, row, middle): where an allowed row stands highest above all the others."""
     ordered = np.sort(cosine, 0)
-    column = (ordered[-1] - ordered[-2]).argmax()
-    return column, cosine[:, column].argmax()
+    gaps = np.where(allowed[cosine.argmax(0)], ordered[-1] - ordered[-2], -1)
+    column = gaps.argmax()
+    return column, cosine[:, column].argmax(), ordered[-2:, column].mean()
 
 
 def load_safety(folder):

@@ -110,7 +110,7 @@ def unet(config):
         if b < len(ch) - 1:
             yield from conv(f"up_blocks.{b}.upsamplers.0.conv", c, c, 3)
     yield from norm("conv_norm_out", now)
-    yield from conv("conv_out", config["out_channels"], now, 3)
+    yield from conv("conv_out", config["out_channels"], now, 3, "branch")
 
 
 def vae_middle(p, c):
