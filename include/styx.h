@@ -5,7 +5,7 @@
  *     styx_error err;
  *     styx_model *model = NULL;
  *     styx_session *session = NULL;
- *     struct styx_result result = { sizeof result };
+ *     struct styx_result result = STYX_RESULT_INIT;
  *     if (styx_model_open("stable-diffusion-v1-5", NULL, &model, &err) ||
  *         styx_session_new(NULL, &session, &err) ||
  *         styx_generate(session, model, &req, &result, &err) ||
@@ -47,6 +47,12 @@ extern "C" {
 #endif
 
 #define STYX_VERSION "0.1.0"
+
+#ifdef __cplusplus
+#define STYX_SIZED(type) { sizeof(type) }
+#else
+#define STYX_SIZED(type) { .size = sizeof(type) }
+#endif
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
@@ -112,7 +118,7 @@ struct styx_model_options {
     void (*warn)(void *user, const char *text); /* e.g. a fallback from a missing variant */
     void *user;
 };
-#define STYX_MODEL_OPTIONS_INIT { sizeof(struct styx_model_options) }
+#define STYX_MODEL_OPTIONS_INIT STYX_SIZED(struct styx_model_options)
 
 /* Opens a model: a folder in the diffusers layout (model_index.json) or a single checkpoint file
  * (safetensors, GGUF) of SD 1.x or SDXL. Weights are mapped, not read: this takes milliseconds.
@@ -161,7 +167,7 @@ struct styx_session_options {
     void (*log)(void *user, enum styx_log_level level, const char *text);
     void *user;
 };
-#define STYX_SESSION_OPTIONS_INIT { sizeof(struct styx_session_options) }
+#define STYX_SESSION_OPTIONS_INIT STYX_SIZED(struct styx_session_options)
 
 /* A session may serve many models; what they share (by component) it loads once. options may be
  * NULL. Errors: NODEVICE, INVALID, NOMEM. */
@@ -346,7 +352,7 @@ struct styx_request {
 
     /* Numbers and memory. */
     enum styx_dtype dtype;     /* of the networks. AUTO: the fastest that keeps the picture */
-    enum styx_dtype vae_dtype; /* AUTO: F32 if the VAE's config has force_upcast, else dtype */
+    enum styx_dtype vae_dtype; /* AUTO: F32 for an SDXL VAE with force_upcast, else dtype */
     int vae_slicing;           /* decode one picture at a time */
     enum styx_tiling vae_tiling;
     enum styx_safety safety;   /* without effect on models without a safety checker */
@@ -378,7 +384,7 @@ struct styx_result {
     double seconds[5];          /* load, encode, denoise, decode, safety */
     enum styx_dtype dtype, vae_dtype; /* what was used */
 };
-#define STYX_RESULT_INIT { sizeof(struct styx_result) }
+#define STYX_RESULT_INIT STYX_SIZED(struct styx_result)
 
 /* Draws. result->size must be set; what it holds is yours (styx_result_free). Errors: INVALID (the
  * request, before any work), CANCELLED, NOMEM, FORMAT (weights that do not fit the config),
@@ -470,6 +476,19 @@ STYX_API int styx_image_save(const struct styx_image *image, const char *path,
 STYX_API int styx_image_check(const char *path, int overwrite, styx_error *err);
 /* The texts inside a picture; each output may be NULL, and gets NULL if there is no such text. */
 STYX_API int styx_image_text(const char *path, char **parameters, char **recipe, styx_error *err);
+/* A resized copy with PIL's Lanczos filter, bit for bit. */
+STYX_API int styx_image_resize(const struct styx_image *image, int width, int height,
+                               struct styx_image *out, styx_error *err);
+/* An alpha channel as a mask: what is transparent is repainted. */
+STYX_API int styx_image_alpha_mask(const struct styx_image *alpha, struct styx_image *mask,
+                                   styx_error *err);
+/* After inpainting: outside the mask (below 128) painted gets original's pixels back, bit for bit;
+ * inside, the new ones fade in over `feather` pixels. All three have one size. */
+STYX_API int styx_image_paste(const struct styx_image *original, const struct styx_image *mask,
+                              int feather, struct styx_image *painted, styx_error *err);
+/* Gives image the mean and spread of reference's colours (Reinhard et al. 2001). */
+STYX_API int styx_image_match_color(struct styx_image *image, const struct styx_image *reference,
+                                    styx_error *err);
 /* The picture as bytes for a terminal: "kitty", "iterm2", "blocks"; columns wide. */
 STYX_API int styx_image_terminal(const struct styx_image *image, const char *protocol, int columns,
                                  char **bytes, size_t *count, styx_error *err);

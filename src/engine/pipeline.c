@@ -1,0 +1,129 @@
+/* pipeline.c - the story of one request, top to bottom. */
+#include "engine/job.h"
+#include <stdlib.h>
+
+void styx_result_free(struct styx_result *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->count && r->images; i++)
+        styx_image_free(&r->images[i]);
+    free(r->images);
+    free(r->nsfw);
+    free(r->seeds);
+    styx_tensor_free(&r->pixels);
+    styx_tensor_free(&r->latents);
+    size_t size = r->size;
+    memset(r, 0, size < sizeof *r ? size : sizeof *r);
+    r->size = size;
+}
+
+static double lap(double *since)
+{
+    double now = job_clock(), seconds = now - *since;
+    *since = now;
+    return seconds;
+}
+
+static int report(struct job *j, struct styx_result *r, styx_error *err)
+{
+    int shape[4] = { (int)j->batch, j->channels, j->lh, j->lw };
+    int code = tensor_new(&r->latents, 4, shape, err);
+    if (code)
+        return code;
+    memcpy(r->latents.data, j->latents, j->batch * j->one * sizeof(float));
+    r->seeds = calloc(j->batch, sizeof *r->seeds);
+    if (!r->seeds)
+        return fail_nomem(err, j->batch * sizeof *r->seeds);
+    for (size_t i = 0; i < j->batch; i++)
+        r->seeds[i] = j->generators[j->ngenerators > 1 ? i : 0]->seed;
+    r->steps = j->calls;
+    r->dtype = public_dtype(j->type);
+    r->vae_dtype = public_dtype(j->vae_type);
+    memcpy(r->seconds, j->seconds, sizeof r->seconds);
+    return 0;
+}
+
+static int draw(struct job *j, struct styx_result *r, styx_error *err)
+{
+    double since = job_clock();
+    int code;
+    if ((code = job_generators(j, err)) || (code = job_schedule(j, err)) ||
+        (code = job_encode_text(j, err)) || (code = job_time_ids(j, err)) ||
+        (code = job_guidance_embedding(j, err)))
+        return code;
+    j->seconds[STAGE_ENCODE] = lap(&since);
+    if ((code = job_progress(j, "encode", 1, 1, since, NULL, err)) || (code = job_start(j, err)) ||
+        (code = job_denoise(j, err)))
+        return code;
+    j->seconds[STAGE_DENOISE] = lap(&since);
+    r->count = j->batch;
+    if (j->r.output != STYX_OUTPUT_LATENTS && (code = job_decode(j, r, err)))
+        return code;
+    j->seconds[STAGE_DECODE] = lap(&since) - j->seconds[STAGE_SAFETY];
+    return report(j, r, err);
+}
+
+int styx_generate(styx_session *session, const styx_model *model,
+                  const struct styx_request *request, struct styx_result *result, styx_error *err)
+{
+    struct job j;
+    struct styx_result made = STYX_RESULT_INIT;
+    int code;
+    if (!session || !model || !result || result->size < sizeof(size_t))
+        return fail(err, STYX_ERR_INVALID,
+                    "styx_generate wants a session, a model and a result whose size is set");
+    if ((code = session_enter(session, err)))
+        return code;
+    code = job_init(&j, session, model, request, err);
+    if (!code)
+        code = draw(&j, &made, err);
+    session_leave(session);
+    job_free(&j);
+    if (code) {
+        styx_result_free(&made);
+        return code;
+    }
+    made.size = result->size;
+    memcpy(result, &made, result->size < sizeof made ? result->size : sizeof made);
+    return 0;
+}
+
+int styx_encode_prompt(styx_session *session, const styx_model *model,
+                       const struct styx_request *request, struct styx_tensor *prompt_embeds,
+                       struct styx_tensor *negative_prompt_embeds,
+                       struct styx_tensor *pooled_prompt_embeds,
+                       struct styx_tensor *negative_pooled_prompt_embeds, styx_error *err)
+{
+    struct job j;
+    struct embeddings e = { 0 };
+    int code = session_enter(session, err);
+    if (code)
+        return code;
+    code = job_init(&j, session, model, request, err);
+    if (!code)
+        code = job_embeddings(&j, &e, err);
+    session_leave(session);
+    if (!code) {
+        struct {
+            struct styx_tensor *to;
+            float **from;
+            int dims;
+        } out[] = { { prompt_embeds, &e.text, 3 },
+                    { negative_prompt_embeds, &e.negative, 3 },
+                    { pooled_prompt_embeds, &e.pooled, 2 },
+                    { negative_pooled_prompt_embeds, &e.negative_pooled, 2 } };
+        for (int i = 0; i < 4; i++) {
+            if (!out[i].to)
+                continue;
+            *out[i].to = (struct styx_tensor){ out[i].dims, { (int)j.batch, e.tokens, e.width },
+                                               *out[i].from };
+            if (out[i].dims == 2)
+                out[i].to->shape[1] = e.pooled_width;
+            *out[i].from = NULL; /* handed over */
+        }
+    }
+    embeddings_free(&e);
+    job_free(&j);
+    return code;
+}

@@ -1,0 +1,321 @@
+/* program.c - programs by key: recorded, planned, given weights and prepared on first use, then
+ * kept like prepared statements. Weights are loaded once for all programs of a network.
+ *
+ * Under a memory limit whatever is not needed for the next program is dropped first, oldest use
+ * first; if the network alone is too large its weights are streamed. */
+#include "engine/engine.h"
+#include <stdlib.h>
+
+const char *const network_names[] = {
+    [NET_TEXT] = "text",             [NET_UNET] = "unet",     [NET_VAE_ENCODE] = "vae.encode",
+    [NET_VAE_DECODE] = "vae.decode", [NET_VISION] = "vision",
+};
+
+enum { KEPT_PROGRAMS = 12 };
+
+struct loaded { /* the weights of one network in the backend's form */
+    struct loaded *next;
+    styx_component *component;
+    enum network network;
+    enum dtype type;
+    void *data;
+    uint64_t bytes;
+    int users; /* programs */
+};
+
+struct program {
+    struct program *next;
+    struct program_key key;
+    tape *t;
+    struct loaded *weights;
+    void *plan;
+    uint64_t bytes;
+    void *last[TAPE_MAX_IN]; /* what the once-inputs held at the last run */
+    bool ran;
+};
+
+const tape *program_tape(const struct program *p)
+{
+    return p->t;
+}
+
+static void record(tape *t, const struct program_key *k)
+{
+    const styx_component *c = k->component;
+    switch (k->network) {
+    case NET_TEXT:
+        clip_text(t, &c->clip, k->n, k->w, k->layer, k->normed);
+        break;
+    case NET_UNET:
+        unet(t, &c->unet, k->n, k->h, k->w, k->tokens, k->ids);
+        break;
+    case NET_VAE_ENCODE:
+        vae_encode(t, &c->vae, k->n, k->h, k->w);
+        break;
+    case NET_VAE_DECODE:
+        vae_decode(t, &c->vae, k->n, k->h, k->w);
+        break;
+    case NET_VISION:
+        clip_vision(t, &c->clip, k->n, c->vision_prefix);
+        break;
+    }
+}
+
+int program_record(const struct program_key *key, bool halo, tape **out, styx_error *err)
+{
+    tape *t = tape_new(network_names[key->network], key->type);
+    if (!t)
+        return fail_nomem(err, sizeof *t);
+    record(t, key);
+    tape_fuse(t);
+    tape_hoist(t);
+    if (halo)
+        tape_halo(t);
+    int code = tape_plan(t, err);
+    if (code) {
+        tape_free(t);
+        return code;
+    }
+    *out = t;
+    return 0;
+}
+
+static void unload(styx_session *s, struct loaded *w)
+{
+    struct loaded **at = &s->loaded;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    s->held -= w->bytes;
+    s->backend->unload(s->device, w->data);
+    styx_component_free(w->component);
+    free(w);
+}
+
+static void forget(styx_session *s, struct program *p)
+{
+    struct program **at = &s->programs;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    s->held -= p->bytes;
+    s->backend->release(p->plan);
+    p->weights->users--;
+    for (int i = 0; i < TAPE_MAX_IN; i++)
+        free(p->last[i]);
+    tape_free(p->t);
+    free(p);
+}
+
+void programs_free(styx_session *s)
+{
+    while (s->programs)
+        forget(s, s->programs);
+    while (s->loaded)
+        unload(s, s->loaded);
+}
+
+static bool same_key(const struct program_key *a, const struct program_key *b)
+{
+    return a->component == b->component && a->network == b->network && a->type == b->type &&
+           a->n == b->n && a->h == b->h && a->w == b->w && a->tokens == b->tokens &&
+           a->ids == b->ids && a->layer == b->layer && a->normed == b->normed;
+}
+
+static struct loaded *find_loaded(styx_session *s, const struct program_key *k)
+{
+    for (struct loaded *w = s->loaded; w; w = w->next)
+        if (w->component == k->component && w->network == k->network && w->type == k->type)
+            return w;
+    return NULL;
+}
+
+void program_measure(styx_session *s, const struct program_key *key, const tape *t,
+                     struct footprint *need)
+{
+    s->backend->measure(s->device, t, 0, need);
+    if (find_loaded(s, key))
+        need->weights = 0;
+}
+
+static struct program *oldest(styx_session *s)
+{
+    struct program *p = s->programs;
+    while (p && p->next)
+        p = p->next;
+    return p;
+}
+
+static struct loaded *idle(styx_session *s, const struct loaded *except)
+{
+    for (struct loaded *w = s->loaded; w; w = w->next)
+        if (w != except && w->users == 0)
+            return w;
+    return NULL;
+}
+
+/* Drops what is not wanted next until `bytes` more fit under the limit, or nothing is left. */
+static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
+{
+    if (!s->max_memory)
+        return;
+    while (s->held + bytes > s->max_memory) {
+        struct loaded *w = idle(s, keep);
+        struct program *p = oldest(s);
+        if (w)
+            unload(s, w);
+        else if (p)
+            forget(s, p);
+        else
+            return;
+    }
+}
+
+/* How many bytes of weights may be resident: 0 = all of them. */
+static int weight_budget(styx_session *s, const struct program_key *key, const tape *t,
+                         const struct footprint *need, uint64_t *budget, styx_error *err)
+{
+    uint64_t rest = need->arena + need->workspace;
+    struct footprint least;
+    *budget = 0;
+    if (!s->max_memory || s->held + need->weights + rest <= s->max_memory)
+        return 0;
+    s->backend->measure(s->device, t, 1, &least); /* the smallest window that works */
+    if (s->held + least.weights + rest > s->max_memory)
+        return fail(err, STYX_ERR_NOMEM,
+                    "%s needs %llu bytes at least (%llu for values, %llu for weights); the limit "
+                    "is %llu: %llu would do",
+                    network_names[key->network], (unsigned long long)(least.weights + rest),
+                    (unsigned long long)rest, (unsigned long long)least.weights,
+                    (unsigned long long)s->max_memory,
+                    (unsigned long long)(s->held + least.weights + rest));
+    *budget = s->max_memory - s->held - rest;
+    return 0;
+}
+
+static int load(styx_session *s, const struct program_key *key, const tape *t,
+                struct loaded **out, styx_error *err)
+{
+    struct loaded *w = calloc(1, sizeof *w);
+    struct span *spans = calloc((size_t)t->nparams + 1, sizeof *spans);
+    struct store_report report = { 0 };
+    struct footprint need;
+    uint64_t budget = 0;
+    int code = 0;
+    if (!w || !spans) {
+        code = fail_nomem(err, sizeof *w);
+        goto done;
+    }
+    s->backend->measure(s->device, t, 0, &need);
+    if ((code = weight_budget(s, key, t, &need, &budget, err)))
+        goto done;
+    code = store_bind(key->component->weights, t->params, t->nparams, spans, &report, err);
+    if (code) {
+        if (report.text)
+            session_warn(s, "%s", report.text);
+        goto done;
+    }
+    struct weights from = { spans, t->nparams };
+    if ((code = s->backend->load(s->device, t, &from, budget, &w->data, err)))
+        goto done;
+    if (budget)
+        s->backend->measure(s->device, t, budget, &need);
+    w->bytes = need.weights;
+    w->component = styx_component_ref((styx_component *)key->component);
+    w->network = key->network;
+    w->type = key->type;
+    w->next = s->loaded;
+    s->loaded = w;
+    s->held += w->bytes;
+    *out = w;
+    w = NULL;
+done:
+    store_report_free(&report);
+    free(spans);
+    free(w);
+    return code;
+}
+
+static int make(styx_session *s, const struct program_key *key, struct program **out,
+                styx_error *err)
+{
+    struct program *p = calloc(1, sizeof *p);
+    struct footprint need;
+    int code, n = 0;
+    if (!p)
+        return fail_nomem(err, sizeof *p);
+    p->key = *key;
+    if ((code = program_record(key, s->backend->halo, &p->t, err)))
+        goto done;
+    p->weights = find_loaded(s, key);
+    program_measure(s, key, p->t, &need);
+    make_room(s, need.weights + need.arena + need.workspace, p->weights);
+    if (!p->weights && (code = load(s, key, p->t, &p->weights, err)))
+        goto done;
+    if ((code = s->backend->prepare(s->device, p->t, p->weights->data, &p->plan, err)))
+        goto done;
+    for (struct program *q = s->programs; q; q = q->next)
+        n++;
+    if (n >= KEPT_PROGRAMS)
+        forget(s, oldest(s));
+    p->weights->users++;
+    p->bytes = need.arena + need.workspace;
+    s->held += p->bytes;
+    p->next = s->programs;
+    s->programs = p;
+    *out = p;
+    return 0;
+done:
+    tape_free(p->t);
+    free(p);
+    return code;
+}
+
+int program_get(styx_session *s, const struct program_key *key, struct program **out,
+                styx_error *err)
+{
+    for (struct program **at = &s->programs; *at; at = &(*at)->next) {
+        struct program *p = *at;
+        if (!same_key(&p->key, key))
+            continue;
+        *at = p->next; /* to the front */
+        p->next = s->programs;
+        s->programs = p;
+        *out = p;
+        return 0;
+    }
+    return make(s, key, out, err);
+}
+
+/* Are the once-inputs those of the last run? Remembers the new ones if not. */
+static int compare_inputs(struct program *p, const void *const *in, bool *again, styx_error *err)
+{
+    *again = p->ran;
+    for (int i = 0; i < p->t->nin; i++) {
+        size_t bytes = tensor_count(p->t->in[i]) * sizeof(float);
+        if (!p->t->in_once[i])
+            continue;
+        if (!p->last[i] && !(p->last[i] = malloc(bytes)))
+            return fail_nomem(err, bytes);
+        if (!p->ran || memcmp(p->last[i], in[i], bytes) != 0) {
+            memcpy(p->last[i], in[i], bytes);
+            *again = false;
+        }
+    }
+    return 0;
+}
+
+int program_run(styx_session *s, struct program *p, const void *const *in, float *const *out,
+                styx_error *err)
+{
+    struct run_args args = { .cancel = &s->cancel };
+    int code = compare_inputs(p, in, &args.again, err);
+    if (code)
+        return code;
+    memcpy(args.in, in, (size_t)p->t->nin * sizeof *in);
+    memcpy(args.out, out, (size_t)p->t->nout * sizeof *out);
+    p->ran = false; /* a cancelled prologue is worth nothing */
+    code = s->backend->run(p->plan, &args, err);
+    p->ran = code == 0;
+    return code;
+}

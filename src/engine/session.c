@@ -1,0 +1,145 @@
+/* session.c - a device, and who may use it when. */
+#include "engine/engine.h"
+#include <stdarg.h>
+#include <stdlib.h>
+
+static const struct backend *const backends[] = { &backend_cpu, &backend_ref };
+
+void session_warn(styx_session *s, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    if (!s->log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    s->log(s->log_user, STYX_LOG_WARNING, text);
+}
+
+static const struct backend *find_backend(const char *name)
+{
+    if (!name || strcmp(name, "auto") == 0)
+        return &backend_cpu;
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (strcmp(backends[i]->name, name) == 0)
+            return backends[i];
+    return NULL;
+}
+
+static int open_device(styx_session *s, const struct styx_session_options *o, styx_error *err)
+{
+    struct device_options d = { .threads = o->threads, .index = o->device, .isa = o->isa };
+    const char *hard = getenv("STYX_HARD");
+    if (d.isa && strcmp(d.isa, "auto") == 0)
+        d.isa = NULL;
+    d.hard = hard && *hard && *hard != '0'; /* tests: NaN in whatever should not be read */
+    s->backend = find_backend(o->backend);
+    if (!s->backend)
+        return fail(err, STYX_ERR_INVALID, "backend '%s'; auto, cpu or ref was wanted", o->backend);
+    if (o->threads < 0 || o->threads > 1024)
+        return fail(err, STYX_ERR_INVALID, "%d threads; 0 (all) to 1024 were wanted", o->threads);
+    int code = s->backend->open(&d, &s->device, err);
+    if (code)
+        return code;
+    s->backend->describe(s->device, s->description, sizeof s->description);
+    s->fast_bf16 = s->backend->dtype[DT_BF16] && strstr(s->description, "bf16");
+    return 0;
+}
+
+int styx_session_new(const struct styx_session_options *options, styx_session **session,
+                     styx_error *err)
+{
+    struct styx_session_options o = STYX_SESSION_OPTIONS_INIT;
+    if (options) {
+        if (options->size > sizeof o)
+            return fail(err, STYX_ERR_UNSUPPORTED,
+                        "session options of %zu bytes; this library knows %zu", options->size,
+                        sizeof o);
+        memcpy(&o, options, options->size);
+    }
+    styx_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return fail_nomem(err, sizeof *s);
+    s->max_memory = o.max_memory;
+    s->log = o.log;
+    s->log_user = o.user;
+    int code = open_device(s, &o, err);
+    if (code) {
+        free(s);
+        return code;
+    }
+    *session = s;
+    return 0;
+}
+
+void styx_session_free(styx_session *s)
+{
+    if (!s)
+        return;
+    programs_free(s);
+    s->backend->close(s->device);
+    free(s);
+}
+
+void styx_session_trim(styx_session *s)
+{
+    if (session_enter(s, NULL))
+        return;
+    programs_free(s);
+    session_leave(s);
+}
+
+void styx_cancel(styx_session *s)
+{
+    if (s)
+        atomic_store(&s->cancel, 1);
+}
+
+int session_enter(styx_session *s, styx_error *err)
+{
+    int idle = 0;
+    if (!atomic_compare_exchange_strong(&s->busy, &idle, 1))
+        return fail(err, STYX_ERR_INVALID,
+                    "the session is busy in another thread; one thread at a time may use it");
+    atomic_store(&s->cancel, 0);
+    return 0;
+}
+
+void session_leave(styx_session *s)
+{
+    atomic_store(&s->busy, 0);
+}
+
+int styx_session_info(const styx_session *s, char **json, styx_error *err)
+{
+    json_t *root = json_pack("{s:s, s:s, s:b, s:I, s:I}", "backend", s->backend->name, "device",
+                             s->description, "bf16", (int)s->fast_bf16, "held_bytes",
+                             (json_int_t)s->held, "max_memory", (json_int_t)s->max_memory);
+    *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    return *json ? 0 : fail_nomem(err, 256);
+}
+
+enum dtype resolve_dtype(const styx_session *s, enum styx_dtype wanted)
+{
+    static const enum dtype types[] = { DT_F32, DT_F32, DT_BF16, DT_F16 };
+    if (wanted == STYX_AUTO)
+        return s->fast_bf16 ? DT_BF16 : DT_F32;
+    return types[wanted];
+}
+
+enum styx_dtype public_dtype(enum dtype type)
+{
+    return type == DT_BF16 ? STYX_BF16 : type == DT_F16 ? STYX_F16 : STYX_F32;
+}
+
+int check_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err)
+{
+    if ((unsigned)wanted > STYX_F16)
+        return fail(err, STYX_ERR_INVALID, "dtype %d; AUTO, F32, BF16 or F16 was wanted", wanted);
+    if (!s->backend->dtype[resolve_dtype(s, wanted)])
+        return fail(err, STYX_ERR_UNSUPPORTED, "the %s backend does not compute in %s",
+                    s->backend->name, dtype_name(resolve_dtype(s, wanted)));
+    return 0;
+}
