@@ -1,0 +1,120 @@
+/* dpm2.c - DPM-Solver-2 in sigma, plain and ancestral, as in K. Crowson's k-diffusion (Karras et
+ * al. 2022, algorithm 2; Lu et al. 2022, "DPM-Solver"): Euler to the middle of ln sigma, then the
+ * whole step with the slope found there. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "sample/sampler.h"
+#include "sample/schedule.h"
+
+static bool is_ancestral(const struct scheduler *s)
+{
+    return s->ops == &dpm2_ancestral_ops;
+}
+
+/* Noise to add after a step from one sigma to a lower one, and where the step must end for it. */
+static double ancestral_up(double from, double to)
+{
+    return sqrt(to * to * (from * from - to * to) / (from * from));
+}
+
+static double ancestral_down(double from, double to)
+{
+    double up = ancestral_up(from, to);
+    return sqrt(to * to - up * up);
+}
+
+/* The geometric mean, 0 if the step ends at 0. */
+static double middle_of(const struct scheduler *s, double from, double to)
+{
+    double end = is_ancestral(s) ? ancestral_down(from, to) : to;
+    return end > 0 ? exp((log(from) + log(end)) / 2) : 0;
+}
+
+/* Timesteps t0, m0, t1, m1, ..., with mi that of the middle sigma; sigmas s0, s1, s1, ..., 0, 0. */
+static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
+                    styx_error *err)
+{
+    struct sigma_list list;
+    int rc = sigma_space_list(s, nsteps, custom, true, &list, err);
+    if (rc)
+        return rc;
+    int n = 2 * list.n - 1, nsigmas = 2 * list.n + 2;
+    double *t = malloc((size_t)(n + nsigmas) * sizeof *t), *sigma = t + n;
+    if (!t) {
+        rc = fail_nomem(err, (size_t)(n + nsigmas) * sizeof *t);
+        goto done;
+    }
+    for (int i = 0; i < n; i++) {
+        float from = (float)list.sigma[i / 2], to = (float)list.sigma[i / 2 + 1];
+        t[i] = i % 2 == 0 ? list.t[i / 2]
+                          : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
+                                          (float)middle_of(s, from, to));
+    }
+    for (int i = 0; i < nsigmas; i++)
+        sigma[i] = i + 1 < nsigmas ? list.sigma[(i + 1) / 2] : list.sigma[list.n];
+    rc = sampler_set_schedule(s, t, n, sigma, nsigmas, err);
+done:
+    free(t);
+    free(list.t);
+    return rc;
+}
+
+static double input_sigma(const struct scheduler *s)
+{
+    int i = s->step_index;
+    return s->has_saved ? middle_of(s, s->sigmas[i - 1], s->sigmas[i]) : s->sigmas[i];
+}
+
+static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
+{
+    int i = s->has_saved ? s->step_index - 1 : s->step_index, rc;
+    double from = s->sigmas[i], to = s->sigmas[i + 1], middle = middle_of(s, from, to);
+    double here = s->has_saved ? middle : from, up = 0;
+
+    predict_x0_sigma(s, here, args->sample, args->model_output, s->x0);
+    COMBINE(s, s->eps, { 1 / here, args->sample }, { -1 / here, s->x0 }); /* the slope */
+    if (!s->has_saved) {
+        COMBINE(s, s->saved, { 1, args->sample });
+        COMBINE(s, args->sample, { 1, args->sample }, { middle - from, s->eps });
+    } else if (is_ancestral(s)) {
+        up = ancestral_up(from, to);
+        if ((rc = draw_noise(s, args, false, err)))
+            return rc;
+        COMBINE(s, args->sample, { 1, s->saved }, { ancestral_down(from, to) - from, s->eps },
+                { up, s->noise });
+    } else {
+        COMBINE(s, args->sample, { 1, s->saved }, { to - from, s->eps });
+    }
+    s->has_saved = !s->has_saved;
+    return STYX_OK;
+}
+
+static const struct knob_default knobs[] = {
+    BETA_KNOBS(0.00085, 0.012, "linear"),
+    SIGMA_KNOBS,
+    PREDICTION_KNOB,
+    SPACING_KNOBS("linspace"),
+    LAST_KNOB,
+};
+
+const struct sampler_ops dpm2_ops = {
+    .class = { "KDPM2DiscreteScheduler", knobs, NULL },
+    .space = SPACE_SIGMA,
+    .order = 2,
+    .by_index = true,
+    .schedule = schedule,
+    .step = step,
+    .input_sigma = input_sigma,
+};
+
+const struct sampler_ops dpm2_ancestral_ops = {
+    .class = { "KDPM2AncestralDiscreteScheduler", knobs, NULL },
+    .space = SPACE_SIGMA,
+    .order = 2,
+    .noise = NOISE_ALWAYS,
+    .by_index = true,
+    .schedule = schedule,
+    .step = step,
+    .input_sigma = input_sigma,
+};

@@ -1,0 +1,76 @@
+/* heun.c - Heun's method in sigma (Karras et al. 2022, algorithm 1): Euler to the next sigma, then
+ * once more with the mean of the slopes at both ends. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "sample/sampler.h"
+#include "sample/schedule.h"
+
+/* Timesteps t0, t1, t1, t2, t2, ... and sigmas s0, s1, s1, ..., 0: two calls each but the first,
+ * whose second call is at the next one's sigma. */
+static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
+                    styx_error *err)
+{
+    struct sigma_list list;
+    int rc = sigma_space_list(s, nsteps, custom, false, &list, err);
+    if (rc)
+        return rc;
+    int n = 2 * list.n - 1;
+    double *t = malloc((size_t)(2 * n + 1) * sizeof *t), *sigma = t + n;
+    if (!t) {
+        rc = fail_nomem(err, (size_t)(2 * n + 1) * sizeof *t);
+        goto done;
+    }
+    for (int i = 0; i < n; i++) {
+        t[i] = list.t[(i + 1) / 2];
+        sigma[i] = list.sigma[(i + 1) / 2];
+    }
+    sigma[n] = list.sigma[list.n];
+    rc = sampler_set_schedule(s, t, n, sigma, n + 1, err);
+done:
+    free(t);
+    free(list.t);
+    return rc;
+}
+
+static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
+{
+    int i = s->has_saved ? s->step_index - 1 : s->step_index;
+    double from = s->sigmas[i], to = s->sigmas[i + 1], here = s->has_saved ? to : from;
+    (void)err;
+
+    predict_x0_sigma(s, here, args->sample, args->model_output, s->x0);
+    limit_x0(s, args, s->x0);
+    COMBINE(s, s->eps, { 1 / here, args->sample }, { -1 / here, s->x0 }); /* the slope */
+    if (!s->has_saved) {
+        COMBINE(s, s->saved, { 1, args->sample });
+        COMBINE(s, s->sum, { 1, s->eps });
+        COMBINE(s, args->sample, { 1, args->sample }, { to - from, s->eps });
+    } else {
+        double half = (to - from) / 2;
+        COMBINE(s, args->sample, { 1, s->saved }, { half, s->sum }, { half, s->eps });
+    }
+    s->has_saved = !s->has_saved;
+    return STYX_OK;
+}
+
+static const struct knob_default knobs[] = {
+    BETA_KNOBS(0.00085, 0.012, "linear"),
+    PREDICTION_KNOB,
+    SIGMA_KNOBS,
+    BOOL_KNOB("clip_sample", false),
+    REAL_KNOB("clip_sample_range", 1),
+    SPACING_KNOBS("linspace"),
+    LAST_KNOB,
+};
+
+const struct sampler_ops heun_ops = {
+    .class = { "HeunDiscreteScheduler", knobs, NULL },
+    .space = SPACE_SIGMA,
+    .order = 2,
+    .by_index = true,
+    .custom_timesteps = true,
+    .predicts_sample = true,
+    .schedule = schedule,
+    .step = step,
+};
