@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 
-enum { MAX_LENGTH = 1 << 16 };
+enum { MAX_LENGTH = 1 << 16, MAX_SPECIALS = 1 << 13 };
 
 /* What a config says of a token: a string, or an object of transformers' AddedToken. */
 struct wish {
@@ -46,45 +47,43 @@ static int set_normal(struct special *t, bool normalized, styx_error *err)
     return rc;
 }
 
-static struct special *append(struct specials *s, const char *text, styx_error *err)
+static int append(struct specials *s, const char *text, int32_t id, styx_error *err)
 {
     size_t bytes = strlen(text);
 
+    if (s->count == MAX_SPECIALS)
+        return fail(err, STYX_ERR_UNSUPPORTED, "the tokenizer has more than %d special tokens",
+                    MAX_SPECIALS);
     if (s->count == s->capacity) {
         size_t capacity = s->capacity ? 2 * s->capacity : 8;
         struct special *v = realloc(s->v, capacity * sizeof *v);
         if (!v)
-            goto nomem;
+            return fail_nomem(err, capacity * sizeof *v);
         s->v = v;
         s->capacity = capacity;
     }
     char *copy = malloc(bytes + 1);
     if (!copy)
-        goto nomem;
+        return fail_nomem(err, bytes + 1);
     memcpy(copy, text, bytes + 1);
-    s->v[s->count] = (struct special){ .text = copy, .bytes = bytes };
-    return &s->v[s->count++];
-nomem:
-    fail_nomem(err, bytes + 1);
-    return NULL;
+    s->v[s->count++] = (struct special){ .text = copy, .bytes = bytes, .id = id };
+    return STYX_OK;
 }
 
 int specials_add(struct specials *s, const struct vocab *v, const char *text, bool normalized,
-                 int32_t *id, styx_error *err)
+                 styx_error *err)
 {
-    struct special *t = (struct special *)specials_find(s, text);
+    const struct special *known = specials_find(s, text);
+    size_t at = known ? (size_t)(known - s->v) : s->count;
 
-    if (!t) {
-        t = append(s, text, err);
-        if (!t)
-            return STYX_ERR_NOMEM;
-        t->id = vocab_find(v, text);
-        if (t->id < 0)
-            t->id = s->next_id++;
+    if (!known) {
+        int32_t id = vocab_find(v, text);
+        int rc = append(s, text, id < 0 ? s->next_id : id, err);
+        if (rc)
+            return rc;
+        s->next_id += id < 0;
     }
-    if (id)
-        *id = t->id;
-    return set_normal(t, normalized, err);
+    return set_normal(&s->v[at], normalized, err);
 }
 
 int specials_copy(const struct specials *from, struct specials *s, styx_error *err)
@@ -95,13 +94,9 @@ int specials_copy(const struct specials *from, struct specials *s, styx_error *e
     s->v = NULL;
     s->count = s->capacity = 0;
     for (size_t i = 0; i < from->count && !rc; i++) {
-        struct special *t = append(s, from->v[i].text, err);
-        if (!t) {
-            rc = STYX_ERR_NOMEM;
-            break;
-        }
-        t->id = from->v[i].id;
-        rc = set_normal(t, from->v[i].normalized, err);
+        rc = append(s, from->v[i].text, from->v[i].id, err);
+        if (!rc)
+            rc = set_normal(&s->v[i], from->v[i].normalized, err);
     }
     if (rc)
         specials_free(s);
@@ -151,30 +146,29 @@ static int by_id(const void *a, const void *b)
 /* Adds an entry to the list, which has room for it; a later one of the same id replaces it. */
 static void want(struct wishes *list, struct wish wish)
 {
-    for (size_t i = 0; i < list->count; i++) {
-        if (list->v[i].id == wish.id) {
-            list->v[i] = wish;
-            return;
-        }
-    }
-    if (wish.text)
-        list->v[list->count++] = wish;
+    size_t i = 0;
+
+    if (!wish.text)
+        return;
+    while (i < list->count && list->v[i].id != wish.id)
+        i++;
+    list->v[i] = wish;
+    list->count += i == list->count;
 }
 
 /* The documents that speak of special tokens. Absent ones are NULL. */
 struct documents {
-    char config_path[4096], map_path[4096], added_path[4096], single_path[4096];
+    char *config_path, *map_path, *added_path, *single_path;
     json_t *config, *map, *added, *single;
 };
 
-static int read_document(const char *folder, const char *name, char path[4096], json_t **root,
+static int read_document(const char *folder, const char *name, char **path, json_t **root,
                          styx_error *err)
 {
-    int rc = vocab_path(folder, name, path, err);
-
-    if (rc || !vocab_has_file(path))
-        return rc;
-    return json_file(path, root, err);
+    *path = path_join(folder, name);
+    if (!*path)
+        return fail_nomem(err, strlen(folder));
+    return file_exists(*path) ? json_file(*path, root, err) : STYX_OK;
 }
 
 static void forget(json_t **root)
@@ -187,10 +181,10 @@ static int read_documents(const char *folder, struct documents *d, styx_error *e
 {
     int rc;
 
-    if ((rc = read_document(folder, "tokenizer_config.json", d->config_path, &d->config, err)) ||
-        (rc = read_document(folder, "special_tokens_map.json", d->map_path, &d->map, err)) ||
-        (rc = read_document(folder, "added_tokens.json", d->added_path, &d->added, err)) ||
-        (rc = read_document(folder, "tokenizer.json", d->single_path, &d->single, err)))
+    if ((rc = read_document(folder, "tokenizer_config.json", &d->config_path, &d->config, err)) ||
+        (rc = read_document(folder, "special_tokens_map.json", &d->map_path, &d->map, err)) ||
+        (rc = read_document(folder, "added_tokens.json", &d->added_path, &d->added, err)) ||
+        (rc = read_document(folder, "tokenizer.json", &d->single_path, &d->single, err)))
         return rc;
     /* A config with added_tokens_decoder is newer than the two other files and replaces them. */
     if (json_has(d->config, "added_tokens_decoder")) {
@@ -198,6 +192,18 @@ static int read_documents(const char *folder, struct documents *d, styx_error *e
         forget(&d->added);
     }
     return STYX_OK;
+}
+
+static void documents_free(struct documents *d)
+{
+    forget(&d->config);
+    forget(&d->map);
+    forget(&d->added);
+    forget(&d->single);
+    free(d->config_path);
+    free(d->map_path);
+    free(d->added_path);
+    free(d->single_path);
 }
 
 /* The value of a role ("bos_token"); where it stands. */
@@ -258,6 +264,9 @@ static int read_listed(const struct documents *d, struct wishes *list, styx_erro
     if (rc)
         return rc;
     size_t room = json_object_size(decoder) + json_object_size(d->added) + json_array_size(tokens);
+    if (room > MAX_SPECIALS)
+        return fail(err, STYX_ERR_UNSUPPORTED, "%s: %zu added tokens, at most %d are supported",
+                    d->config_path, room, MAX_SPECIALS);
     list->v = calloc(room + 1, sizeof *list->v);
     if (!list->v)
         return fail_nomem(err, (room + 1) * sizeof *list->v);
@@ -296,8 +305,7 @@ static bool is_listed(const struct wishes *list, const char *text)
 
 static int add_wish(struct specials *s, const struct vocab *v, struct wish wish, styx_error *err)
 {
-    return wish.text && *wish.text ? specials_add(s, v, wish.text, wish.normalized, NULL, err)
-                                   : STYX_OK;
+    return wish.text && *wish.text ? specials_add(s, v, wish.text, wish.normalized, err) : STYX_OK;
 }
 
 /* More special tokens, without a role and without ids. */
@@ -359,10 +367,7 @@ int specials_open(const char *folder, const struct vocab *v, struct specials *s,
                   err);
 done:
     free(list.v);
-    forget(&d.config);
-    forget(&d.map);
-    forget(&d.added);
-    forget(&d.single);
+    documents_free(&d);
     if (rc)
         specials_free(s);
     return rc;

@@ -29,9 +29,9 @@ int specials_open(const char *folder, const struct vocab *v, struct specials *s,
 int specials_copy(const struct specials *from, struct specials *s, styx_error *err);
 void specials_free(struct specials *s);
 
-/* Adds a token, or changes the flag of one that is there; *id (may be NULL) is its id. */
+/* Adds a token, or changes the flag of one that is there. */
 int specials_add(struct specials *s, const struct vocab *v, const char *text, bool normalized,
-                 int32_t *id, styx_error *err);
+                 styx_error *err);
 const struct special *specials_find(const struct specials *s, const char *text);
 
 #endif

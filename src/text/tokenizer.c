@@ -114,7 +114,7 @@ int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts,
                                            : "is in the vocabulary already");
             goto done;
         }
-        if ((rc = specials_add(&t->specials, &t->vocab, texts[i], true, NULL, err)))
+        if ((rc = specials_add(&t->specials, &t->vocab, texts[i], true, err)))
             goto done;
     }
     *copy = t;

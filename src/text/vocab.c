@@ -1,9 +1,8 @@
 #include "text/vocab.h"
 
-#include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -35,20 +34,6 @@ int rune_to_byte(uint32_t rune)
         if (!writes_itself(b) && other++ == rune)
             return (int)b;
     return -1;
-}
-
-int vocab_path(const char *folder, const char *name, char path[4096], styx_error *err)
-{
-    int n = snprintf(path, 4096, "%s/%s", folder, name);
-
-    if (n < 0 || n >= 4096)
-        return fail(err, STYX_ERR_INVALID, "the path of %s is too long", name);
-    return STYX_OK;
-}
-
-bool vocab_has_file(const char *path)
-{
-    return !access(path, F_OK);
 }
 
 void vocab_free(struct vocab *v)
@@ -242,16 +227,13 @@ done:
     return rc;
 }
 
-static int open_pair(struct vocab *v, const char *folder, styx_error *err)
+static int open_pair(struct vocab *v, const char *vocab, const char *merges, styx_error *err)
 {
-    char vocab[4096], merges[4096], *text = NULL;
     json_t *tokens = NULL;
+    char *text = NULL;
     size_t bytes;
     int rc;
 
-    if ((rc = vocab_path(folder, "vocab.json", vocab, err)) ||
-        (rc = vocab_path(folder, "merges.txt", merges, err)))
-        return rc;
     if ((rc = json_file(vocab, &tokens, err)) || (rc = read_tokens(v, tokens, vocab, err)) ||
         (rc = file_read(merges, MERGES_BYTES, &text, &bytes, err)))
         goto done;
@@ -267,14 +249,22 @@ done:
 
 int vocab_open(const char *folder, struct vocab *v, styx_error *err)
 {
-    char path[4096];
+    char *single = path_join(folder, "tokenizer.json");
+    char *vocab = path_join(folder, "vocab.json"), *merges = path_join(folder, "merges.txt");
+    int rc;
 
     *v = (struct vocab){ 0 };
-    int rc = vocab_path(folder, "tokenizer.json", path, err);
-    if (!rc)
-        rc = vocab_has_file(path) ? open_single(v, path, err) : open_pair(v, folder, err);
+    if (!single || !vocab || !merges)
+        rc = fail_nomem(err, strlen(folder));
+    else if (file_exists(single))
+        rc = open_single(v, single, err);
+    else
+        rc = open_pair(v, vocab, merges, err);
     if (rc)
         vocab_free(v);
+    free(single);
+    free(vocab);
+    free(merges);
     return rc;
 }
 

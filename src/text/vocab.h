@@ -5,8 +5,6 @@
  * of a word carries the suffix </w>. */
 #ifndef STYX_TEXT_VOCAB_H
 #define STYX_TEXT_VOCAB_H
-#include <stdbool.h>
-
 #include "text/bpe.h"
 
 #define WORD_END "</w>"
@@ -31,9 +29,5 @@ int32_t vocab_find(const struct vocab *v, const char *text);
 /* The character that writes a byte, and back; -1 if the character writes none. */
 uint32_t byte_to_rune(uint8_t byte);
 int rune_to_byte(uint32_t rune);
-
-/* Writes folder/name to path; is there such a file? */
-int vocab_path(const char *folder, const char *name, char path[4096], styx_error *err);
-bool vocab_has_file(const char *path);
 
 #endif
