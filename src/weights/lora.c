@@ -497,11 +497,6 @@ static int find_changes(const struct store *base, enum component component,
     return rc;
 }
 
-static void release_store(void *s)
-{
-    store_unref(s);
-}
-
 int lora_merge(struct store *base, const char *component, const struct lora_use *uses, int nuses,
                enum dtype type, struct store **out, styx_error *err)
 {
@@ -527,7 +522,7 @@ int lora_merge(struct store *base, const char *component, const struct lora_use 
         rc = fail_nomem(err, strlen(store_path(base)));
         goto done;
     }
-    if ((rc = store_keep(s, store_ref(base), release_store, err)))
+    if ((rc = store_keep_store(s, base, err)))
         goto done;
     for (int i = 0; !rc && i < store_count(base); i++)
         rc = add_merged(s, base, store_at(base, i), changes + (size_t)i * (size_t)nuses, uses,

@@ -371,11 +371,6 @@ bool single_file_has(const struct store *file, const char *component)
     return find_place(file, component) != NULL;
 }
 
-static void release_store(void *s)
-{
-    store_unref(s);
-}
-
 /* "FILE (unet)", so that messages tell where in the file they are. */
 static struct store *new_view(const struct store *file, const char *component)
 {
@@ -403,7 +398,7 @@ int single_file_component(struct store *file, const char *component, struct stor
     struct store *s = new_view(file, component);
     if (!s)
         return fail_nomem(err, strlen(store_path(file)));
-    if ((rc = store_keep(s, store_ref(file), release_store, err)))
+    if ((rc = store_keep_store(s, file, err)))
         goto done;
     int levels = count_levels(file, at->prefix, "decoder.up.");
     for (int i = 0; !rc && i < store_count(file); i++) {

@@ -54,11 +54,6 @@ static char *spell(const char *folder, const char *stem, const char *first, cons
     return path_join(folder, name);
 }
 
-static void release_store(void *s)
-{
-    store_unref(s);
-}
-
 /* A shard's name comes from a file: it must not lead out of the folder. */
 static bool plain_name(const char *name)
 {
@@ -78,7 +73,9 @@ static int add_shard(struct store *whole, const char *folder, const char *file,
     free(path);
     if (rc)
         return rc;
-    if ((rc = store_keep(whole, shard, release_store, err)))
+    rc = store_keep_store(whole, shard, err);
+    store_unref(shard);
+    if (rc)
         return rc;
     json_object_foreach((json_t *)weight_map, name, in)
     {

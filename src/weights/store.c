@@ -169,6 +169,16 @@ const struct entry *store_at(const struct store *s, int i)
     return &s->slots[i].e;
 }
 
+static void release_store(void *s)
+{
+    store_unref(s);
+}
+
+int store_keep_store(struct store *s, struct store *other, styx_error *err)
+{
+    return store_keep(s, store_ref(other), release_store, err);
+}
+
 int store_index(const struct store *s, const struct entry *e)
 {
     return (int)((const struct slot *)e - s->slots);

@@ -107,6 +107,7 @@ int store_set_note(struct store *s, const char *note, styx_error *err);
 /* Hands over what keeps spans alive; release(thing) is called when the store goes, and at once if
  * this fails. */
 int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_error *err);
+int store_keep_store(struct store *s, struct store *other, styx_error *err); /* by a reference */
 /* Sorts, refuses duplicate names, ties 8-bit tensors to their scales. Nothing may be added after.
  */
 int store_seal(struct store *s, styx_error *err);
