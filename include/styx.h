@@ -355,6 +355,7 @@ struct styx_request {
     enum styx_dtype vae_dtype; /* AUTO: F32 for an SDXL VAE with force_upcast, else dtype */
     int vae_slicing;           /* decode one picture at a time */
     enum styx_tiling vae_tiling;
+    int vae_tile;              /* pixels a side of a tile; 0: the VAE's sample_size */
     enum styx_safety safety;   /* without effect on models without a safety checker */
     enum styx_output output;
 
@@ -442,11 +443,11 @@ STYX_API int styx_unet(styx_session *session, const styx_model *model, enum styx
 
 /* pixels [n,3,h,w] in [-1,1] -> moments [n, 2 * channels, h/8, w/8]: mean, then log variance. */
 STYX_API int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
-                             const struct styx_tensor *pixels, struct styx_tensor *moments,
-                             styx_error *err);
+                             const struct styx_tensor *pixels, enum styx_tiling tiling, int tile,
+                             struct styx_tensor *moments, styx_error *err);
 /* z [n, channels, h, w] (already divided by the scaling factor) -> pixels [n,3,8h,8w] in [-1,1]. */
 STYX_API int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
-                             const struct styx_tensor *z, enum styx_tiling tiling,
+                             const struct styx_tensor *z, enum styx_tiling tiling, int tile,
                              struct styx_tensor *pixels, styx_error *err);
 
 /* nsfw[0..count): does the model's safety checker object? */
@@ -476,6 +477,10 @@ STYX_API int styx_image_save(const struct styx_image *image, const char *path,
 STYX_API int styx_image_check(const char *path, int overwrite, styx_error *err);
 /* The texts inside a picture; each output may be NULL, and gets NULL if there is no such text. */
 STYX_API int styx_image_text(const char *path, char **parameters, char **recipe, styx_error *err);
+/* The A1111 text as JSON and back: an object of "Prompt", "Negative prompt", "Steps", "Sampler" and
+ * so on, in order, all values texts. */
+STYX_API int styx_parameters_read(const char *parameters, char **json, styx_error *err);
+STYX_API int styx_parameters_write(const char *json, char **parameters, styx_error *err);
 /* A resized copy with PIL's Lanczos filter, bit for bit. */
 STYX_API int styx_image_resize(const struct styx_image *image, int width, int height,
                                struct styx_image *out, styx_error *err);
@@ -489,7 +494,8 @@ STYX_API int styx_image_paste(const struct styx_image *original, const struct st
 /* Gives image the mean and spread of reference's colours (Reinhard et al. 2001). */
 STYX_API int styx_image_match_color(struct styx_image *image, const struct styx_image *reference,
                                     styx_error *err);
-/* The picture as bytes for a terminal: "kitty", "iterm2", "blocks"; columns wide. */
+/* The picture as bytes for a terminal, columns wide: "kitty", "iterm2", "blocks", or "auto" by the
+ * environment. */
 STYX_API int styx_image_terminal(const struct styx_image *image, const char *protocol, int columns,
                                  char **bytes, size_t *count, styx_error *err);
 
@@ -501,6 +507,12 @@ STYX_API int styx_tensors_save(const char *path, const char *const *names,
 STYX_API int styx_tensors_load(const char *path, char ***names, struct styx_tensor **tensors,
                                size_t *count, styx_error *err);
 STYX_API void styx_tensors_free(char **names, struct styx_tensor *tensors, size_t count);
+
+/* JSON text about a weights file (safetensors, GGUF), without reading its weights: tensors with
+ * name, dtype and shape, metadata, parameters, bytes. */
+STYX_API int styx_weights_info(const char *path, char **json, styx_error *err);
+/* SHA-256 of a file as lower-case hexadecimal digits. */
+STYX_API int styx_file_hash(const char *path, char hex[65], styx_error *err);
 
 #ifdef __cplusplus
 }

@@ -107,8 +107,19 @@ int job_denoise(struct job *j, styx_error *err);
 
 /* decode.c: latents to pictures, checked */
 int job_decode(struct job *j, struct styx_result *result, styx_error *err);
-int decode_latents(styx_session *s, const styx_component *vae, enum dtype type, int lh, int lw,
-                   const float *z, enum styx_tiling tiling, float *pixels, styx_error *err);
+
+/* tiling.c: one picture through the autoencoder, whole or in tiles */
+struct vae_call {
+    styx_session *s;
+    const styx_component *vae;
+    enum dtype type;
+    enum styx_tiling tiling;
+    int tile; /* pixels a side; 0: the VAE's sample_size */
+};
+int vae_call_decode(const struct vae_call *c, int h, int w, const float *z, float *pixels,
+                    styx_error *err);
+int vae_call_encode(const struct vae_call *c, int h, int w, const float *pixels, float *moments,
+                    styx_error *err);
 
 /* safety.c */
 int check_picture(styx_session *s, const styx_model *m, enum dtype type,

@@ -52,9 +52,10 @@ int encode_images(struct job *j, const float *pixels, size_t n, float *latents, 
     enum dtype type = j->xl && vae->vae.force_upcast ? DT_F32 : j->noise_type;
     float *moments = numbers(2 * n * j->one, err), *eps = numbers(n * j->one, err);
     int code = moments && eps ? 0 : STYX_ERR_NOMEM;
+    struct vae_call call = { j->s, vae, j->vae_type, j->r.vae_tiling, j->r.vae_tile };
     for (size_t i = 0; i < n && !code; i++)
-        code = run_vae_encode(j->s, vae, j->vae_type, j->h, j->w, pixels + i * picture,
-                              moments + 2 * i * j->one, err);
+        code = vae_call_encode(&call, j->h, j->w, pixels + i * picture, moments + 2 * i * j->one,
+                               err);
     if (!code) {
         job_draw(j, type, eps, n, j->channels);
         for (size_t i = 0; i < n; i++)

@@ -249,7 +249,8 @@ int styx_unet(styx_session *session, const styx_model *model, enum styx_dtype dt
 }
 
 int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
-                    const struct styx_tensor *pixels, struct styx_tensor *moments, styx_error *err)
+                    const struct styx_tensor *pixels, enum styx_tiling tiling, int tile,
+                    struct styx_tensor *moments, styx_error *err)
 {
     const styx_component *c = part_of(model, SLOT_VAE, err);
     struct styx_tensor made = { 0 };
@@ -267,11 +268,12 @@ int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dt
     int shape[4] = { n, 2 * c->vae.latent, h / scale, w / scale };
     if ((code = tensor_new(&made, 4, shape, err)))
         return code;
+    struct vae_call call = { session, c, resolve_dtype(session, dtype), tiling, tile };
     size_t in = tensor_numbers(pixels) / (size_t)n, out = tensor_numbers(&made) / (size_t)n;
     if (!(code = session_enter(session, err))) {
         for (int i = 0; i < n && !code; i++)
-            code = run_vae_encode(session, c, resolve_dtype(session, dtype), h, w,
-                                  pixels->data + (size_t)i * in, made.data + (size_t)i * out, err);
+            code = vae_call_encode(&call, h, w, pixels->data + (size_t)i * in,
+                                   made.data + (size_t)i * out, err);
         session_leave(session);
     }
     if (code)
@@ -282,7 +284,7 @@ int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dt
 }
 
 int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
-                    const struct styx_tensor *z, enum styx_tiling tiling,
+                    const struct styx_tensor *z, enum styx_tiling tiling, int tile,
                     struct styx_tensor *pixels, styx_error *err)
 {
     const styx_component *c = part_of(model, SLOT_VAE, err);
@@ -297,12 +299,12 @@ int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dt
     int shape[4] = { n, c->vae.out, z->shape[2] * scale, z->shape[3] * scale };
     if ((code = tensor_new(&made, 4, shape, err)))
         return code;
+    struct vae_call call = { session, c, resolve_dtype(session, dtype), tiling, tile };
     size_t in = tensor_numbers(z) / (size_t)n, out = tensor_numbers(&made) / (size_t)n;
     if (!(code = session_enter(session, err))) {
         for (int i = 0; i < n && !code; i++)
-            code = decode_latents(session, c, resolve_dtype(session, dtype), z->shape[2],
-                                  z->shape[3], z->data + (size_t)i * in, tiling,
-                                  made.data + (size_t)i * out, err);
+            code = vae_call_decode(&call, z->shape[2], z->shape[3], z->data + (size_t)i * in,
+                                   made.data + (size_t)i * out, err);
         session_leave(session);
     }
     if (code)

@@ -159,20 +159,35 @@ int styx_image_match_color(struct styx_image *image, const struct styx_image *re
     return pixels_match_colours(&to, &from, err);
 }
 
+static const char *environment(void *user, const char *name)
+{
+    (void)user;
+    return getenv(name);
+}
+
 int styx_image_terminal(const struct styx_image *image, const char *protocol, int columns,
                         char **bytes, size_t *count, styx_error *err)
 {
-    static const char *const names[] = { "kitty", "iterm2", "blocks" };
-    static const enum terminal_kind kinds[] = { TERMINAL_KITTY, TERMINAL_ITERM2, TERMINAL_BLOCKS };
+    static const char *const names[] = { "blocks", "kitty", "iterm2" };
+    static const enum terminal_kind kinds[] = { TERMINAL_BLOCKS, TERMINAL_KITTY, TERMINAL_ITERM };
+    enum terminal_kind kind = TERMINAL_NONE;
     int code = check_picture_arg(image, "the picture", err);
     if (code)
         return code;
-    struct image in = inner(image);
+    if (columns < 1 || columns > 10000)
+        return fail(err, STYX_ERR_INVALID, "%d columns; 1 to 10000 were wanted", columns);
+    if (strcmp(protocol, "auto") == 0)
+        kind = terminal_kind(environment, NULL);
     for (int i = 0; i < 3; i++)
         if (strcmp(names[i], protocol) == 0)
-            return terminal_render(kinds[i], &in, columns, bytes, count, err);
-    return fail(err, STYX_ERR_INVALID, "terminal protocol '%s'; kitty, iterm2 or blocks was wanted",
-                protocol);
+            kind = kinds[i];
+    if (kind == TERMINAL_NONE)
+        return fail(err, STYX_ERR_INVALID,
+                    "terminal protocol '%s'; kitty, iterm2, blocks, or auto in a terminal that "
+                    "shows colours, was wanted",
+                    protocol);
+    struct image in = inner(image);
+    return terminal_picture(&in, kind, columns, 0, bytes, count, err);
 }
 
 int styx_tensors_save(const char *path, const char *const *names, const struct styx_tensor *tensors,

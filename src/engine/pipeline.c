@@ -58,7 +58,9 @@ static int draw(struct job *j, struct styx_result *r, styx_error *err)
         return code;
     j->seconds[STAGE_DENOISE] = lap(&since);
     r->count = j->batch;
-    if (j->r.output != STYX_OUTPUT_LATENTS && (code = job_decode(j, r, err)))
+    if (j->r.output == STYX_OUTPUT_LATENTS)
+        job_trace_latents(j, "out.latents", j->batch, j->channels, j->latents);
+    else if ((code = job_decode(j, r, err)))
         return code;
     j->seconds[STAGE_DECODE] = lap(&since) - j->seconds[STAGE_SAFETY];
     return report(j, r, err);

@@ -1,33 +1,23 @@
-/* tiling.c - decoding in tiles, so that memory does not grow with the picture.
+/* tiling.c - the autoencoder in tiles, so that memory does not grow with the picture.
  *
- * The tile program is the decoder at the size the VAE was trained for; tiles overlap by a quarter
- * and are blended linearly over the overlap, rows first, then columns: diffusers' tiled_decode. */
+ * Tiles of one size overlap and are blended linearly over the overlap, with the tile above, then
+ * with the one to the left: diffusers' tiled_encode and tiled_decode (a quarter of overlap). What
+ * Styx does by itself under a memory limit overlaps by half, which hides the tiles' own
+ * normalisation better. */
 #include "engine/job.h"
 #include <stdlib.h>
 
-struct tiles {
-    int side, stride;   /* latents */
-    int blend, limit;   /* pixels: width of the blend, pixels kept of a tile */
-    int rows, columns;
+/* A plane of `channels` maps on either side of the network. */
+struct plane {
+    float *data;
+    int channels, h, w;
 };
 
-static struct tiles cut(const struct vae_config *m, int lh, int lw)
-{
-    int scale = vae_scale(m);
-    struct tiles t = { .side = m->sample_size / scale };
-    if (t.side < 4)
-        t.side = 4;
-    t.stride = (int)(t.side * (1 - 0.25));
-    t.blend = (int)(m->sample_size * 0.25);
-    t.limit = m->sample_size - t.blend;
-    t.rows = (lh + t.stride - 1) / t.stride;
-    t.columns = (lw + t.stride - 1) / t.stride;
-    return t;
-}
-
-struct tile {
-    float *pixels; /* [3,h,w] */
-    int h, w;
+struct tiles {
+    const struct vae_call *call;
+    bool decode;
+    int side, stride; /* of the input */
+    int blend, limit; /* of the output: width of the blend, how much of a tile is kept */
 };
 
 static int min(int a, int b)
@@ -35,123 +25,165 @@ static int min(int a, int b)
     return a < b ? a : b;
 }
 
+static int tile_pixels(const struct vae_call *call)
+{
+    int scale = vae_scale(&call->vae->vae), pixels = call->tile ? call->tile
+                                                                : call->vae->vae.sample_size;
+    return pixels / scale < 4 ? 4 * scale : pixels;
+}
+
+static struct tiles cut(const struct vae_call *call, bool decode)
+{
+    double overlap = call->tiling == STYX_TILING_DIFFUSERS ? 0.25 : 0.5;
+    int pixels = tile_pixels(call), latents = pixels / vae_scale(&call->vae->vae);
+    int in = decode ? latents : pixels, out = decode ? pixels : latents;
+    struct tiles t = { call, decode, in, (int)(in * (1 - overlap)), (int)(out * overlap), 0 };
+    t.limit = out - t.blend;
+    return t;
+}
+
+static float *at(const struct plane *p, int c, int y, int x)
+{
+    return p->data + ((size_t)c * (size_t)p->h + (size_t)y) * (size_t)p->w + x;
+}
+
 /* The first rows of b fade from the last rows of a. */
-static void blend_down(const struct tile *a, struct tile *b, int extent)
+static void blend_down(const struct plane *a, struct plane *b, int extent)
 {
     extent = min(extent, min(a->h, b->h));
-    for (int c = 0; c < 3; c++)
+    for (int c = 0; c < b->channels; c++)
         for (int y = 0; y < extent; y++)
             for (int x = 0; x < min(a->w, b->w); x++) {
-                float k = (float)y / (float)extent;
-                float *to = b->pixels + ((size_t)c * b->h + y) * b->w + x;
-                *to = a->pixels[((size_t)c * a->h + a->h - extent + y) * a->w + x] * (1 - k) +
-                      *to * k;
+                float k = (float)y / (float)extent, *to = at(b, c, y, x);
+                *to = *at(a, c, a->h - extent + y, x) * (1 - k) + *to * k;
             }
 }
 
-static void blend_right(const struct tile *a, struct tile *b, int extent)
+static void blend_right(const struct plane *a, struct plane *b, int extent)
 {
     extent = min(extent, min(a->w, b->w));
-    for (int c = 0; c < 3; c++)
+    for (int c = 0; c < b->channels; c++)
         for (int y = 0; y < min(a->h, b->h); y++)
             for (int x = 0; x < extent; x++) {
-                float k = (float)x / (float)extent;
-                float *to = b->pixels + ((size_t)c * b->h + y) * b->w + x;
-                *to = a->pixels[((size_t)c * a->h + y) * a->w + a->w - extent + x] * (1 - k) +
-                      *to * k;
+                float k = (float)x / (float)extent, *to = at(b, c, y, x);
+                *to = *at(a, c, y, a->w - extent + x) * (1 - k) + *to * k;
             }
 }
 
-static int decode_tile(styx_session *s, const styx_component *vae, enum dtype type, int lh, int lw,
-                       const float *z, int top, int left, int side, struct tile *t, styx_error *err)
+static int run_whole(const struct vae_call *c, bool decode, int h, int w, const float *in,
+                     float *out, styx_error *err)
 {
-    int c = vae->vae.latent, scale = vae_scale(&vae->vae);
-    int h = min(side, lh - top), w = min(side, lw - left);
-    float *in = malloc((size_t)c * h * w * sizeof *in);
-    t->h = h * scale;
-    t->w = w * scale;
-    t->pixels = malloc((size_t)3 * t->h * t->w * sizeof(float));
-    int code = in && t->pixels ? 0 : fail_nomem(err, (size_t)3 * t->h * t->w * sizeof(float));
-    for (int k = 0; k < c && !code; k++)
-        for (int y = 0; y < h; y++)
-            memcpy(in + ((size_t)k * h + y) * w, z + ((size_t)k * lh + top + y) * lw + left,
-                   (size_t)w * sizeof *in);
+    return decode ? run_vae_decode(c->s, c->vae, c->type, h, w, in, out, err)
+                  : run_vae_encode(c->s, c->vae, c->type, h, w, in, out, err);
+}
+
+static int run_tile(const struct tiles *t, const struct plane *from, int top, int left,
+                    struct plane *to, styx_error *err)
+{
+    int scale = vae_scale(&t->call->vae->vae);
+    struct plane in = { NULL, from->channels, min(t->side, from->h - top),
+                        min(t->side, from->w - left) };
+    to->h = t->decode ? in.h * scale : in.h / scale;
+    to->w = t->decode ? in.w * scale : in.w / scale;
+    size_t nin = (size_t)in.channels * (size_t)in.h * (size_t)in.w;
+    size_t nout = (size_t)to->channels * (size_t)to->h * (size_t)to->w;
+    in.data = malloc(nin * sizeof *in.data);
+    to->data = malloc(nout * sizeof *to->data);
+    int code = in.data && to->data ? 0 : fail_nomem(err, nout * sizeof *to->data);
+    for (int c = 0; c < in.channels && !code; c++)
+        for (int y = 0; y < in.h; y++)
+            memcpy(at(&in, c, y, 0), at(from, c, top + y, left), (size_t)in.w * sizeof(float));
     if (!code)
-        code = run_vae_decode(s, vae, type, h, w, in, t->pixels, err);
-    free(in);
+        code = run_whole(t->call, t->decode, in.h, in.w, in.data, to->data, err);
+    free(in.data);
     return code;
 }
 
-static void paste(const struct tile *t, int limit, float *pixels, int h, int w, int top, int left)
+static void paste(const struct plane *tile, int limit, const struct plane *to, int top, int left)
 {
-    for (int c = 0; c < 3; c++)
-        for (int y = 0; y < min(t->h, limit) && top + y < h; y++)
-            memcpy(pixels + ((size_t)c * h + top + y) * w + left,
-                   t->pixels + ((size_t)c * t->h + y) * t->w,
-                   (size_t)min(min(t->w, limit), w - left) * sizeof *pixels);
+    int h = min(min(tile->h, limit), to->h - top), w = min(min(tile->w, limit), to->w - left);
+    for (int c = 0; c < to->channels; c++)
+        for (int y = 0; y < h; y++)
+            memcpy(at(to, c, top + y, left), at(tile, c, y, 0), (size_t)w * sizeof(float));
 }
 
-/* Row by row: only the tiles above and to the left are needed for blending. */
-static int decode_tiled(styx_session *s, const styx_component *vae, enum dtype type, int lh, int lw,
-                        const float *z, float *pixels, styx_error *err)
+/* Row by row: blending needs only the tiles above and to the left. */
+static int run_tiles(const struct tiles *t, const struct plane *from, const struct plane *to,
+                     styx_error *err)
 {
-    struct tiles t = cut(&vae->vae, lh, lw);
-    int scale = vae_scale(&vae->vae), code = 0;
-    struct tile *above = calloc((size_t)t.columns, sizeof *above);
-    struct tile *row = calloc((size_t)t.columns, sizeof *row);
+    int rows = (from->h + t->stride - 1) / t->stride, code = 0;
+    int columns = (from->w + t->stride - 1) / t->stride;
+    struct plane *above = calloc((size_t)columns, sizeof *above);
+    struct plane *row = calloc((size_t)columns, sizeof *row);
     if (!above || !row)
-        code = fail_nomem(err, (size_t)t.columns * sizeof *row);
-    for (int i = 0; i < t.rows && !code; i++) {
-        for (int k = 0; k < t.columns && !code; k++) {
-            code = decode_tile(s, vae, type, lh, lw, z, i * t.stride, k * t.stride, t.side, &row[k],
-                               err);
-            if (code)
+        code = fail_nomem(err, (size_t)columns * sizeof *row);
+    for (int i = 0; i < rows && !code; i++) {
+        for (int k = 0; k < columns && !code; k++) {
+            row[k].channels = to->channels;
+            if ((code = run_tile(t, from, i * t->stride, k * t->stride, &row[k], err)))
                 break;
             if (i)
-                blend_down(&above[k], &row[k], t.blend);
+                blend_down(&above[k], &row[k], t->blend);
             if (k)
-                blend_right(&row[k - 1], &row[k], t.blend);
-            paste(&row[k], t.limit, pixels, lh * scale, lw * scale, i * t.limit, k * t.limit);
+                blend_right(&row[k - 1], &row[k], t->blend);
+            if (i * t->limit < to->h && k * t->limit < to->w)
+                paste(&row[k], t->limit, to, i * t->limit, k * t->limit);
         }
-        for (int k = 0; k < t.columns; k++) {
-            free(above[k].pixels);
+        for (int k = 0; k < columns; k++) {
+            free(above[k].data);
             above[k] = row[k];
-            row[k].pixels = NULL;
+            row[k].data = NULL;
         }
     }
-    for (int k = 0; k < t.columns; k++) {
-        free(above ? above[k].pixels : NULL);
-        free(row ? row[k].pixels : NULL);
-    }
+    for (int k = 0; k < columns && above; k++)
+        free(above[k].data);
     free(above);
     free(row);
     return code;
 }
 
-/* Would the whole decode exceed the session's memory limit? */
-static bool too_large(styx_session *s, const styx_component *vae, enum dtype type, int lh, int lw)
+/* Would the whole run exceed the session's memory limit? */
+static bool too_large(const struct vae_call *c, bool decode, int h, int w)
 {
-    struct program_key key = { .component = vae, .network = NET_VAE_DECODE, .type = type, .n = 1,
-                               .h = lh, .w = lw };
+    struct program_key key = { .component = c->vae, .type = c->type, .n = 1, .h = h, .w = w,
+                               .network = decode ? NET_VAE_DECODE : NET_VAE_ENCODE };
     struct footprint need;
     tape *t;
-    if (!s->max_memory || program_record(&key, s->backend->halo, &t, NULL))
+    if (!c->s->max_memory || program_record(&key, c->s->backend->halo, &t, NULL))
         return false;
-    s->backend->measure(s->device, t, 0, &need);
+    c->s->backend->measure(c->s->device, t, 0, &need);
     tape_free(t);
-    return need.weights + need.arena + need.workspace > s->max_memory;
+    return need.weights + need.arena + need.workspace > c->s->max_memory;
 }
 
-int decode_latents(styx_session *s, const styx_component *vae, enum dtype type, int lh, int lw,
-                   const float *z, enum styx_tiling tiling, float *pixels, styx_error *err)
+static int run(const struct vae_call *c, bool decode, int h, int w, const float *in, float *out,
+               styx_error *err)
 {
-    int side = cut(&vae->vae, lh, lw).side;
-    bool larger = lh > side || lw > side;
-    bool tiled = tiling == STYX_TILING_DIFFUSERS || tiling == STYX_TILING_SEAMLESS ||
-                 (tiling == STYX_TILING_AUTO && larger && too_large(s, vae, type, lh, lw));
+    struct tiles t = cut(c, decode);
+    const struct vae_config *m = &c->vae->vae;
+    int scale = vae_scale(m);
+    bool larger = h > t.side || w > t.side;
+    bool tiled = c->tiling == STYX_TILING_DIFFUSERS || c->tiling == STYX_TILING_SEAMLESS;
+    if (larger && c->tiling == STYX_TILING_AUTO && too_large(c, decode, h, w)) {
+        session_warn(c->s, "The VAE is run in tiles to stay under the memory limit.");
+        tiled = true;
+    }
     if (!tiled || !larger)
-        return run_vae_decode(s, vae, type, lh, lw, z, pixels, err);
-    if (tiling == STYX_TILING_AUTO)
-        session_warn(s, "The VAE is run in tiles to stay under the memory limit.");
-    return decode_tiled(s, vae, type, lh, lw, z, pixels, err);
+        return run_whole(c, decode, h, w, in, out, err);
+    struct plane from = { (float *)in, decode ? m->latent : m->in, h, w };
+    struct plane to = { out, decode ? m->out : 2 * m->latent, decode ? h * scale : h / scale,
+                        decode ? w * scale : w / scale };
+    return run_tiles(&t, &from, &to, err);
+}
+
+int vae_call_decode(const struct vae_call *c, int h, int w, const float *z, float *pixels,
+                    styx_error *err)
+{
+    return run(c, true, h, w, z, pixels, err);
+}
+
+int vae_call_encode(const struct vae_call *c, int h, int w, const float *pixels, float *moments,
+                    styx_error *err)
+{
+    return run(c, false, h, w, pixels, moments, err);
 }

@@ -1,0 +1,94 @@
+/* about.c - what files say about themselves: weights, hashes, the parameters in a picture. */
+#include "base/json.h"
+#include "base/sha256.h"
+#include "image/infotext.h"
+#include "styx.h"
+#include "weights/store.h"
+#include <stdlib.h>
+#include <string.h>
+
+int styx_file_hash(const char *path, char hex[65], styx_error *err)
+{
+    return sha256_file(path, hex, err);
+}
+
+static json_t *describe_tensors(const struct store *file)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < store_count(file); i++) {
+        const struct entry *e = store_at(file, i);
+        json_t *shape = json_array();
+        for (int k = 0; k < e->dims; k++)
+            json_array_append_new(shape, json_integer(e->shape[k]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", e->name, "dtype", e->type,
+                                              "shape", shape));
+    }
+    return list;
+}
+
+static json_t *describe_metadata(const struct store *file)
+{
+    const char *key, *value;
+    json_t *object = json_object();
+    for (int i = 0; store_metadata_at(file, i, &key, &value); i++)
+        json_object_set_new(object, key, json_string(value));
+    return object;
+}
+
+int styx_weights_info(const char *path, char **json, styx_error *err)
+{
+    struct store *file = NULL;
+    struct store_summary sum;
+    int code = store_open_file(path, &file, err);
+    if (code)
+        return code;
+    store_summarize(file, &sum);
+    json_t *types = json_object();
+    for (int i = 0; i < sum.ntypes; i++)
+        json_object_set_new(types, sum.types[i].type,
+                            json_integer((json_int_t)sum.types[i].parameters));
+    json_t *root = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "path", path, "parameters",
+                             (json_int_t)sum.parameters, "bytes", (json_int_t)sum.bytes, "dtypes",
+                             types, "metadata", describe_metadata(file), "tensors",
+                             describe_tensors(file));
+    *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    store_unref(file);
+    return *json ? 0 : fail_nomem(err, 1024);
+}
+
+int styx_parameters_read(const char *parameters, char **json, styx_error *err)
+{
+    struct infotext info = { 0 };
+    int code = infotext_parse(parameters, &info, err);
+    if (code)
+        return code;
+    json_t *object = json_object();
+    for (int i = 0; i < info.nitems; i++)
+        json_object_set_new(object, info.items[i].key, json_string(info.items[i].value));
+    *json = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    infotext_free(&info);
+    return *json ? 0 : fail_nomem(err, 1024);
+}
+
+int styx_parameters_write(const char *json, char **parameters, styx_error *err)
+{
+    struct infotext info = { 0 };
+    json_t *object = NULL, *value;
+    const char *key;
+    int code = json_bytes(json, strlen(json), "the parameters", &object, err);
+    if (code)
+        return code;
+    json_object_foreach (object, key, value) {
+        if (!code && !json_is_string(value))
+            code = fail(err, STYX_ERR_INVALID, "the parameters: '%s' is no text", key);
+        if (!code)
+            code = infotext_set(&info, key, json_string_value(value), err);
+    }
+    if (!code)
+        code = infotext_write(&info, parameters, err);
+    json_decref(object);
+    infotext_free(&info);
+    return code;
+}
