@@ -50,13 +50,14 @@ def make_models(out):
     return entries
 
 
-def load_pipeline(out, models, model, pipeline, borrow):
+def load_pipeline(out, models, model, pipeline, borrow, dtype="float32"):
     """The pipeline of a model folder, borrowed components included."""
     given = {}
     for name, path in {**models[model]["borrow"], **borrow}.items():
         given[name] = parts.load_component(os.path.join(out, path), name)
     pipe = getattr(diffusers, pipeline).from_pretrained(
         os.path.join(out, models[model]["dir"]), torch_dtype=torch.float32, **given)
+    pipe.to(getattr(torch, dtype))
     pipe.set_progress_bar_config(disable=True)
     parts.unflatten(pipe)
     return pipe
@@ -64,7 +65,8 @@ def load_pipeline(out, models, model, pipeline, borrow):
 
 def make_case(out, models, name, case):
     """Runs one case, writes its file and returns its manifest entry."""
-    pipe = load_pipeline(out, models, case["model"], case["pipeline"], case["borrow"])
+    pipe = load_pipeline(out, models, case["model"], case["pipeline"], case["borrow"],
+                         case["dtype"])
     pipe.scheduler = record.scheduler_of(pipe, *case["scheduler"])
     tensors, extra = record.run(pipe, case["call"], case["seed"], case["arrays"], case["store"])
     file = f"cases/{name}.safetensors"
@@ -72,7 +74,7 @@ def make_case(out, models, name, case):
     entry = {"model": case["model"], "pipeline": case["pipeline"], "call": case["call"],
              "seed": case["seed"], "generator": "cpu",
              "scheduler": record.scheduler_entry(pipe.scheduler), **extra, "file": file,
-             "dtype": "float32"}
+             "dtype": case["dtype"]}
     for optional in ("borrow", "note"):
         if case[optional]:
             entry[optional] = case[optional]

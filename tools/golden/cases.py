@@ -46,8 +46,9 @@ def normal(*shape, seed=0):
 
 
 def case(name, model, pipeline, prompt=SEA, steps=4, scheduler=None, knobs=None, seed=0, store="",
-         arrays=None, note=None, borrow=None, **call):
-    """scheduler: a class to swap in (None: the model's own); knobs: its config changed."""
+         arrays=None, note=None, borrow=None, dtype="float32", **call):
+    """scheduler: a class to swap in (None: the model's own); knobs: its config changed; borrow:
+    components from other folders."""
     if name in CASES:
         raise ValueError(f"case {name} is there twice")
     if prompt is not None:
@@ -55,7 +56,8 @@ def case(name, model, pipeline, prompt=SEA, steps=4, scheduler=None, knobs=None,
     call["num_inference_steps"] = steps
     CASES[name] = {"model": model, "pipeline": pipeline, "call": call, "seed": seed,
                    "scheduler": (scheduler, knobs or {}), "arrays": arrays or {},
-                   "store": set(store.split()), "note": note, "borrow": borrow or {}}
+                   "store": set(store.split()), "note": note, "borrow": borrow or {},
+                   "dtype": dtype}
 
 
 def sd15(name, **more):
@@ -83,6 +85,12 @@ def sd15_conditioning():
     sd15("embeds", prompt=None, arrays={"prompt_embeds": normal(1, 77, 16),
                                         "negative_prompt_embeds": normal(1, 77, 16, seed=1)})
     sd15("one_step", steps=1, note="a single step, which PLMS takes twice")
+
+
+    sd15("tokenizer_2", borrow={"tokenizer": "models/tiny_sdxl/tokenizer_2"}, store="cond",
+         height=40, width=48, note="a tokenizer that pads with !, id 0: every position is read")
+    sd15("float16", dtype="float16", height=40, width=48, store="cond",
+         note="the CPU generator draws in half precision; compare the rest loosely")
 
 
 def sd15_shapes():
@@ -177,7 +185,8 @@ def sd15_img2img():
         more.setdefault("arrays", {"image_u8": picture(*size)})
         case("img2img_" + name, "tiny_sd15", IMAGE, seed=seed, **more)
 
-    edit("default", size=(64, 64), steps=5, store="unet image", note="strength 0.8, PNDM from the middle")
+    edit("default", size=(64, 64), steps=5, store="unet image",
+         note="strength 0.8, PNDM from the middle")
     edit("weak", strength=0.3, steps=10)
     edit("full", strength=1.0, steps=3)
     edit("truncated", strength=0.29, steps=100, scheduler="DDIM", knobs={"clip_sample": False},
@@ -194,6 +203,8 @@ def sd15_img2img():
          arrays={"image_u8": np.stack([picture(40, 32), picture(40, 32, 1)])}, store="noise")
     edit("images_2", num_images_per_prompt=2, steps=3, strength=0.7, negative_prompt=UGLY,
          clip_skip=1)
+    edit("timesteps", timesteps=[901, 700, 500, 250, 80], strength=0.6, steps=50, scheduler=EULER,
+         note="strength keeps the last three of the given timesteps")
     edit("from_latents", arrays={"image": normal(1, 4, 8, 8)}, steps=4, strength=0.5,
          note="four channels are taken for latents, unscaled")
 
@@ -283,7 +294,8 @@ def refiner():
         case("refiner_" + name, "tiny_refiner", XL_IMAGE, arrays=arrays, **more)
 
     raw = {"image": normal(1, 4, 8, 8, seed=4)}
-    refine("default", size=(64, 64), steps=50, store="cond unet image", note="strength 0.3: 15 steps")
+    refine("default", size=(64, 64), steps=50, store="cond unet image",
+           note="strength 0.3: 15 steps")
     refine("edit", size=(64, 64), strength=0.5, guidance_scale=8.0, steps=10)
     refine("prompt_2", prompt_2=APPLE, negative_prompt=UGLY, negative_prompt_2=FERRY, steps=10,
            note="one encoder: prompt_2 and negative_prompt_2 are not used")
@@ -298,6 +310,9 @@ def refiner():
     refine("resized", size=(45, 59), steps=8, store="unet image", note="Lanczos to 40x56")
     refine("no_guidance", guidance_scale=1.0, steps=8)
     refine("latents", arrays=raw, steps=10)
+    refine("given_latents", steps=10, arrays={"image_u8": picture(48, 40, 2),
+                                              "latents": normal(1, 4, 5, 6, seed=6)},
+           note="latents are taken as they are: nothing is drawn")
     refine("start", arrays=raw, steps=10, denoising_start=0.8, store="image")
     refine("start_heun", arrays=raw, steps=10, denoising_start=0.7, scheduler=HEUN)
     refine("start_2m", arrays=raw, steps=10, denoising_start=0.7, scheduler=MULTI)

@@ -1,4 +1,4 @@
-"""Runs one pipeline call of diffusers and keeps what went through it, under the manifest's names."""
+"""Runs one pipeline call of diffusers and keeps what went through it, by the manifest's names."""
 
 import sys
 
@@ -86,7 +86,8 @@ def as_pictures(array):
 
 def arguments(arrays):
     """Call keywords of the arg.* arrays: bytes become pictures, floats become tensors."""
-    return {name.removesuffix("_u8"): as_pictures(a) if name.endswith("_u8") else torch.from_numpy(a)
+    return {name.removesuffix("_u8"):
+            as_pictures(a) if name.endswith("_u8") else torch.from_numpy(a)
             for name, a in arrays.items()}
 
 
@@ -98,8 +99,9 @@ def generators(seed):
 
 
 def run(pipe, call, seed, arrays, store):
-    """(tensors by name, number of UNet calls). store: what beyond the least is wanted: "cond",
-    "unet" (first and last call), "noise" (of the steps too), "image" (bytes), "float" (the same as floats)."""
+    """(tensors by name, manifest entries that the run decides). store: what beyond the least is
+    wanted: "cond", "unet" (first and last call), "noise" (of the steps too), "image" (bytes),
+    "float" (the picture as floats)."""
     generator = generators(seed)
     PlainNoise.generator = generator
     latent = call.get("output_type") == "latent"
@@ -130,7 +132,7 @@ def run(pipe, call, seed, arrays, store):
 
 
 def keep_first_and_last(out, recorder, store):
-    """The ends of long series: what goes wrong shows at the end, and where it began at the start."""
+    """The ends of long series: what goes wrong shows at the end, where it began at the start."""
     for i, noise in enumerate(recorder.noise):
         if i < 2 or ("noise" in store and i in (2, len(recorder.noise) - 1)):
             out[f"noise.{i:03}"] = noise
@@ -143,8 +145,9 @@ def keep_first_and_last(out, recorder, store):
 
 
 def to_array(value):
+    """A numpy array of it; half precision as the same numbers in float32."""
     array = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array, np.float32 if array.dtype == np.float16 else None)
 
 
 def scheduler_of(pipe, name, overrides):

@@ -124,7 +124,8 @@ def vae_middle(p, c):
 
 
 def vae(config):
-    ch, layers, z = config["block_out_channels"], config["layers_per_block"], config["latent_channels"]
+    ch, layers = config["block_out_channels"], config["layers_per_block"]
+    z = config["latent_channels"]
     now = ch[0]
     yield from conv("encoder.conv_in", now, config["in_channels"], 3)
     for b, c in enumerate(ch):

@@ -1,4 +1,4 @@
-"""A CLIP-format vocabulary of our own: byte-pair merges learnt from corpus.txt, padded on request."""
+"""A CLIP-format vocabulary of our own: byte-pair merges learnt from corpus.txt."""
 
 import collections
 import json
@@ -96,8 +96,9 @@ def save(folder, vocabulary, merges, pad=EOS):
     documents = {"vocab.json": vocabulary, "special_tokens_map.json": specials,
                  "tokenizer_config.json": config}
     for name, document in documents.items():
+        indent = None if name == "vocab.json" else 1
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-            json.dump(document, file, ensure_ascii=False, indent=None if name == "vocab.json" else 1)
+            json.dump(document, file, ensure_ascii=False, indent=indent)
             file.write("\n")
     with open(os.path.join(folder, "merges.txt"), "w", encoding="utf-8") as file:
         file.write("#version: 0.2\n")
