@@ -1,0 +1,121 @@
+"""Writes prompts.jsonl: 500 prompts whose combinations were kept out of training, with what to check.
+
+usage: prompts.py DATA
+
+Each line: kind, prompt, seed, and the facts its check needs. Objects are common ones that the checks
+can see: one piece, not too thin, and not white on white.
+"""
+import json
+import os
+import random
+import sys
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "train"))
+
+import catalogue  # noqa: E402
+import checks  # noqa: E402
+import scenes  # noqa: E402
+
+TINTS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"]
+HOW_MANY = {"background": 100, "tint": 80, "count": 80, "place": 80, "size": 60, "identity": 100}
+
+
+def visible(picture):
+    """Whether a cut-out (uint8 [4,S,S]) suits the checks."""
+    alpha = picture[3] > 127
+    grid = checks.cells(alpha)
+    sizes = checks.components(grid)
+    ys, xs = np.nonzero(grid)
+    if not sizes or sizes[0] < 0.97 * sum(sizes):
+        return False
+    sides = (np.ptp(ys) + 1) / 64, (np.ptp(xs) + 1) / 64
+    contrast = (255 - picture[:3].astype(int)).max(0)[alpha] > checks.OBJECT_CONTRAST + 10
+    return max(sides) >= 0.88 and min(sides) >= 0.5 and contrast.mean() > 0.9
+
+
+def background(rng, names):
+    name, colour = rng.choice(names), rng.choice(list(catalogue.COLOURS))
+    text = f"{catalogue.article(name)} on {catalogue.article(colour)} background"
+    return catalogue.held_out(name, "ground:" + colour), text, {"object": name, "ground": colour}
+
+
+def tint(rng, names):
+    name, colour = rng.choice(names), rng.choice(TINTS)
+    return (catalogue.held_out(name, "tint:" + colour), f"{catalogue.article(colour)} {name}",
+            {"object": name, "tint": colour})
+
+
+def count(rng, names):
+    name, k = rng.choice(names), rng.randint(2, 4)
+    return (catalogue.held_out(name, f"count:{k}"), f"{catalogue.NUMBERS[k]} {catalogue.plural(name)}",
+            {"object": name, "count": k})
+
+
+def place(rng, names):
+    (a, b), (s, t) = rng.sample(names, 2), rng.sample(TINTS, 2)
+    hues = [checks.hue(np.array([checks.COLOURS[c]])) for c in (s, t)]
+    apart = abs((hues[0] - hues[1] + 180) % 360 - 180) >= 70
+    trained = not catalogue.held_out(a, "tint:" + s) and not catalogue.held_out(b, "tint:" + t)
+    text = f"{catalogue.article(s)} {a} on the left and {catalogue.article(t)} {b} on the right"
+    return (apart and trained and catalogue.held_out(a, "place:" + b), text,
+            {"object": a, "other": b, "left": s, "right": t})
+
+
+def size(rng, names):
+    name, word = rng.choice(names), rng.choice(["small", "big"])
+    return catalogue.held_out(name, "size:" + word), f"a {word} {name}", {"object": name, "size": word}
+
+
+MAKERS = {"background": background, "tint": tint, "count": count, "place": place, "size": size,
+          "identity": background}
+
+
+def make(rows, pictures):
+    """The 500 prompts, kinds interleaved so that any first part of the list is a fair sample."""
+    planner = scenes.Planner(rows, random.Random(0))
+    everyone = planner.common
+    plain = [n for n in everyone if visible(pictures[planner.named(n)].numpy())]
+    rng, found = random.Random(2024), {}
+    for kind, n in HOW_MANY.items():
+        found[kind] = {}
+        while len(found[kind]) < n:
+            good, prompt, facts = MAKERS[kind](rng, everyone if kind == "identity" else plain)
+            if good:
+                found[kind].setdefault(prompt, facts)
+    order = sorted(((i + 0.5) / len(found[k]), k, p, f) for k in found
+                   for i, (p, f) in enumerate(found[k].items()))
+    return [{"kind": k, "prompt": p, "seed": 1000 + i, **f} for i, (_, k, p, f) in enumerate(order)]
+
+
+def true_scene(planner, fact):
+    """A scene composed as the prompt says: the evaluation's control."""
+    rng, scene, row = planner.rng, scenes.Scene(fact["prompt"]), planner.named(fact["object"])
+    if fact["kind"] == "place":
+        planner.place_pair(scene, row, planner.named(fact["other"]), fact["left"], fact["right"])
+        return scene
+    if fact["kind"] == "count":
+        planner.place_count(scene, row, fact["count"], None)
+        return scene
+    if "ground" in fact:
+        scene.colours = (catalogue.COLOUR_NAMES.index(fact["ground"]),) * 2
+    low, high, free = {"small": (0.26, 0.40, 0.5), "big": (0.95, 1.05, 0.0)}.get(fact.get("size"), (0.66, 0.86, 0.08))
+    scene.objects = [planner.slot(row, rng.uniform(-free, free), rng.uniform(-free, free), rng.uniform(low, high),
+                                  fact.get("tint"))]
+    return scene
+
+
+def main():
+    import compose
+
+    rows = catalogue.load(sys.argv[1])
+    lines = make(rows, compose.read_pictures(sys.argv[1], rows))
+    with open(os.path.join(HERE, "prompts.jsonl"), "w", encoding="utf-8") as f:
+        f.writelines(json.dumps(line) + "\n" for line in lines)
+    print(f"{len(lines)} prompts")
+
+
+if __name__ == "__main__":
+    main()
