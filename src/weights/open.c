@@ -4,30 +4,34 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-/* What a file is, by its first bytes. */
-static int sniff(const char *path, unsigned char first[8], styx_error *err)
+/* What a file is, by its first bytes: those of a safetensors file are a length (whose bytes may be
+ * anything) and then the brace of its header. */
+static int sniff(const char *path, unsigned char first[9], styx_error *err)
 {
     struct file_map map = { 0 };
     int rc = file_map(path, &map, err);
-    memset(first, 0, 8);
+    memset(first, 0, 9);
     if (!rc && map.bytes)
-        memcpy(first, map.data, map.bytes < 8 ? map.bytes : 8);
+        memcpy(first, map.data, map.bytes < 9 ? map.bytes : 9);
     file_unmap(&map);
     return rc;
 }
 
 int store_open_file(const char *path, struct store **out, styx_error *err)
 {
-    unsigned char first[8];
+    unsigned char first[9];
     int rc = sniff(path, first, err);
 
     *out = NULL;
     if (rc)
         return rc;
+    if (first[8] == '{' && !first[5] && !first[6] && !first[7])
+        return safetensors_open(path, out, err);
     if (!memcmp(first, "GGUF", 4))
-        return fail(err, STYX_ERR_UNSUPPORTED, "%s: is GGUF, which is not supported", path);
+        return gguf_open(path, out, err);
     if (!memcmp(first, "version ", 8))
         return fail(err, STYX_ERR_FORMAT,
                     "%s: is a Git LFS pointer, not the weights themselves: run 'git lfs pull'",

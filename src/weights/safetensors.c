@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/json.h"
 
 /* Every type of the format. Those without a type of ours can be skipped but not used. */
@@ -99,17 +98,6 @@ static int read_offsets(const struct reader *r, const char *name, const json_t *
     return STYX_OK;
 }
 
-/* Backends read elements through typed pointers, so a misaligned tensor is copied when wanted. */
-static int expand_aligned(const struct entry *e, struct span *to, void **memory, styx_error *err)
-{
-    *memory = malloc(e->bytes);
-    if (!*memory)
-        return fail_nomem(err, e->bytes);
-    memcpy(*memory, e->raw, e->bytes);
-    to->data = *memory;
-    return STYX_OK;
-}
-
 static int read_tensor(const struct reader *r, const char *name, const json_t *info,
                        struct extent *at)
 {
@@ -140,7 +128,7 @@ static int read_tensor(const struct reader *r, const char *name, const json_t *i
         e.span.dims = e.dims;
         memcpy(e.span.shape, e.shape, sizeof e.shape);
         if (e.bytes && (uintptr_t)e.raw % dtype_bytes(e.span.type))
-            e.expand = expand_aligned;
+            e.expand = store_expand_copy;
         else
             e.span.data = e.raw;
     }
@@ -254,35 +242,7 @@ int safetensors_parse(const unsigned char *data, size_t bytes, const char *path,
     return rc;
 }
 
-static void release_map(void *map)
-{
-    file_unmap(map);
-    free(map);
-}
-
 int safetensors_open(const char *path, struct store **out, styx_error *err)
 {
-    struct store *s = store_new(path);
-    struct file_map *map = calloc(1, sizeof *map);
-    int rc;
-
-    *out = NULL;
-    if (!s || !map) {
-        free(map);
-        rc = fail_nomem(err, sizeof *map);
-        goto done;
-    }
-    rc = file_map(path, map, err);
-    if (rc) {
-        free(map);
-        goto done;
-    }
-    if ((rc = store_keep(s, map, release_map, err)) ||
-        (rc = safetensors_parse(map->data, map->bytes, path, s, err)) || (rc = store_seal(s, err)))
-        goto done;
-    *out = s;
-    s = NULL;
-done:
-    store_unref(s);
-    return rc;
+    return store_open_mapped(path, safetensors_parse, out, err);
 }

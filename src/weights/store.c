@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/file.h"
+
 struct slot {
     struct entry e; /* first: an entry that was given out is a slot */
     struct span ready;
@@ -129,6 +131,52 @@ int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_
         return rc;
     }
     s->kept[s->nkept++] = (struct kept){ thing, release };
+    return STYX_OK;
+}
+
+static void release_map(void *map)
+{
+    file_unmap(map);
+    free(map);
+}
+
+int store_open_mapped(const char *path,
+                      int (*parse)(const unsigned char *data, size_t bytes, const char *path,
+                                   struct store *into, styx_error *err),
+                      struct store **out, styx_error *err)
+{
+    struct store *s = store_new(path);
+    struct file_map *map = calloc(1, sizeof *map);
+    int rc;
+
+    *out = NULL;
+    if (!s || !map) {
+        free(map);
+        rc = fail_nomem(err, sizeof *map);
+        goto done;
+    }
+    rc = file_map(path, map, err);
+    if (rc) {
+        free(map);
+        goto done;
+    }
+    if ((rc = store_keep(s, map, release_map, err)) ||
+        (rc = parse(map->data, map->bytes, path, s, err)) || (rc = store_seal(s, err)))
+        goto done;
+    *out = s;
+    s = NULL;
+done:
+    store_unref(s);
+    return rc;
+}
+
+int store_expand_copy(const struct entry *e, struct span *to, void **memory, styx_error *err)
+{
+    *memory = malloc(e->bytes);
+    if (!*memory)
+        return fail_nomem(err, e->bytes);
+    memcpy(*memory, e->raw, e->bytes);
+    to->data = *memory;
     return STYX_OK;
 }
 

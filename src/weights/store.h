@@ -112,6 +112,14 @@ int store_keep_store(struct store *s, struct store *other, styx_error *err); /* 
  */
 int store_seal(struct store *s, styx_error *err);
 
+/* Maps a file and makes a store of what parse finds in it. */
+int store_open_mapped(const char *path,
+                      int (*parse)(const unsigned char *data, size_t bytes, const char *path,
+                                   struct store *into, styx_error *err),
+                      struct store **out, styx_error *err);
+/* An `expand` for tensors that are misaligned: backends read elements through typed pointers. */
+int store_expand_copy(const struct entry *e, struct span *to, void **memory, styx_error *err);
+
 /* A name from a file, made fit for a message: shortened, without control characters. */
 struct shown {
     char text[100];
