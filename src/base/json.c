@@ -81,7 +81,8 @@ static int parse(const char *text, size_t bytes, char *writable, const char *whe
     if (rc)
         return rc;
     json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &e);
-    if (!value && json_error_code(&e) == json_error_out_of_memory)
+    /* jansson says nothing at all when an allocation fails inside of it. */
+    if (!value && (!e.text[0] || json_error_code(&e) == json_error_out_of_memory))
         return fail_nomem(err, bytes);
     if (!value)
         return fail(err, STYX_ERR_FORMAT, "%s: is not valid JSON: line %d, column %d: %s", where,
