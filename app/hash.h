@@ -1,0 +1,22 @@
+/* hash.h - the SHA-256 of the weights of a model, found beside the run.
+ *
+ * Hashing gigabytes takes seconds, so it happens in a thread while the picture is drawn, and the
+ * answer is kept in $XDG_CACHE_HOME/styx/hashes under the file's inode, size and time. */
+#ifndef STYX_APP_HASH_H
+#define STYX_APP_HASH_H
+#include <jansson.h>
+
+#include "styx.h"
+
+struct hashing;
+
+/* Starts on every weights file of the models (each may be NULL). NULL without memory. */
+struct hashing *hashing_start(const styx_model *model, const styx_model *refiner);
+/* Waits. *model and *refiner (may be NULL) get new objects of component: SHA-256, a list of them
+ * for shards. Frees h, which may be NULL. Exit code. */
+int hashing_finish(struct hashing *h, json_t **model, json_t **refiner);
+
+/* The hash of one file, from the cache if it can be. */
+int hash_file(const char *path, char hex[65]);
+
+#endif

@@ -1,0 +1,206 @@
+/* studio.c - see studio.h. */
+#include "studio.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "paths.h"
+#include "say.h"
+
+static volatile sig_atomic_t interrupted;
+static styx_session *volatile running;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+    styx_cancel(running);
+}
+
+bool studio_interrupted(void)
+{
+    return interrupted;
+}
+
+static const char *word(const char *flag, int index)
+{
+    return flag_find(flag)->words[index];
+}
+
+static void on_log(void *user, enum styx_log_level level, const char *text)
+{
+    (void)user;
+    if (level == STYX_LOG_WARNING)
+        say("%s", text);
+}
+
+static void on_warning(void *user, const char *text)
+{
+    (void)user;
+    say("%s", text);
+}
+
+int studio_begin(struct studio *s, const struct options *o)
+{
+    struct styx_session_options options = STYX_SESSION_OPTIONS_INIT;
+    styx_error err;
+    options.backend = word("backend", o->backend);
+    options.isa = word("isa", o->isa);
+    options.threads = o->threads;
+    options.max_memory = o->max_memory;
+    options.log = on_log;
+    if (styx_session_new(&options, &s->session, &err))
+        return complain_of(&err);
+    /* A second Ctrl-C ends the process at once. */
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    running = s->session;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    return 0;
+}
+
+void studio_end(struct studio *s)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    running = NULL;
+    styx_session_free(s->session);
+    s->session = NULL;
+}
+
+static int parts_add(struct parts *p, const char *name, styx_component *component)
+{
+    if (p->count == MAX_PARTS) {
+        styx_component_free(component);
+        return complain(EXIT_USAGE, "more than %d components are given by hand", MAX_PARTS);
+    }
+    p->list[p->count++] = (struct part){ name, component };
+    return 0;
+}
+
+int parts_open(struct parts *p, const char *name, const char *folder, const char *variant)
+{
+    styx_component *component;
+    styx_error err;
+    if (styx_component_open(folder, name, variant, &component, &err))
+        return complain_of(&err);
+    return parts_add(p, name, component);
+}
+
+int parts_borrow(struct parts *p, const char *name, const styx_model *model, const char *its_name)
+{
+    styx_component *component;
+    styx_error err;
+    if (styx_model_component(model, its_name, &component, &err))
+        return complain_of(&err);
+    return component ? parts_add(p, name, component) : 0;
+}
+
+int parts_leave_out(struct parts *p, const char *name)
+{
+    return parts_add(p, name, NULL);
+}
+
+void parts_free(struct parts *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        styx_component_free(p->list[i].component);
+    p->count = 0;
+}
+
+int model_open(const char *path, const char *variant, const struct parts *parts,
+               styx_model **model)
+{
+    struct styx_model_options options = STYX_MODEL_OPTIONS_INIT;
+    const char *names[MAX_PARTS];
+    styx_component *components[MAX_PARTS];
+    styx_error err;
+    for (size_t i = 0; i < parts->count; i++) {
+        names[i] = parts->list[i].name;
+        components[i] = parts->list[i].component;
+    }
+    options.variant = variant;
+    options.names = names;
+    options.components = components;
+    options.component_count = parts->count;
+    options.warn = on_warning;
+    if (styx_model_open(path, &options, model, &err))
+        return complain_of(&err);
+    return 0;
+}
+
+int model_of_options(const struct options *o, styx_model **model)
+{
+    struct parts parts = { 0 };
+    int rc = 0;
+    char *path = path_of_model(o->model);
+    if (!path)
+        return EXIT_FAILED;
+    if (o->vae)
+        rc = parts_open(&parts, "vae", o->vae, o->variant);
+    if (rc == 0 && o->text_encoder_2)
+        rc = parts_open(&parts, "text_encoder_2", o->text_encoder_2, o->variant);
+    if (rc == 0 && o->tokenizer)
+        rc = parts_open(&parts, "tokenizer", o->tokenizer, NULL);
+    if (rc == 0)
+        rc = model_open(path, o->variant, &parts, model);
+    parts_free(&parts);
+    free(path);
+    return rc;
+}
+
+int refiner_of_options(const struct options *o, const styx_model *model, styx_model **refiner)
+{
+    struct parts parts = { 0 };
+    struct model_facts facts;
+    int rc = model_facts(model, &facts);
+    if (rc == 0 && strcmp(facts.family, "sdxl") == 0) {
+        rc = parts_borrow(&parts, "vae", model, "vae");
+        if (rc == 0)
+            rc = parts_borrow(&parts, "text_encoder_2", model, "text_encoder_2");
+    }
+    if (rc == 0)
+        rc = model_open(o->refiner, o->variant, &parts, refiner);
+    parts_free(&parts);
+    return rc;
+}
+
+static json_t *parse_info(int failed, char *text, const styx_error *err)
+{
+    json_t *info = failed ? NULL : json_loads(text, 0, NULL);
+    if (failed)
+        complain_of(err);
+    else if (!info)
+        complain(EXIT_FAILED, "the library's description is no JSON: please report this");
+    styx_text_free(text);
+    return info;
+}
+
+json_t *model_info(const styx_model *model)
+{
+    char *text = NULL;
+    styx_error err;
+    int failed = styx_model_info(model, &text, &err);
+    return parse_info(failed, text, &err);
+}
+
+json_t *session_info(const styx_session *session)
+{
+    char *text = NULL;
+    styx_error err;
+    int failed = styx_session_info(session, &text, &err);
+    return parse_info(failed, text, &err);
+}
+
+int model_facts(const styx_model *model, struct model_facts *facts)
+{
+    json_t *info = model_info(model);
+    if (!info)
+        return EXIT_FAILED;
+    const char *family = json_string_value(json_object_get(info, "family"));
+    *facts = (struct model_facts){ .side = (int)json_integer_value(json_object_get(info, "size")) };
+    strncpy(facts->family, family ? family : "", sizeof facts->family - 1);
+    json_decref(info);
+    return 0;
+}
