@@ -10,7 +10,7 @@ OBJECT_CONTRAST = 36     # levels: a pixel this far from the background belongs 
 TINT_TOLERANCE = 22.0    # degrees of hue
 PLACE_TOLERANCE = 30.0   # degrees of hue, for each of two tints that are 70 degrees apart or more
 SMALL_AT_MOST = 0.47     # the object's longer side, as a part of the picture's
-BIG_AT_LEAST = 0.80
+BIG_AT_LEAST = 0.76
 SPECK = 20               # cells of a 64x64 grid: smaller components are not counted
 RING = 8                 # pixels: the border in which the background is measured
 

@@ -33,7 +33,7 @@ def visible(picture):
         return False
     sides = (np.ptp(ys) + 1) / 64, (np.ptp(xs) + 1) / 64
     contrast = (255 - picture[:3].astype(int)).max(0)[alpha] > checks.OBJECT_CONTRAST + 10
-    return max(sides) >= 0.88 and min(sides) >= 0.5 and contrast.mean() > 0.9
+    return max(sides) >= 0.85 and min(sides) >= 0.45 and contrast.mean() > 0.85
 
 
 def background(rng, names):
@@ -74,10 +74,12 @@ MAKERS = {"background": background, "tint": tint, "count": count, "place": place
 
 
 def make(rows, pictures):
-    """The 500 prompts, kinds interleaved so that any first part of the list is a fair sample."""
-    planner = scenes.Planner(rows, random.Random(0))
-    everyone = planner.common
-    plain = [n for n in everyone if visible(pictures[planner.named(n)].numpy())]
+    """The 500 prompts, kinds interleaved so that any first part of the list is a fair sample.
+
+    `pictures` maps the names of common objects to their cut-outs.
+    """
+    everyone = catalogue.common_names(rows)
+    plain = [n for n in everyone if visible(pictures[n])]
     rng, found = random.Random(2024), {}
     for kind, n in HOW_MANY.items():
         found[kind] = {}
@@ -111,7 +113,10 @@ def main():
     import compose
 
     rows = catalogue.load(sys.argv[1])
-    lines = make(rows, compose.read_pictures(sys.argv[1], rows))
+    names = set(catalogue.common_names(rows))
+    wanted = [r for r in rows if r["clean"] in names and r["style"] == "3d"]
+    pictures = compose.read_pictures(sys.argv[1], wanted).numpy()
+    lines = make(rows, {r["clean"]: p for r, p in zip(wanted, pictures)})
     with open(os.path.join(HERE, "prompts.jsonl"), "w", encoding="utf-8") as f:
         f.writelines(json.dumps(line) + "\n" for line in lines)
     print(f"{len(lines)} prompts")

@@ -4,6 +4,7 @@ import os
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 TEXT_WIDTH = 256
@@ -59,9 +60,12 @@ def save(folder, **parts):
     for name, net in parts.items():
         path = os.path.join(folder, name)
         half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in net.state_dict().items()}
+        (net.config.save_pretrained if name == "text_encoder" else net.save_config)(path)
+        file = "diffusion_pytorch_model.safetensors"
         if name == "text_encoder":
             half = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in half.items()}
-        net.save_pretrained(path, state_dict=half, safe_serialization=True)
+            file = "model.safetensors"
+        save_file(half, os.path.join(path, file), metadata={"format": "pt"})
 
 
 def finish_folder(folder):
