@@ -40,6 +40,8 @@ static int check_flags(const struct options *o)
         return complain(EXIT_USAGE, "--timesteps and --sigmas exclude each other");
     if (o->steps && (o->timesteps.count || o->sigmas.count))
         return complain(EXIT_USAGE, "--steps and a schedule of your own exclude each other");
+    if (o->json && o->show)
+        return complain(EXIT_USAGE, "--json and --show exclude each other");
     if (o->no_norm && !o->emphasis)
         return complain(EXIT_USAGE, "--no-norm needs --emphasis");
     if ((o->feather || o->no_paste) && !o->mask)

@@ -51,7 +51,7 @@ static const char *dtype_name(enum styx_dtype dtype)
 
 static json_t *describe_machine(const struct studio *s, const struct styx_result *result)
 {
-    static const char *const keys[] = { "backend", "device", "isa" };
+    static const char *const keys[] = { "backend", "isa" }; /* not threads: they change nothing */
     json_t *info = session_info(s->session), *machine = json_object();
     for (size_t i = 0; info && i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(info, keys[i]);

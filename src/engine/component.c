@@ -222,6 +222,7 @@ int styx_component_info(const styx_component *c, char **json, styx_error *err)
     if (c->config)
         json_object_set(root, "config", c->config);
     if (c->weights) {
+        json_object_set_new(root, "file", json_string(store_path(c->weights)));
         json_object_set_new(root, "parameters", json_integer((json_int_t)sum.parameters));
         json_object_set_new(root, "bytes", json_integer((json_int_t)sum.bytes));
         json_object_set_new(root, "dtype", json_string(sum.ntypes ? sum.types[0].type : ""));

@@ -113,9 +113,14 @@ void session_leave(styx_session *s)
 
 int styx_session_info(const styx_session *s, char **json, styx_error *err)
 {
-    json_t *root = json_pack("{s:s, s:s, s:b, s:I, s:I}", "backend", s->backend->name, "device",
-                             s->description, "bf16", (int)s->fast_bf16, "held_bytes",
-                             (json_int_t)s->held, "max_memory", (json_int_t)s->max_memory);
+    char isa[32] = "";
+    int threads = 1;
+    /* "cpu, avx512bf16, 2 threads" */
+    sscanf(s->description, "%*[^,], %31[^,], %d", isa, &threads);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:b, s:I, s:I}", "backend", s->backend->name,
+                             "device", s->description, "isa", isa, "threads", threads, "bf16",
+                             (int)s->fast_bf16, "held_bytes", (json_int_t)s->held, "max_memory",
+                             (json_int_t)s->max_memory);
     *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return *json ? 0 : fail_nomem(err, 256);
