@@ -21,6 +21,13 @@ static int step_noise(void *user, bool f32, float *out, size_t n, styx_error *er
     return 0;
 }
 
+/* DPMSolverSDE: each increment is one draw (torchsde's tree of draws is nobody else's). */
+static int step_increment(void *user, double from, double to, float *out, size_t n, styx_error *err)
+{
+    (void)from, (void)to;
+    return step_noise(user, false, out, n, err);
+}
+
 static double deviation(const float *x, size_t n)
 {
     double mean = 0, sum = 0;
@@ -193,6 +200,7 @@ static int one_step(struct loop *l, int i, bool *interrupt, styx_error *err)
     args.rows = j->batch;
     args.per_row = j->one;
     args.noise.normal = step_noise;
+    args.noise.brownian = step_increment;
     args.noise.user = j;
     args.eta = j->r.eta; /* the pipelines always pass theirs */
     if ((code = scheduler_step(j->scheduler, &args, err)) ||

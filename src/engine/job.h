@@ -81,6 +81,9 @@ void job_trace_latents(const struct job *j, const char *name, size_t rows, int c
 int job_generators(struct job *j, styx_error *err);
 /* rows pictures of n numbers each, as torch's randn_tensor draws them. */
 void job_draw(struct job *j, enum dtype type, float *out, size_t rows, int channels);
+/* The same for the pictures from `first` on. */
+void job_draw_from(struct job *j, size_t first, enum dtype type, float *out, size_t rows,
+                   int channels);
 
 /* conditioning.c */
 int job_encode_text(struct job *j, styx_error *err);

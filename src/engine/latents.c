@@ -56,11 +56,12 @@ int encode_images(struct job *j, const float *pixels, size_t n, float *latents, 
     for (size_t i = 0; i < n && !code; i++)
         code = vae_call_encode(&call, j->h, j->w, pixels + i * picture, moments + 2 * i * j->one,
                                err);
-    if (!code) {
-        job_draw(j, type, eps, n, j->channels);
-        for (size_t i = 0; i < n; i++)
-            sample_posterior(j, moments + 2 * i * j->one, eps + i * j->one, latents + i * j->one);
-    }
+    /* each picture by itself when each has its own generator */
+    size_t each = j->ngenerators > 1 ? 1 : n;
+    for (size_t i = 0; i < n && !code; i += each)
+        job_draw_from(j, i, type, eps + i * j->one, each, j->channels);
+    for (size_t i = 0; i < n && !code; i++)
+        sample_posterior(j, moments + 2 * i * j->one, eps + i * j->one, latents + i * j->one);
     free(moments);
     free(eps);
     return code;

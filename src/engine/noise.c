@@ -101,7 +101,8 @@ int job_generators(struct job *j, styx_error *err)
     return code;
 }
 
-void job_draw(struct job *j, enum dtype type, float *out, size_t rows, int channels)
+void job_draw_from(struct job *j, size_t first, enum dtype type, float *out, size_t rows,
+                   int channels)
 {
     size_t one = (size_t)channels * (size_t)j->lh * (size_t)j->lw;
     char name[32];
@@ -109,7 +110,12 @@ void job_draw(struct job *j, enum dtype type, float *out, size_t rows, int chann
         rng_normal(&j->generators[0]->rng, type, out, rows * one);
     else
         for (size_t i = 0; i < rows; i++)
-            rng_normal(&j->generators[i]->rng, type, out + i * one, one);
+            rng_normal(&j->generators[first + i]->rng, type, out + i * one, one);
     snprintf(name, sizeof name, "noise.%03d", j->draws++);
     job_trace_latents(j, name, rows, channels, out);
+}
+
+void job_draw(struct job *j, enum dtype type, float *out, size_t rows, int channels)
+{
+    job_draw_from(j, 0, type, out, rows, channels);
 }

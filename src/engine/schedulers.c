@@ -156,6 +156,12 @@ static int draw_normal(void *user, bool f32, float *out, size_t n, styx_error *e
     return styx_generator_normal(d->generator, f32 ? STYX_F32 : d->dtype, out, n, err);
 }
 
+static int draw_increment(void *user, double from, double to, float *out, size_t n, styx_error *err)
+{
+    (void)from, (void)to;
+    return draw_normal(user, false, out, n, err);
+}
+
 int styx_scheduler_step(styx_scheduler *scheduler, const float *model_output, float timestep,
                         float *sample, size_t rows, size_t per_row,
                         const struct styx_step_options *options, styx_error *err)
@@ -172,6 +178,7 @@ int styx_scheduler_step(styx_scheduler *scheduler, const float *model_output, fl
     args.rows = rows;
     args.per_row = per_row;
     args.noise.normal = draw_normal;
+    args.noise.brownian = draw_increment;
     args.noise.user = &draw;
     args.pred_original = o.pred_original;
     args.use_clipped_model_output = o.use_clipped_model_output != 0;
