@@ -8,7 +8,8 @@
 
 enum {
     BLOCK_BYTES = 480 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
-    CHUNK = 512,              /* numbers of one output channel converted at a time */
+    CHUNK = 256,              /* numbers of one output channel converted at a time: the 32 of a
+                                 panel then fit the L1 cache */
     MAX_TAPS = 256
 };
 
@@ -143,22 +144,23 @@ static void fold(float *w, int channels, int phase)
     }
 }
 
+/* numbers: [32 columns][channel][tap], columns stride bytes apart, to [tap][word][32]. */
 static void interleave(const struct packed *w, const char *numbers, size_t stride, int words,
                        char *to, size_t tap_bytes)
 {
     int taps = w->taps;
     for (int t = 0; t < taps; t++, to += tap_bytes) {
         uint32_t *word = (uint32_t *)to;
-        if (w->type == DT_F32 || taps == 1) {
-            for (int i = 0; i < words; i++)
-                for (int j = 0; j < PANEL; j++)
-                    memcpy(word++, numbers + j * stride + 4 * (size_t)(i * taps + t), 4);
-            continue;
-        }
-        for (int i = 0; i < words; i++) {
-            const uint16_t *a = (const uint16_t *)numbers + 2 * i * taps + t;
-            for (int j = 0; j < PANEL; j++, a += stride / 2)
-                *word++ = a[0] | (uint32_t)a[taps] << 16;
+        for (int i = 0; i < words; i++, word += PANEL) {
+            if (w->type == DT_F32 || taps == 1) {
+                const char *a = numbers + 4 * (size_t)(i * taps + t);
+                for (int j = 0; j < PANEL; j++, a += stride)
+                    memcpy(&word[j], a, 4);
+            } else {
+                const uint16_t *a = (const uint16_t *)numbers + 2 * i * taps + t;
+                for (int j = 0; j < PANEL; j++, a += stride / 2)
+                    word[j] = a[0] | (uint32_t)a[taps] << 16;
+            }
         }
     }
 }
@@ -169,23 +171,27 @@ static void pack_chunk(const struct loaded *l, const struct packed *w, const str
 {
     const struct kernels *k = l->dev->k;
     const struct span *s = &l->span[w->weight];
-    float row[CHUNK + MAX_TAPS];
-    _Alignas(64) char numbers[PANEL][4 * (CHUNK + MAX_TAPS)];
+    float row[2 * MAX_TAPS];
+    _Alignas(64) char numbers[PANEL * (2 * MAX_TAPS + 16) * sizeof(float)];
     int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word, area = w->k * w->k;
     size_t first = (size_t)(b->c0 + c + (b->part ? w->split : 0)), all = (size_t)w->cin;
+    size_t count = (size_t)(words * per_word * w->taps);
+    size_t stride = round_up(count * unit(w), 64) | 64; /* odd: columns fall into all cache sets */
 
     for (int j = 0; j < PANEL; j++) {
         int o = row_of(w, panel, j);
-        memset(row, 0, sizeof row);
-        if (o >= 0)
-            read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
+        if (o < 0) {
+            memset(numbers + (size_t)j * stride, 0, stride);
+            continue;
+        }
+        read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
         if (w->phases == 4)
             fold(row, n, phase);
         if (n % per_word) /* an odd channel count: a zero completes the last pair */
             memset(row + n * w->taps, 0, (size_t)w->taps * sizeof *row);
-        k->from_f32(w->type, row, numbers[j], (size_t)(words * per_word * w->taps));
+        k->from_f32(w->type, row, numbers + (size_t)j * stride, count);
     }
-    interleave(w, numbers[0], sizeof numbers[0], words, to + (size_t)(c / per_word) * 4 * PANEL,
+    interleave(w, numbers, stride, words, to + (size_t)(c / per_word) * 4 * PANEL,
                (size_t)b->words * 4 * PANEL);
 }
 

@@ -1,0 +1,447 @@
+/* kernels.c - the kernel gym: how near the CPU backend comes to what the CPU can do.
+ *
+ *   bench_kernels [f32|bf16]          every shape that makes a percent of a network's work
+ *   bench_kernels sd15|sdxl|refiner|vae512|vae1024 [f32|bf16] [runs]
+ *                                     a whole network on random weights, time by operation
+ *
+ * Each line gives the best of several runs and its share of the peak, measured again for each
+ * block of lines. STYX_THREADS and STYX_ISA are heeded. */
+#include "cpu/cpu.h"
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void must(int status, const styx_error *err)
+{
+    if (status) {
+        fprintf(stderr, "bench_kernels: %s\n", err->text);
+        exit(1);
+    }
+}
+
+/* ---- the peak: nothing but independent multiply-adds on registers ---- */
+
+enum { PEAK_TURNS = 200000 };
+
+struct peak {
+    const struct kernels *k;
+    bool wide;
+};
+
+#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+
+static void peak_job(void *ctx, int job, int thread)
+{
+    const struct peak *p = ctx;
+    (void)job;
+    (void)thread;
+#ifdef __x86_64__
+    if (p->wide && strcmp(p->k->name, "avx512bf16") == 0) {
+#define STEP(i) "vdpbf16ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
+        for (int i = 0; i < PEAK_TURNS; i++)
+            __asm__ volatile(CHAINS(STEP)::
+                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                                   "xmm8", "xmm9", "xmm10", "xmm11");
+#undef STEP
+    } else if (strncmp(p->k->name, "avx512", 6) == 0) {
+#define STEP(i) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
+        for (int i = 0; i < PEAK_TURNS; i++)
+            __asm__ volatile(CHAINS(STEP)::
+                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                                   "xmm8", "xmm9", "xmm10", "xmm11");
+#undef STEP
+    } else if (strcmp(p->k->name, "avx2") == 0) {
+#define STEP(i) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n\t"
+        for (int i = 0; i < PEAK_TURNS; i++)
+            __asm__ volatile(CHAINS(STEP)::
+                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                                   "xmm8", "xmm9", "xmm10", "xmm11");
+#undef STEP
+    }
+#endif
+}
+
+/* FLOP/s of all threads; 0 where no such loop is written. */
+static double peak_of(struct cpu *dev, enum dtype type)
+{
+    struct peak p = { dev->k, type == DT_BF16 };
+    const char *isa = dev->k->name;
+    int threads = pool_threads(dev->pool);
+    int lanes = strncmp(isa, "avx512", 6) == 0 ? 16 : strcmp(isa, "avx2") == 0 ? 8 : 0;
+    int pairs = p.wide && strcmp(isa, "avx512bf16") == 0 ? 2 : 1;
+    double best = 1e30;
+    for (int i = 0; i < 20; i++) {
+        double t = now();
+        pool_run(dev->pool, peak_job, &p, threads);
+        t = now() - t;
+        best = t < best ? t : best;
+    }
+    return 12.0 * 2 * lanes * pairs * PEAK_TURNS * threads / best;
+}
+
+/* ---- programs on random weights ---- */
+
+struct program {
+    struct cpu *dev;
+    tape *t;
+    void *loaded, *plan;
+    struct run_args args;
+};
+
+static float random_number(void)
+{
+    static uint32_t state = 1;
+    state = state * 1664525u + 1013904223u;
+    return (float)(int32_t)state * 0x1p-31f;
+}
+
+/* All weights are views of one buffer of F16 numbers: only their speed is of interest. */
+static struct weights random_weights(const tape *t)
+{
+    struct span *span = calloc((size_t)t->nparams + 1, sizeof *span);
+    size_t most = 0;
+    for (int i = 0; i < t->nparams; i++) {
+        span[i].type = DT_F16;
+        span[i].dims = t->params[i].dims;
+        memcpy(span[i].shape, t->params[i].shape, sizeof span[i].shape);
+        size_t n = span_count(&span[i]);
+        most = n > most ? n : most;
+    }
+    uint16_t *data = malloc(most * sizeof *data);
+    for (size_t i = 0; i < most; i++)
+        data[i] = f32_to_f16(random_number() * 0.03f);
+    for (int i = 0; i < t->nparams; i++)
+        span[i].data = data;
+    return (struct weights){ span, t->nparams };
+}
+
+static void start(struct program *p, struct cpu *dev, tape *t)
+{
+    styx_error err = { 0 };
+    double from = now();
+    *p = (struct program){ .dev = dev, .t = t };
+    must(tape_plan(t, &err), &err);
+    struct weights w = random_weights(t);
+    double made = now();
+    must(backend_cpu.load(dev, t, &w, 0, &p->loaded, &err), &err);
+    double loaded = now();
+    must(backend_cpu.prepare(dev, t, p->loaded, &p->plan, &err), &err);
+    for (int i = 0; i < t->nin; i++) {
+        size_t n = tensor_count(t->in[i]);
+        float *x = malloc(n * sizeof *x);
+        for (size_t j = 0; j < n; j++)
+            x[j] = random_number();
+        p->args.in[i] = x;
+    }
+    must(backend_cpu.run(p->plan, &p->args, &err), &err);
+    if (t->ncode > 8)
+        printf("plan %.3f s, pack %.3f s, prepare and first run %.3f s\n", made - from,
+               loaded - made, now() - loaded);
+    free((void *)(uintptr_t)w.span->data);
+    free((void *)(uintptr_t)w.span);
+}
+
+static void stop(struct program *p)
+{
+    backend_cpu.release(p->plan);
+    backend_cpu.unload(p->dev, p->loaded);
+    for (int i = 0; i < p->t->nin; i++)
+        free((void *)(uintptr_t)p->args.in[i]);
+    tape_free(p->t);
+}
+
+/* Multiply-adds count twice; what the doubling convolution saves counts as done. */
+static double flops_of(const instr *i)
+{
+    double out = (double)tensor_count(i->out), heads;
+    switch (i->op) {
+    case OP_LINEAR:
+        return 2 * out * i->in[0]->c * (i->act == ACT_GEGLU ? 2 : 1);
+    case OP_CONV2D:
+        return 2 * out * i->in[0]->c * i->u.conv.k * i->u.conv.k;
+    case OP_ATTENTION:
+        heads = i->in[1]->h * (double)i->in[1]->w;
+        return 4 * out * heads;
+    default:
+        return 0;
+    }
+}
+
+static double time_step(struct plan *p, const struct step *s, int runs)
+{
+    double best = 1e30, t, begin = now();
+    for (int i = 0; i < runs && (i < 3 || now() - begin < 0.5); i++) {
+        t = now();
+        s->run(p, s);
+        t = now() - t;
+        best = t < best ? t : best;
+    }
+    return best;
+}
+
+/* ---- single shapes ---- */
+
+static void report(struct cpu *dev, tape *t, const char *name, double peak)
+{
+    struct program p;
+    start(&p, dev, t);
+    struct plan *plan = p.plan;
+    const struct step *s = &plan->step[t->ncode - 1];
+    double best = time_step(plan, s, 60), flops = flops_of(s->i);
+    printf("%-44s %9.3f ms %7.1f GFLOP/s %5.1f %%\n", name, best * 1e3, flops / best * 1e-9,
+           100 * flops / best / peak);
+    fflush(stdout);
+    stop(&p);
+}
+
+static void bench_conv(struct cpu *dev, enum dtype type, double peak, int n, int size, int cin,
+                       int cout, int up)
+{
+    char name[64];
+    tape *t = tape_new("conv", type);
+    tensor *x = input(t, "x", n, size, size, cin, type, false);
+    output(t, conv2d(t, up ? upsample(t, x, 2 * size, 2 * size) : x, "conv", cout, 3, 1));
+    tape_fuse(t);
+    x->halo = !up;
+    snprintf(name, sizeof name, "conv 3x3%s %d -> %d @ %dx%d, batch %d", up ? " 2x up" : "", cin,
+             cout, size, size, n);
+    report(dev, t, name, peak);
+}
+
+static void bench_linear(struct cpu *dev, enum dtype type, double peak, int rows, int cin, int cout,
+                         enum act a)
+{
+    char name[64];
+    tape *t = tape_new("linear", type);
+    tensor *x = input(t, "x", 1, 1, rows, cin, type, false), *y = linear(t, x, "linear", cout);
+    output(t, a == ACT_GEGLU ? geglu(t, y) : y);
+    tape_fuse(t);
+    snprintf(name, sizeof name, "linear [%d x %d] [%d x %d]%s", rows, cin, cin, cout,
+             a == ACT_GEGLU ? " geglu" : "");
+    report(dev, t, name, peak);
+}
+
+static void bench_attention(struct cpu *dev, enum dtype type, double peak, int n, int heads, int tq,
+                            int tk, int d)
+{
+    char name[64];
+    tape *t = tape_new("attention", type);
+    tensor *q = input(t, "q", n, 1, tq, heads * d, type, false);
+    tensor *k = input(t, "k", n, 1, tk, heads * d, type, false);
+    output(t, attention(t, q, k, k, heads, false));
+    snprintf(name, sizeof name, "attention %d x %d heads of %d, %d x %d", n, heads, d, tq, tk);
+    report(dev, t, name, peak);
+}
+
+static void bench_shapes(struct cpu *dev, enum dtype type)
+{
+    /* batch, size, in, out, upsampled */
+    static const int convs[][5] = {
+        { 2, 64, 320, 320 },   { 2, 64, 640, 320 },   { 2, 64, 960, 320 },  { 2, 32, 640, 640 },
+        { 2, 32, 1280, 640 },  { 2, 16, 1280, 1280 }, { 2, 16, 2560, 1280 }, { 2, 8, 1280, 1280 },
+        { 2, 8, 2560, 1280 },  { 2, 32, 640, 640, 1 }, { 2, 16, 1280, 1280, 1 },
+        { 2, 128, 320, 320 },  { 1, 64, 512, 512 },   { 1, 256, 256, 256 },  { 1, 512, 128, 128 },
+        { 1, 512, 256, 128 },  { 1, 256, 256, 256, 1 }, { 1, 512, 128, 3 },   { 2, 64, 4, 320 },
+    };
+    static const int linears[][4] = {
+        { 8192, 320, 320 },    { 8192, 320, 2560, ACT_GEGLU },  { 8192, 1280, 320 },
+        { 2048, 640, 640 },    { 2048, 640, 5120, ACT_GEGLU },  { 2048, 2560, 640 },
+        { 512, 1280, 1280 },   { 512, 1280, 10240, ACT_GEGLU }, { 512, 5120, 1280 },
+        { 128, 1280, 1280 },   { 2048, 1280, 1280 },  { 2048, 1280, 10240, ACT_GEGLU },
+        { 2048, 5120, 1280 },  { 8192, 640, 640 },    { 8192, 960, 320 },
+        { 154, 768, 320 },     { 2, 1280, 1280 },
+    };
+    static const int attentions[][5] = {
+        { 2, 8, 4096, 4096, 40 },  { 2, 8, 1024, 1024, 80 },  { 2, 8, 256, 256, 160 },
+        { 2, 10, 4096, 4096, 64 }, { 2, 20, 1024, 1024, 64 }, { 1, 1, 4096, 4096, 512 },
+        { 2, 8, 4096, 77, 40 },    { 2, 20, 1024, 77, 64 },
+    };
+    double peak = peak_of(dev, type);
+    printf("%s, peak %.0f GFLOP/s\n", dtype_name(type), peak * 1e-9);
+    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
+        bench_conv(dev, type, peak, convs[i][0], convs[i][1], convs[i][2], convs[i][3],
+                   convs[i][4]);
+    peak = peak_of(dev, type);
+    printf("peak %.0f GFLOP/s\n", peak * 1e-9);
+    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
+        bench_linear(dev, type, peak, linears[i][0], linears[i][1], linears[i][2],
+                     (enum act)linears[i][3]);
+    peak = peak_of(dev, type);
+    printf("peak %.0f GFLOP/s\n", peak * 1e-9);
+    for (size_t i = 0; i < sizeof attentions / sizeof *attentions; i++)
+        bench_attention(dev, type, peak, attentions[i][0], attentions[i][1], attentions[i][2],
+                        attentions[i][3], attentions[i][4]);
+}
+
+/* ---- whole networks ---- */
+
+static const struct unet_config sd15 = {
+    .in = 4, .out = 4, .levels = 4, .ch = { 320, 640, 1280, 1280 },
+    .down_attn = { true, true, true, false }, .up_attn = { true, true, true, false },
+    .layers = { 2, 2, 2, 2 }, .depth = { 1, 1, 1, 1 }, .heads = { 8, 8, 8, 8 }, .mid_attn = true,
+    .flip = true, .context = 768, .groups = 32, .eps = 1e-5f,
+};
+
+static const struct unet_config sdxl = {
+    .in = 4, .out = 4, .levels = 3, .ch = { 320, 640, 1280 }, .down_attn = { false, true, true },
+    .up_attn = { false, true, true }, .layers = { 2, 2, 2 }, .depth = { 1, 2, 10 },
+    .heads = { 5, 10, 20 }, .mid_attn = true, .linear_projection = true, .flip = true,
+    .context = 2048, .groups = 32, .eps = 1e-5f, .time_dim = 256, .added = 2816,
+};
+
+static const struct unet_config refiner = {
+    .in = 4, .out = 4, .levels = 4, .ch = { 384, 768, 1536, 1536 },
+    .down_attn = { false, true, true, false }, .up_attn = { false, true, true, false },
+    .layers = { 2, 2, 2, 2 }, .depth = { 4, 4, 4, 4 }, .heads = { 6, 12, 24, 24 },
+    .mid_attn = true, .linear_projection = true, .flip = true, .context = 1280, .groups = 32,
+    .eps = 1e-5f, .time_dim = 256, .added = 2560,
+};
+
+static const struct vae_config vae = {
+    .in = 3, .out = 3, .latent = 4, .levels = 4, .layers = 2, .groups = 32,
+    .ch = { 128, 256, 512, 512 }, .mid_attn = true, .quant = true, .post_quant = true,
+};
+
+static bool record(tape *t, const char *name)
+{
+    if (strcmp(name, "sd15") == 0)
+        unet(t, &sd15, 2, 64, 64, 77, 0);
+    else if (strcmp(name, "sdxl") == 0)
+        unet(t, &sdxl, 2, 128, 128, 77, 6);
+    else if (strcmp(name, "refiner") == 0)
+        unet(t, &refiner, 2, 64, 64, 77, 5);
+    else if (strcmp(name, "vae512") == 0)
+        vae_decode(t, &vae, 1, 64, 64);
+    else if (strcmp(name, "vae1024") == 0)
+        vae_decode(t, &vae, 1, 128, 128);
+    else
+        return false;
+    tape_fuse(t);
+    tape_hoist(t);
+    tape_halo(t);
+    return true;
+}
+
+/* What a line of the table collects: operations of one kind. */
+static int kind_of(const instr *i, char *name, size_t n)
+{
+    if (i->op == OP_CONV2D)
+        snprintf(name, n, "conv %dx%d%s @ %d", i->u.conv.k, i->u.conv.k,
+                 i->u.conv.up_h ? " 2x up" : i->u.conv.stride > 1 ? " stride 2" : "", i->out->h);
+    else if (i->op == OP_ATTENTION)
+        snprintf(name, n, "attention d%d %dx%d", i->out->c / i->u.attn.heads,
+                 i->out->h * i->out->w, i->in[1]->h * i->in[1]->w);
+    else if (i->op == OP_LINEAR)
+        snprintf(name, n, "linear %d -> %d @ %d%s", i->in[0]->c, i->out->c,
+                 i->out->n * i->out->h * i->out->w, i->act == ACT_GEGLU ? " geglu" : "");
+    else
+        snprintf(name, n, "%s", op_name(i->op));
+    return 0;
+}
+
+struct line {
+    char name[48];
+    double seconds, flops;
+    int count;
+};
+
+static int by_seconds(const void *a, const void *b)
+{
+    const struct line *x = a, *y = b;
+    return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
+}
+
+/* The steps of a program one after the other, the best of some runs for each of them. */
+static void profile(struct plan *p, int runs, double peak)
+{
+    const tape *t = p->t;
+    double *best = malloc((size_t)t->ncode * sizeof *best), least = 1e30, flops = 0;
+    struct line *lines = calloc((size_t)t->ncode, sizeof *lines);
+    int n = 0;
+    for (int r = 0; r < runs; r++) {
+        double begin = now();
+        for (int i = t->once; i < t->ncode; i++) {
+            double from = now();
+            p->step[i].run(p, &p->step[i]);
+            from = now() - from;
+            best[i] = r == 0 || from < best[i] ? from : best[i];
+        }
+        begin = now() - begin;
+        least = begin < least ? begin : least;
+    }
+    for (int i = t->once; i < t->ncode; i++) {
+        char name[48];
+        int j = 0;
+        kind_of(&t->code[i], name, sizeof name);
+        while (j < n && strcmp(lines[j].name, name))
+            j++;
+        n = j == n ? n + 1 : n;
+        snprintf(lines[j].name, sizeof lines[j].name, "%s", name);
+        lines[j].seconds += best[i];
+        lines[j].flops += flops_of(&t->code[i]);
+        lines[j].count++;
+        flops += flops_of(&t->code[i]);
+    }
+    qsort(lines, (size_t)n, sizeof *lines, by_seconds);
+    for (int j = 0; j < n; j++)
+        printf("%-36s x%-3d %9.2f ms %5.1f %% of the run %6.1f GFLOP/s %5.1f %% of peak\n",
+               lines[j].name, lines[j].count, lines[j].seconds * 1e3,
+               100 * lines[j].seconds / least, lines[j].flops / lines[j].seconds * 1e-9,
+               100 * lines[j].flops / lines[j].seconds / peak);
+    printf("run %.3f s, %.0f GFLOP, %.1f %% of peak %.0f; arena %.1f MB, workspace %.1f MB\n", least,
+           flops * 1e-9, 100 * flops / least / peak, peak * 1e-9, (double)p->arena_bytes * 1e-6,
+           (double)(p->shared_bytes + p->thread_bytes * (size_t)pool_threads(p->dev->pool)) * 1e-6);
+    free(best);
+    free(lines);
+}
+
+int main(int argc, char **argv)
+{
+    const char *net = NULL, *threads = getenv("STYX_THREADS");
+    int runs = 3;
+    enum dtype type = DT_BF16;
+    void *dev = NULL;
+    styx_error err = { 0 };
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "f32") == 0)
+            type = DT_F32;
+        else if (strcmp(argv[i], "bf16") == 0)
+            type = DT_BF16;
+        else if (atoi(argv[i]) > 0)
+            runs = atoi(argv[i]);
+        else
+            net = argv[i];
+    }
+    struct device_options options = { .threads = threads ? atoi(threads) : 0 };
+    must(backend_cpu.open(&options, &dev, &err), &err);
+    char text[80];
+    backend_cpu.describe(dev, text, sizeof text);
+    printf("%s\n", text);
+    if (!net) {
+        bench_shapes(dev, type);
+    } else {
+        struct program p;
+        tape *t = tape_new(net, type);
+        if (!record(t, net)) {
+            fprintf(stderr, "bench_kernels: %s is neither sd15, sdxl, refiner, vae512 nor vae1024\n",
+                    net);
+            return 1;
+        }
+        start(&p, dev, t);
+        profile(p.plan, runs, peak_of(dev, type));
+        stop(&p);
+    }
+    backend_cpu.close(dev);
+    return 0;
+}
