@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # A declaration is STYX_API up to its semicolon; its name stands before the first parenthesis.
-tr '\n' ' ' <"$header" | grep -oE 'STYX_API [^;(]*\(' | grep -oE '[a-z_0-9]+\($' | tr -d '(' |
+grep -v '^#' "$header" | tr '\n' ' ' | grep -oE 'STYX_API [^;(]*\(' | grep -oE '[a-z_0-9]+\($' | tr -d '(' |
     sort >"$work/header"
 nm -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' | sort >"$work/archive"
 nm -D --defined-only "$shared" | awk 'NF == 3 { print $3 }' | sort >"$work/shared"
