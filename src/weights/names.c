@@ -417,9 +417,12 @@ done:
     return rc;
 }
 
-bool name_to_single(const struct store *weights, const char *component, const char *ours,
-                    char theirs[NAME_BYTES])
+enum name_form name_to_single(const struct store *weights, const char *component, const char *ours,
+                              char theirs[NAME_BYTES])
 {
+    static const enum name_form forms[] = {
+        [PLAIN] = NAME_SAME, [SPLIT] = NAME_FUSED, [TRANSPOSE] = NAME_TRANSPOSED
+    };
     const struct rule *rule = !strcmp(component, "unet")  ? unet_rules
                               : !strcmp(component, "vae") ? vae_rules
                                                           : openclip_rules;
@@ -427,15 +430,18 @@ bool name_to_single(const struct store *weights, const char *component, const ch
     char block[64];
     struct match m;
 
+    if (rule == openclip_rules &&
+        (strstr(ours, ".self_attn.k_proj.") || strstr(ours, ".self_attn.v_proj.")))
+        return NAME_NONE;
     for (; rule->theirs; rule++) {
         if (!apply(rule, false, levels, ours, theirs, &m))
             continue;
         snprintf(block, sizeof block, "up_blocks.%d.attentions.", m.a);
         if (rule->only == ANY || (rule->only == WITH_ATTENTION) == store_has_prefix(weights, block))
-            return true;
+            return forms[rule->how];
     }
     snprintf(theirs, NAME_BYTES, "%s", ours);
-    return strlen(ours) < NAME_BYTES;
+    return strlen(ours) < NAME_BYTES ? NAME_SAME : NAME_NONE;
 }
 
 /* ---- What a file is. ---- */

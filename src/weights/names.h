@@ -27,10 +27,18 @@ bool single_file_has(const struct store *file, const char *component);
 
 enum { NAME_BYTES = 256 };
 
-/* The single-file name, without its prefix, of a tensor or module of a component in diffusers
- * names; component is "unet", "vae", or "openclip". weights tells which blocks have attention and
- * how many levels there are. False if there is none. */
-bool name_to_single(const struct store *weights, const char *component, const char *ours,
-                    char theirs[NAME_BYTES]);
+/* How a tensor of ours lies in a single file. */
+enum name_form {
+    NAME_NONE,
+    NAME_SAME,
+    NAME_FUSED, /* stacked in one tensor with the keys and values that belong to it */
+    NAME_TRANSPOSED
+};
+
+/* The single-file name, without its prefix, of a tensor of a component in diffusers names;
+ * component is "unet", "vae", or "openclip". weights tells which blocks have attention and how many
+ * levels there are. NAME_NONE: it has none of its own (keys and values of OpenCLIP). */
+enum name_form name_to_single(const struct store *weights, const char *component, const char *ours,
+                              char theirs[NAME_BYTES]);
 
 #endif

@@ -1,11 +1,18 @@
 #include "weights/save.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "weights/quants.h"
+
+enum { GGUF_ALIGNMENT = 32 };
 
 struct saver {
     struct file_out out;
     uint64_t missing; /* bytes of data still to come */
+    uint64_t put;
+    unsigned align; /* of every tensor */
 };
 
 static int by_width_and_name(const void *a, const void *b)
@@ -101,12 +108,127 @@ done:
     return rc;
 }
 
+/* ---- GGUF. ---- */
+
+static void put_number(FILE *to, uint64_t value, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        fputc((int)(value >> 8 * i & 255), to);
+}
+
+static void put_string(FILE *to, const char *text)
+{
+    put_number(to, strlen(text), 8);
+    fputs(text, to);
+}
+
+/* ggml's number of a type, and the bytes of a tensor. */
+static int ggml_type(enum dtype type)
+{
+    static const int ids[DT_COUNT] = {
+        [DT_F32] = 0,  [DT_F16] = 1,  [DT_I8] = 8,   [DT_U8] = -1,
+        [DT_I32] = 26, [DT_I64] = 27, [DT_F64] = 28, [DT_BF16] = 30
+    };
+    return ids[type];
+}
+
+static uint64_t gguf_bytes(const struct saved *t)
+{
+    uint64_t bytes = bytes_of(t);
+    return t->type == DT_I8 ? bytes / Q8_0_ELEMENTS * Q8_0_BYTES : bytes;
+}
+
+static int check_gguf(const char *path, const struct saved *t, styx_error *err)
+{
+    if (ggml_type(t->type) < 0)
+        return fail(err, STYX_ERR_UNSUPPORTED, "%s: GGUF cannot hold '%s', which is %s", path,
+                    t->name, dtype_name(t->type));
+    if (t->type == DT_I8 && (!t->dims || t->shape[t->dims - 1] % Q8_0_ELEMENTS))
+        return fail(err, STYX_ERR_INTERNAL, "%s: '%s' is no whole number of Q8_0 blocks", path,
+                    t->name);
+    return STYX_OK;
+}
+
+static void put_gguf(FILE *to, const struct saved *tensors, int ntensors,
+                     const char *const *metadata, uint64_t *bytes)
+{
+    int nvalues = 0;
+
+    while (metadata && metadata[2 * nvalues])
+        nvalues++;
+    fputs("GGUF", to);
+    put_number(to, 3, 4);
+    put_number(to, (uint64_t)ntensors, 8);
+    put_number(to, (uint64_t)nvalues, 8);
+    for (int i = 0; i < nvalues; i++) {
+        put_string(to, metadata[2 * i]);
+        put_number(to, 8, 4); /* a string */
+        put_string(to, metadata[2 * i + 1]);
+    }
+    *bytes = 0;
+    for (int i = 0; i < ntensors; i++) {
+        const struct saved *t = &tensors[i];
+        put_string(to, t->name);
+        put_number(to, (uint64_t)t->dims, 4);
+        for (int k = t->dims - 1; k >= 0; k--)
+            put_number(to, (uint64_t)t->shape[k], 8);
+        put_number(to, (uint64_t)ggml_type(t->type), 4);
+        put_number(to, *bytes, 8);
+        *bytes += (gguf_bytes(t) + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
+    }
+    while (ftell(to) % GGUF_ALIGNMENT)
+        fputc(0, to);
+}
+
+int save_open_gguf(const char *path, const struct saved *tensors, int ntensors,
+                   const char *const *metadata, enum file_flags flags, struct saver **out,
+                   styx_error *err)
+{
+    struct saver *s = calloc(1, sizeof *s);
+    char *header = NULL;
+    size_t bytes = 0;
+    int rc = STYX_OK;
+
+    *out = NULL;
+    for (int i = 0; !rc && i < ntensors; i++)
+        rc = check_gguf(path, &tensors[i], err);
+    FILE *to = s && !rc ? open_memstream(&header, &bytes) : NULL;
+    if (!rc && !to)
+        rc = fail_nomem(err, sizeof *s);
+    if (rc)
+        goto done;
+    put_gguf(to, tensors, ntensors, metadata, &s->missing);
+    s->align = GGUF_ALIGNMENT;
+    if (fclose(to)) {
+        rc = fail_nomem(err, bytes);
+        goto done;
+    }
+    if ((rc = file_out_open(path, flags, &s->out, err)) ||
+        (rc = file_out_put(&s->out, header, bytes, err)))
+        goto done;
+    *out = s;
+    s = NULL;
+done:
+    free(header);
+    save_drop(s);
+    return rc;
+}
+
+/* ---- Both. ---- */
+
 int save_put(struct saver *s, const void *data, size_t bytes, styx_error *err)
 {
     if (bytes > s->missing)
         return fail(err, STYX_ERR_INTERNAL, "%s: more data than its header announces", s->out.path);
     s->missing -= bytes;
+    s->put += bytes;
     return file_out_put(&s->out, data, bytes, err);
+}
+
+int save_pad(struct saver *s, styx_error *err)
+{
+    static const char zeros[GGUF_ALIGNMENT];
+    return s->align ? save_put(s, zeros, -s->put % s->align, err) : STYX_OK;
 }
 
 int save_close(struct saver *s, styx_error *err)

@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -134,6 +136,16 @@ int store_keep(struct store *s, void *thing, void (*release)(void *thing), styx_
     return STYX_OK;
 }
 
+static void release_store(void *s)
+{
+    store_unref(s);
+}
+
+int store_keep_store(struct store *s, struct store *other, styx_error *err)
+{
+    return store_keep(s, store_ref(other), release_store, err);
+}
+
 static void release_map(void *map)
 {
     file_unmap(map);
@@ -217,16 +229,6 @@ const struct entry *store_at(const struct store *s, int i)
     return &s->slots[i].e;
 }
 
-static void release_store(void *s)
-{
-    store_unref(s);
-}
-
-int store_keep_store(struct store *s, struct store *other, styx_error *err)
-{
-    return store_keep(s, store_ref(other), release_store, err);
-}
-
 int store_index(const struct store *s, const struct entry *e)
 {
     return (int)((const struct slot *)e - s->slots);
@@ -258,6 +260,40 @@ bool store_has_prefix(const struct store *s, const char *prefix)
     return i < s->nslots && !strncmp(s->slots[i].e.name, prefix, strlen(prefix));
 }
 
+/* Why a span is no use, if it is not. */
+static int check_span(const struct store *s, const struct entry *e, const struct span *span,
+                      styx_error *err)
+{
+    if (e->dims < 0)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: tensor '%s' has more than 4 dimensions or too long a one", s->path,
+                    SHOW(e->name));
+    if (!span->data)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: tensor '%s' is %s, which is not supported: convert it to F16, BF16 or F32",
+                    s->path, SHOW(e->name), e->type);
+    if (span->type == DT_I8 && !span->scale)
+        return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is I8 without its scales, '%s.scale'",
+                    s->path, SHOW(e->name), SHOW(e->name));
+    return STYX_OK;
+}
+
+int store_borrow(const struct store *s, const struct entry *e, struct span *span, void **memory,
+                 styx_error *err)
+{
+    int rc = STYX_OK;
+
+    *span = e->span;
+    *memory = NULL;
+    if (!span->data && e->expand)
+        rc = e->expand(e, span, memory, err);
+    if (!rc && (rc = check_span(s, e, span, err))) {
+        free(*memory);
+        *memory = NULL;
+    }
+    return rc;
+}
+
 int store_span(struct store *s, const struct entry *e, struct span *span, styx_error *err)
 {
     struct slot *slot = (struct slot *)e;
@@ -276,20 +312,29 @@ int store_span(struct store *s, const struct entry *e, struct span *span, styx_e
     }
     *span = slot->ready;
     pthread_mutex_unlock(&s->lock);
-    if (rc)
-        return rc;
-    if (e->dims < 0)
-        return fail(err, STYX_ERR_UNSUPPORTED,
-                    "%s: tensor '%s' has more than 4 dimensions or too long a one", s->path,
-                    SHOW(e->name));
-    if (!span->data)
-        return fail(err, STYX_ERR_UNSUPPORTED,
-                    "%s: tensor '%s' is %s, which is not supported: convert it to F16, BF16 or F32",
-                    s->path, SHOW(e->name), e->type);
-    if (span->type == DT_I8 && !span->scale)
-        return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is I8 without its scales, '%s.scale'",
-                    s->path, SHOW(e->name), SHOW(e->name));
-    return STYX_OK;
+    return rc ? rc : check_span(s, e, span, err);
+}
+
+/* Is it in a mapped file? Dropping pages of other memory would lose what is in it. */
+static bool is_mapped(const struct store *s, const unsigned char *data)
+{
+    for (int i = 0; i < s->nkept; i++) {
+        const struct file_map *map = s->kept[i].thing;
+        if (s->kept[i].release == release_map && data >= map->data && data < map->data + map->bytes)
+            return true;
+        if (s->kept[i].release == release_store && is_mapped(s->kept[i].thing, data))
+            return true;
+    }
+    return false;
+}
+
+void store_forget(const struct store *s, const struct entry *e)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)e->raw + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)e->raw + e->bytes) / page * page;
+    if (begin < end && is_mapped(s, e->raw))
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 static int by_name(const void *a, const void *b)

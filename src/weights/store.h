@@ -63,6 +63,13 @@ bool store_has_prefix(const struct store *s, const char *prefix);
  * and on 8-bit weights without scales. */
 int store_span(struct store *s, const struct entry *e, struct span *span, styx_error *err);
 
+/* The same without keeping anything: *memory is yours (free) and may be NULL. */
+int store_borrow(const struct store *s, const struct entry *e, struct span *span, void **memory,
+                 styx_error *err);
+
+/* The file's bytes of e will not be wanted soon: they need not stay in memory. */
+void store_forget(const struct store *s, const struct entry *e);
+
 /* What a program wants and a file has. Give the same report to several store_bind calls (programs
  * that share a component), then ask store_unused. */
 struct store_report {

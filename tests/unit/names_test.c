@@ -2,6 +2,7 @@
  * authors build them, and single files made of them. */
 #include "weights/names.h"
 
+#include "weights/convert.h"
 #include "weights_file.h"
 
 /* Last: cmocka defines a macro fail(). */
@@ -386,6 +387,53 @@ static void back_to_single(void **state)
     store_unref(file);
 }
 
+/* A single file, taken apart and put together again, is the same. */
+static void there_and_back(void **state)
+{
+    (void)state;
+    static const char *const components[] = { "unet", "vae", "text_encoder", "text_encoder_2" };
+    const struct convert_options options = { .single = true };
+    struct convert_part parts[4];
+
+    for (int kind = 0; kind < 3; kind++) { /* SD 1.x, SDXL, refiner */
+        npairs = 0;
+        unet("model.diffusion_model.", kind == 0 ? "XXXD" : kind == 1 ? "DXX" : "DXXD", kind);
+        vae("first_stage_model.", 4);
+        if (kind < 2)
+            clip(kind ? "conditioner.embedders.0.transformer." : "cond_stage_model.transformer.");
+        if (kind)
+            openclip(kind == 1 ? "conditioner.embedders.1.model."
+                               : "conditioner.embedders.0.model.");
+        struct store *file = write_pairs(), *again;
+        int nparts = 0;
+        styx_error err = { 0 };
+        for (int i = 0; i < 4; i++)
+            if (single_file_has(file, components[i])) {
+                parts[nparts].component = components[i];
+                assert_int_equal(
+                    single_file_component(file, components[i], &parts[nparts++].store, NULL),
+                    STYX_OK);
+            }
+        const char *path = in_folder(folder, "again.safetensors");
+        if (convert_write(path, parts, nparts, &options, &err))
+            print_error("%s\n", err.text);
+        assert_int_equal(store_open_file(path, &again, &err), STYX_OK);
+        assert_int_equal(store_count(again), store_count(file));
+        for (int i = 0; i < store_count(file); i++) {
+            const struct entry *a = store_at(file, i), *b = store_at(again, i);
+            assert_string_equal(a->name, b->name);
+            assert_int_equal(a->bytes, b->bytes);
+            assert_memory_equal(a->raw, b->raw, a->bytes);
+            if (strstr(a->name, ".mid.attn_1.") && a->dims == 2)
+                assert_int_equal(b->dims, 4);
+        }
+        for (int i = 0; i < nparts; i++)
+            store_unref(parts[i].store);
+        store_unref(again);
+        store_unref(file);
+    }
+}
+
 static struct store *open_shapes(const char *header, size_t bytes)
 {
     static const unsigned char zeros[1 << 16];
@@ -455,13 +503,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        TEST(sd15),
-        TEST(sdxl),
-        TEST(refiner),
-        TEST(sd2_and_bare_components),
-        TEST(back_to_single),
-        TEST(kinds_by_shape),
-        TEST(bad_projections),
+        TEST(sd15),           TEST(sdxl),
+        TEST(refiner),        TEST(sd2_and_bare_components),
+        TEST(back_to_single), TEST(there_and_back),
+        TEST(kinds_by_shape), TEST(bad_projections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
