@@ -157,7 +157,7 @@ static const float *pixel(const struct ref_plan *p, const tensor *x, int n, int 
 
 static float *pixel_out(const struct ref_plan *p, const tensor *x, int n, int y, int v)
 {
-    return (float *)pixel(p, x, n, y, v, NULL);
+    return (float *)pixel(p, x, n, y, v, p->scratch); /* never a view: not gathered */
 }
 
 static void clear_border(const struct ref_plan *p, const tensor *x)
@@ -194,14 +194,16 @@ static double dot(const float *a, const float *b, int n)
     return s;
 }
 
-/* What every sum ends with: act(sum + bias + shift) + residual. */
+/* What every sum ends with: act(sum + bias + shift) + residual, each rounded as it would be by an
+ * instruction of its own, so that fusing does not change a bit. */
 static float finish(const struct ref_plan *p, const instr *o, double sum, int n, int y, int v, int c)
 {
     if (o->bias >= 0)
         sum += p->w->data[o->bias][c];
+    float r = (float)sum;
     if (o->shift)
-        sum += pixel(p, o->shift, n, 0, 0, NULL)[c];
-    float r = ref_act(o->act, (float)sum);
+        r += pixel(p, o->shift, n, 0, 0, NULL)[c];
+    r = ref_act(o->act, r);
     return o->residual ? r + pixel(p, o->residual, n, y, v, NULL)[c] : r;
 }
 

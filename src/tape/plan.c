@@ -98,28 +98,27 @@ static int by_size(const void *a, const void *b)
     return x->def - y->def;
 }
 
-static int by_offset(const void *a, const void *b)
-{
-    const tensor *x = *(tensor *const *)a, *y = *(tensor *const *)b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-/* v[0..n) are placed; finds the lowest gap for x among those that live with it. */
-static size_t lowest_gap(tensor *const *v, int n, const tensor *x, tensor **near)
+/* placed[0..n) is sorted by offset: the lowest gap for x among those that live with it. */
+static size_t lowest_gap(tensor *const *placed, int n, const tensor *x)
 {
     size_t at = 0;
-    int m = 0;
-    for (int i = 0; i < n; i++)
-        if (v[i]->def <= x->last && x->def <= v[i]->last)
-            near[m++] = v[i];
-    qsort(near, (size_t)m, sizeof *near, by_offset);
-    for (int i = 0; i < m; i++) {
-        if (near[i]->offset >= at + x->bytes)
+    for (int i = 0; i < n; i++) {
+        const tensor *p = placed[i];
+        if (p->def > x->last || x->def > p->last)
+            continue;
+        if (p->offset >= at + x->bytes)
             break;
-        if (near[i]->offset + near[i]->bytes > at)
-            at = near[i]->offset + near[i]->bytes;
+        if (p->offset + p->bytes > at)
+            at = p->offset + p->bytes;
     }
     return at;
+}
+
+static void insert(tensor **placed, int n, tensor *x)
+{
+    for (; n > 0 && placed[n - 1]->offset > x->offset; n--)
+        placed[n] = placed[n - 1];
+    placed[n] = x;
 }
 
 static int collect(tape *t, tensor **v)
@@ -157,13 +156,13 @@ static void count_param_uses(tape *t)
 int tape_plan(tape *t, styx_error *err)
 {
     int code = 0, n = 0, all = t->nin + t->ncode;
-    tensor **v = malloc((size_t)(all + 1) * sizeof *v), **near = NULL;
+    tensor **v = malloc((size_t)(all + 1) * sizeof *v), **placed = NULL;
     if (t->err.code) {
         code = fail(err, t->err.code, "%s", t->err.text);
         goto done;
     }
-    near = malloc((size_t)(all + 1) * sizeof *near);
-    if (!v || !near) {
+    placed = malloc((size_t)(all + 1) * sizeof *placed);
+    if (!v || !placed) {
         code = fail_nomem(err, (size_t)all * sizeof *v);
         goto done;
     }
@@ -176,7 +175,8 @@ int tape_plan(tape *t, styx_error *err)
     qsort(v, (size_t)n, sizeof *v, by_size);
     t->arena = t->sum = 0;
     for (int i = 0; i < n; i++) {
-        v[i]->offset = lowest_gap(v, i, v[i], near);
+        v[i]->offset = lowest_gap(placed, i, v[i]);
+        insert(placed, i, v[i]);
         t->sum += v[i]->bytes;
         if (v[i]->offset + v[i]->bytes > t->arena)
             t->arena = v[i]->offset + v[i]->bytes;
@@ -186,6 +186,6 @@ int tape_plan(tape *t, styx_error *err)
     count_param_uses(t);
 done:
     free(v);
-    free(near);
+    free(placed);
     return code;
 }

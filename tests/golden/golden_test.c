@@ -342,6 +342,8 @@ static double tolerance(const char *name, int half)
         return 2e-6;
     if (strncmp(name, "unet.000", 8) == 0)
         return 1e-4;
+    if (strcmp(name, "vae.decode_in") == 0) /* latents over a scaling factor of 0.13 or 0.18 */
+        return 1e-3 / 0.13;
     return 1e-3;
 }
 
