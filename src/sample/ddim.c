@@ -10,19 +10,17 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     if (rc)
         return rc;
     int t = (int)args->timestep, before = t - s->k.num_train_timesteps / s->nsteps;
-    double a = alpha_at(s, t), ap = alpha_at(s, before);
-    double variance = (1 - ap) / (1 - a) * (1 - a / ap);
-    double deviation = args->eta > 0 ? args->eta * sqrt(variance) : 0;
+    float a = alpha_at(s, t), ap = alpha_at(s, before), alpha = sqrtf(a), sigma = sqrtf(1 - a);
+    float variance = (1 - ap) / (1 - a) * (1 - a / ap);
+    float deviation = args->eta > 0 ? (float)args->eta * sqrtf(variance) : 0;
 
-    predict_x0(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->x0);
-    predict_eps(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->eps);
+    predict_x0(s, alpha, sigma, args->sample, args->model_output, s->x0);
+    predict_eps(s, alpha, sigma, args->sample, args->model_output, s->eps);
     limit_x0(s, args, s->x0);
-    if (args->use_clipped_model_output) {
-        double b = sqrt(1 - a);
-        COMBINE(s, s->eps, { 1 / b, args->sample }, { -sqrt(a) / b, s->x0 });
-    }
-    double direction = sqrt(1 - ap - deviation * deviation);
-    COMBINE(s, args->sample, { sqrt(ap), s->x0 }, { direction, s->eps });
+    if (args->use_clipped_model_output)
+        COMBINE(s, s->eps, { 1 / sigma, args->sample }, { -alpha / sigma, s->x0 });
+    float direction = sqrtf(1 - ap - deviation * deviation);
+    COMBINE(s, args->sample, { direction, s->eps }, { sqrtf(ap), s->x0 });
     if (args->eta > 0) {
         if ((rc = draw_noise(s, args, false, err)))
             return rc;

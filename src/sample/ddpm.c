@@ -14,12 +14,12 @@ static int previous_timestep(const struct scheduler *s, int t)
     return -1;
 }
 
-static double deviation_of(const struct scheduler *s, double a, double ap)
+static float deviation_of(const struct scheduler *s, float a, float ap)
 {
-    double beta = 1 - a / ap;
+    float beta = 1 - a / ap;
     if (s->k.variance_type == VARIANCE_LARGE)
-        return sqrt(beta);
-    return sqrt(fmax((1 - ap) / (1 - a) * beta, 1e-20));
+        return sqrtf(beta);
+    return sqrtf(fmaxf((1 - ap) / (1 - a) * beta, 1e-20f));
 }
 
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
@@ -28,13 +28,13 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     if (rc)
         return rc;
     int t = (int)args->timestep, before = previous_timestep(s, t);
-    double a = alpha_at(s, t), ap = before >= 0 ? alpha_at(s, before) : 1;
-    double alpha = a / ap, beta = 1 - alpha;
+    float a = alpha_at(s, t), ap = before >= 0 ? alpha_at(s, before) : 1;
+    float alpha = a / ap, beta = 1 - alpha;
 
-    predict_x0(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->x0);
+    predict_x0(s, sqrtf(a), sqrtf(1 - a), args->sample, args->model_output, s->x0);
     limit_x0(s, args, s->x0);
-    COMBINE(s, args->sample, { sqrt(ap) * beta / (1 - a), s->x0 },
-            { sqrt(alpha) * (1 - ap) / (1 - a), args->sample });
+    COMBINE(s, args->sample, { sqrtf(ap) * beta / (1 - a), s->x0 },
+            { sqrtf(alpha) * (1 - ap) / (1 - a), args->sample });
     if (t > 0) {
         if ((rc = draw_noise(s, args, false, err)))
             return rc;

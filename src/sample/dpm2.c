@@ -12,23 +12,24 @@ static bool is_ancestral(const struct scheduler *s)
     return s->ops == &dpm2_ancestral_ops;
 }
 
-/* Noise to add after a step from one sigma to a lower one, and where the step must end for it. */
-static double ancestral_up(double from, double to)
+/* Noise to add after a step from one sigma to a lower one, and where the step must end for it. In
+ * float: the second is a difference that can be all rounding, and then it is diffusers' rounding. */
+static float ancestral_up(float from, float to)
 {
-    return sqrt(to * to * (from * from - to * to) / (from * from));
+    return sqrtf(to * to * (from * from - to * to) / (from * from));
 }
 
-static double ancestral_down(double from, double to)
+static float ancestral_down(float from, float to)
 {
-    double up = ancestral_up(from, to);
-    return sqrt(to * to - up * up);
+    float up = ancestral_up(from, to);
+    return sqrtf(to * to - up * up);
 }
 
 /* The geometric mean, 0 if the step ends at 0. */
-static double middle_of(const struct scheduler *s, double from, double to)
+static float middle_of(const struct scheduler *s, float from, float to)
 {
-    double end = is_ancestral(s) ? ancestral_down(from, to) : to;
-    return end > 0 ? exp((log(from) + log(end)) / 2) : 0;
+    float end = is_ancestral(s) ? ancestral_down(from, to) : to;
+    return end > 0 ? expf(logf(from) + 0.5f * (logf(end) - logf(from))) : 0;
 }
 
 /* Timesteps t0, m0, t1, m1, ..., with mi that of the middle sigma; sigmas s0, s1, s1, ..., 0, 0. */
@@ -49,7 +50,7 @@ static int schedule(struct scheduler *s, int nsteps, const struct schedule_reque
         float from = (float)list.sigma[i / 2], to = (float)list.sigma[i / 2 + 1];
         t[i] = i % 2 == 0 ? list.t[i / 2]
                           : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
-                                          (float)middle_of(s, from, to));
+                                          middle_of(s, from, to));
     }
     for (int i = 0; i < nsigmas; i++)
         sigma[i] = i + 1 < nsigmas ? list.sigma[(i + 1) / 2] : list.sigma[list.n];
@@ -69,20 +70,19 @@ static double input_sigma(const struct scheduler *s)
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
 {
     int i = s->has_saved ? s->step_index - 1 : s->step_index, rc;
-    double from = s->sigmas[i], to = s->sigmas[i + 1], middle = middle_of(s, from, to);
-    double here = s->has_saved ? middle : from, up = 0;
+    float from = s->sigmas[i], to = s->sigmas[i + 1], middle = middle_of(s, from, to);
+    float here = s->has_saved ? middle : from;
 
     predict_x0_sigma(s, here, args->sample, args->model_output, s->x0);
-    COMBINE(s, s->eps, { 1 / here, args->sample }, { -1 / here, s->x0 }); /* the slope */
+    slope_of(s, here, args->sample, s->x0, s->eps);
     if (!s->has_saved) {
         COMBINE(s, s->saved, { 1, args->sample });
         COMBINE(s, args->sample, { 1, args->sample }, { middle - from, s->eps });
     } else if (is_ancestral(s)) {
-        up = ancestral_up(from, to);
         if ((rc = draw_noise(s, args, false, err)))
             return rc;
         COMBINE(s, args->sample, { 1, s->saved }, { ancestral_down(from, to) - from, s->eps },
-                { up, s->noise });
+                { ancestral_up(from, to), s->noise });
     } else {
         COMBINE(s, args->sample, { 1, s->saved }, { to - from, s->eps });
     }

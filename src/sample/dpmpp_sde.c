@@ -82,9 +82,9 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
         COMBINE(s, args->sample, { 1, s->x0 });
         return STYX_OK;
     }
-    double to = s->has_saved ? next : middle;
-    double up = fmin(to, sqrt(to * to * (from * from - to * to) / (from * from)));
-    double down = sqrt(to * to - up * up);
+    float start = (float)from, to = (float)(s->has_saved ? next : middle);
+    float up = fminf(to, sqrtf(to * to * (start * start - to * to) / (start * start)));
+    float down = sqrtf(to * to - up * up); /* in float as in dpm2.c */
     if ((rc = draw_increment(s, args, from, to, err)))
         return rc;
     if (!s->has_saved)

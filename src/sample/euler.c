@@ -32,22 +32,23 @@ static int step_euler(struct scheduler *s, const struct step_args *args, styx_er
     /* diffusers reads a v-prediction at the sigma before churning. */
     predict_x0_sigma(s, s->k.prediction_type == PREDICT_V ? before : sigma, args->sample,
                      args->model_output, s->x0);
-    double ratio = (next - sigma) / sigma; /* x += (x - x0) / sigma * (next - sigma) */
-    COMBINE(s, args->sample, { 1 + ratio, args->sample }, { -ratio, s->x0 });
+    slope_of(s, sigma, args->sample, s->x0, s->eps);
+    COMBINE(s, args->sample, { 1, args->sample }, { next - sigma, s->eps });
     return STYX_OK;
 }
 
 /* Down to a lower sigma than the next one, and up again by fresh noise. */
 static int step_ancestral(struct scheduler *s, const struct step_args *args, styx_error *err)
 {
-    double from = s->sigmas[s->step_index], to = s->sigmas[s->step_index + 1];
-    double up = sqrt(to * to * (from * from - to * to) / (from * from));
-    double down = sqrt(to * to - up * up), ratio = (down - from) / from;
+    float from = s->sigmas[s->step_index], to = s->sigmas[s->step_index + 1];
+    float up = sqrtf(to * to * (from * from - to * to) / (from * from));
+    float down = sqrtf(to * to - up * up); /* float: the difference is all rounding at times */
     int rc = draw_noise(s, args, false, err); /* in the last step too, though up is 0 there */
     if (rc)
         return rc;
     predict_x0_sigma(s, from, args->sample, args->model_output, s->x0);
-    COMBINE(s, args->sample, { 1 + ratio, args->sample }, { -ratio, s->x0 }, { up, s->noise });
+    slope_of(s, from, args->sample, s->x0, s->eps);
+    COMBINE(s, args->sample, { 1, args->sample }, { down - from, s->eps }, { up, s->noise });
     return STYX_OK;
 }
 

@@ -41,14 +41,14 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
 
     predict_x0_sigma(s, here, args->sample, args->model_output, s->x0);
     limit_x0(s, args, s->x0);
-    COMBINE(s, s->eps, { 1 / here, args->sample }, { -1 / here, s->x0 }); /* the slope */
+    slope_of(s, here, args->sample, s->x0, s->eps);
     if (!s->has_saved) {
         COMBINE(s, s->saved, { 1, args->sample });
         COMBINE(s, s->sum, { 1, s->eps });
         COMBINE(s, args->sample, { 1, args->sample }, { to - from, s->eps });
     } else {
-        double half = (to - from) / 2;
-        COMBINE(s, args->sample, { 1, s->saved }, { half, s->sum }, { half, s->eps });
+        COMBINE(s, s->eps, { 0.5, s->sum }, { 0.5, s->eps });
+        COMBINE(s, args->sample, { 1, s->saved }, { to - from, s->eps });
     }
     s->has_saved = !s->has_saved;
     return STYX_OK;

@@ -46,21 +46,22 @@ static int step_lcm(struct scheduler *s, const struct step_args *args, styx_erro
     int rc = check_timestep(s, args->timestep, err), i = s->step_index;
     if (rc)
         return rc;
-    double t = args->timestep, a = alpha_at(s, (int)t), scaled = t * s->k.timestep_scaling;
+    float a = alpha_at(s, (int)args->timestep);
+    double scaled = args->timestep * s->k.timestep_scaling;
     /* The boundary condition f(x, 0) = x, with sigma_data = 1/2 (Song et al. 2023, eq. 5). */
     double skip = 0.25 / (scaled * scaled + 0.25), out = scaled / sqrt(scaled * scaled + 0.25);
 
-    predict_x0(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->x0);
+    predict_x0(s, sqrtf(a), sqrtf(1 - a), args->sample, args->model_output, s->x0);
     limit_x0(s, args, s->x0);
     COMBINE(s, s->x0, { out, s->x0 }, { skip, args->sample });
     if (i == s->nsteps - 1) {
         COMBINE(s, args->sample, { 1, s->x0 });
         return STYX_OK;
     }
-    double ap = i + 1 < s->ntimesteps ? alpha_at(s, (int)s->timesteps[i + 1]) : a;
+    float ap = i + 1 < s->ntimesteps ? alpha_at(s, (int)s->timesteps[i + 1]) : a;
     if ((rc = draw_noise(s, args, false, err)))
         return rc;
-    COMBINE(s, args->sample, { sqrt(ap), s->x0 }, { sqrt(1 - ap), s->noise });
+    COMBINE(s, args->sample, { sqrtf(ap), s->x0 }, { sqrtf(1 - ap), s->noise });
     return STYX_OK;
 }
 
@@ -75,17 +76,17 @@ static int step_tcd(struct scheduler *s, const struct step_args *args, styx_erro
         return fail(err, STYX_ERR_INVALID, "%s: eta is %g, a value from 0 to 1 was wanted",
                     s->ops->class.name, args->eta);
     int next = i + 1 < s->ntimesteps ? (int)s->timesteps[i + 1] : 0;
-    double a = alpha_at(s, (int)args->timestep), ap = alpha_at(s, next);
-    double beyond = alpha_at(s, (int)floor((float)(1 - args->eta) * (float)next));
+    float a = alpha_at(s, (int)args->timestep), ap = alpha_at(s, next);
+    float beyond = alpha_at(s, (int)floor((float)(1 - args->eta) * (float)next));
 
-    predict_x0(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->x0);
-    predict_eps(s, sqrt(a), sqrt(1 - a), args->sample, args->model_output, s->eps);
-    COMBINE(s, args->sample, { sqrt(beyond), s->x0 }, { sqrt(1 - beyond), s->eps });
+    predict_x0(s, sqrtf(a), sqrtf(1 - a), args->sample, args->model_output, s->x0);
+    predict_eps(s, sqrtf(a), sqrtf(1 - a), args->sample, args->model_output, s->eps);
+    COMBINE(s, args->sample, { sqrtf(beyond), s->x0 }, { sqrtf(1 - beyond), s->eps });
     if (args->eta > 0 && i != s->nsteps - 1) {
         if ((rc = draw_noise(s, args, false, err)))
             return rc;
-        COMBINE(s, args->sample, { sqrt(ap / beyond), args->sample },
-                { sqrt(1 - ap / beyond), s->noise });
+        COMBINE(s, args->sample, { sqrtf(ap / beyond), args->sample },
+                { sqrtf(1 - ap / beyond), s->noise });
     }
     return STYX_OK;
 }

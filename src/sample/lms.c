@@ -34,9 +34,11 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     (void)err;
 
     predict_x0_sigma(s, sigma, args->sample, args->model_output, s->x0);
-    COMBINE(s, push_history(s), { 1 / sigma, args->sample }, { -1 / sigma, s->x0 });
-    for (int k = 0; k < order && k < s->nhistory; k++)
-        COMBINE(s, args->sample, { 1, args->sample }, { weight(s, order, k), s->history[k] });
+    slope_of(s, sigma, args->sample, s->x0, push_history(s));
+    COMBINE(s, s->sum, { weight(s, order, 0), s->history[0] });
+    for (int k = 1; k < order && k < s->nhistory; k++)
+        COMBINE(s, s->sum, { 1, s->sum }, { weight(s, order, k), s->history[k] });
+    COMBINE(s, args->sample, { 1, args->sample }, { 1, s->sum });
     return STYX_OK;
 }
 

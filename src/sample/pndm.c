@@ -6,41 +6,33 @@
 #include "sample/sampler.h"
 #include "sample/schedule.h"
 
-enum { PRK_STEPS = 4 };
+enum { PRK_STEPS = 4, PRK_CALLS = 12 }; /* 3 Runge-Kutta steps of 4 calls between 4 timesteps */
 
-/* Calls of the Runge-Kutta phase: 4 for each of its 3 steps if there are enough timesteps. */
-static int prk_calls(const struct scheduler *s, int ntimesteps)
-{
-    int n = ntimesteps < PRK_STEPS ? ntimesteps : PRK_STEPS;
-    return s->k.skip_prk_steps || n < 2 ? 0 : 4 * n - 4;
-}
-
-/* The first timesteps t0, t1.. with one half way between, each but the first and last twice:
+/* The first timesteps t0 .. t3 with one half way between, each but the first and last twice:
  * t0, h1, h1, t1, t1, h2, h2, t2, ... where hi lies half an interval above ti. */
-static int prk_list(const struct scheduler *s, int nsteps, const double *t, int n, double *list)
+static void prk_list(const struct scheduler *s, int nsteps, const double *t, double *list)
 {
-    int half = s->k.num_train_timesteps / nsteps / 2, ncalls = prk_calls(s, n);
-    for (int i = 0; i < ncalls; i++) {
+    int half = s->k.num_train_timesteps / nsteps / 2;
+    for (int i = 0; i < PRK_CALLS; i++) {
         int point = (i + 1) / 2; /* 0: t0, 1: h1, 2: t1, 3: h2, ... */
         list[i] = t[(point + 1) / 2] + (point % 2 ? half : 0);
     }
-    return ncalls;
 }
 
 static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                     styx_error *err)
 {
     int capacity = schedule_capacity(nsteps), count = 0, rc;
-    double *t = malloc((size_t)(2 * capacity + 4 * PRK_STEPS) * sizeof *t), *list = t + capacity;
+    double *t = malloc((size_t)(2 * capacity + PRK_CALLS) * sizeof *t), *list = t + capacity;
     (void)custom; /* PNDM takes none */
     if (!t)
-        return fail_nomem(err, (size_t)(2 * capacity + 4 * PRK_STEPS) * sizeof *t);
+        return fail_nomem(err, (size_t)(2 * capacity + PRK_CALLS) * sizeof *t);
     int n = schedule_space(s->k.timestep_spacing, s->k.num_train_timesteps, nsteps,
                            s->k.steps_offset, true, t);
-    if (!s->k.skip_prk_steps && n < 2) {
+    if (!s->k.skip_prk_steps && n < PRK_STEPS) {
         free(t);
-        return fail(err, STYX_ERR_INVALID, "%s: with skip_prk_steps false one step is too few",
-                    s->ops->class.name);
+        return fail(err, STYX_ERR_INVALID, "%s: with skip_prk_steps false at least %d steps are "
+                    "needed, not %d", s->ops->class.name, PRK_STEPS, n);
     }
     if (s->k.skip_prk_steps) { /* the second timestep twice: its first pass is thrown away */
         for (int i = 0; i < n; i++) {
@@ -49,7 +41,8 @@ static int schedule(struct scheduler *s, int nsteps, const struct schedule_reque
                 list[count++] = t[i];
         }
     } else {
-        count = prk_list(s, nsteps, t, n, list);
+        prk_list(s, nsteps, t, list);
+        count = PRK_CALLS;
         for (int i = PRK_STEPS - 1; i < n; i++)
             list[count++] = t[i];
     }
@@ -65,12 +58,12 @@ static int transfer(struct scheduler *s, const struct step_args *args, const flo
     int rc = check_timestep(s, t, err);
     if (rc)
         return rc;
-    double a = alpha_at(s, t), ap = alpha_at(s, before);
-    double weight = (ap - a) / (a * sqrt(1 - ap) + sqrt(a * (1 - a) * ap));
-    predict_x0(s, sqrt(a), sqrt(1 - a), sample, s->eps, s->x0);
+    float a = alpha_at(s, t), ap = alpha_at(s, before);
+    float weight = (ap - a) / (a * sqrtf(1 - ap) + sqrtf(a * (1 - a) * ap));
+    predict_x0(s, sqrtf(a), sqrtf(1 - a), sample, s->eps, s->x0);
     if (s->k.prediction_type == PREDICT_V)
-        COMBINE(s, s->eps, { sqrt(a), s->eps }, { sqrt(1 - a), sample });
-    COMBINE(s, args->sample, { sqrt(ap / a), sample }, { -weight, s->eps });
+        COMBINE(s, s->eps, { sqrtf(a), s->eps }, { sqrtf(1 - a), sample });
+    COMBINE(s, args->sample, { sqrtf(ap / a), sample }, { -weight, s->eps });
     return STYX_OK;
 }
 
@@ -138,8 +131,7 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     int rc = check_timestep(s, args->timestep, err);
     if (rc)
         return rc;
-    /* diffusers counts prk_calls(n); the list holds n of them and what PLMS adds. */
-    if (!s->k.skip_prk_steps && s->ncalls < prk_calls(s, s->nsteps) && s->ncalls < s->ntimesteps)
+    if (!s->k.skip_prk_steps && s->ncalls < PRK_CALLS)
         return step_prk(s, args, err);
     return step_plms(s, args, err);
 }

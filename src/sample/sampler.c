@@ -8,10 +8,10 @@
 void combine(const struct scheduler *s, float *out, int nterms, const struct term *terms)
 {
     for (size_t i = 0; i < s->n; i++) {
-        double sum = terms[0].factor * terms[0].values[i];
+        float sum = (float)terms[0].factor * terms[0].values[i];
         for (int k = 1; k < nterms; k++)
-            sum += terms[k].factor * terms[k].values[i];
-        out[i] = (float)sum;
+            sum += (float)terms[k].factor * terms[k].values[i];
+        out[i] = sum;
     }
 }
 
@@ -56,18 +56,28 @@ void predict_eps(const struct scheduler *s, double alpha, double sigma, const fl
 void predict_x0_sigma(const struct scheduler *s, double sigma, const float *sample,
                       const float *output, float *x0)
 {
-    double squared = sigma * sigma + 1;
+    float a = (float)sigma, b = a * a + 1, c = -a / sqrtf(b);
     switch (s->k.prediction_type) {
     case PREDICT_EPSILON:
-        COMBINE(s, x0, { 1, sample }, { -sigma, output });
+        for (size_t i = 0; i < s->n; i++)
+            x0[i] = sample[i] - a * output[i];
         break;
     case PREDICT_V:
-        COMBINE(s, x0, { -sigma / sqrt(squared), output }, { 1 / squared, sample });
+        for (size_t i = 0; i < s->n; i++)
+            x0[i] = output[i] * c + sample[i] / b;
         break;
     case PREDICT_SAMPLE:
         memcpy(x0, output, s->n * sizeof *x0);
         break;
     }
+}
+
+void slope_of(const struct scheduler *s, double sigma, const float *sample, const float *x0,
+              float *slope)
+{
+    float a = (float)sigma;
+    for (size_t i = 0; i < s->n; i++)
+        slope[i] = (sample[i] - x0[i]) / a;
 }
 
 static int by_size(const void *a, const void *b)
@@ -89,7 +99,9 @@ static void threshold(const struct scheduler *s, float *x0, size_t n, float *sor
         sorted[i] = fabsf(x0[i]);
     qsort(sorted, n, sizeof *sorted, by_size);
     double quantile = sorted[low] + (place - (double)low) * (sorted[high] - sorted[low]);
-    float most = (float)fmin(fmax(quantile, 1), s->k.sample_max_value);
+    float most = (float)quantile; /* may be NaN, and then stays so */
+    most = most < 1 ? 1 : most;
+    most = most > s->k.sample_max_value ? (float)s->k.sample_max_value : most;
     for (size_t i = 0; i < n; i++)
         x0[i] = clamp(x0[i], most) / most;
 }
@@ -132,7 +144,7 @@ int check_timestep(const struct scheduler *s, double t, styx_error *err)
                 s->k.num_train_timesteps - 1);
 }
 
-double alpha_at(const struct scheduler *s, int t)
+float alpha_at(const struct scheduler *s, int t)
 {
     if (t >= 0)
         return s->abar[t];

@@ -105,7 +105,8 @@ struct term {
     double factor;
     const float *values;
 };
-/* out = sum of factor * values; out may be one of the values. */
+/* out = sum of factor * values, in float and in this order, so that it rounds as torch does; out may
+ * be one of the values. */
 void combine(const struct scheduler *s, float *out, int nterms, const struct term *terms);
 #define COMBINE(s, out, ...)                                                                       \
     combine(s, out, (int)(sizeof((struct term[]){ __VA_ARGS__ }) / sizeof(struct term)),           \
@@ -119,6 +120,9 @@ void predict_eps(const struct scheduler *s, double alpha, double sigma, const fl
 /* x0 of a sample x0 + sigma noise. */
 void predict_x0_sigma(const struct scheduler *s, double sigma, const float *sample,
                       const float *output, float *x0);
+/* (sample - x0) / sigma: dx / dsigma. */
+void slope_of(const struct scheduler *s, double sigma, const float *sample, const float *x0,
+              float *slope);
 /* Dynamic thresholding (Saharia et al. 2022, "Imagen", section 2.3) or clipping, as configured. */
 void limit_x0(const struct scheduler *s, const struct step_args *args, float *x0);
 
@@ -128,9 +132,9 @@ int draw_noise(struct scheduler *s, const struct step_args *args, bool f32, styx
 /* A slot for the newest output, which becomes history[0]. */
 float *push_history(struct scheduler *s);
 
-/* abar at a timestep that may come from the caller; sampler_alpha_at(s, t < 0) is the final one. */
+/* A timestep from the caller must be within the model's; then abar there. t < 0: the final abar. */
 int check_timestep(const struct scheduler *s, double t, styx_error *err);
-double alpha_at(const struct scheduler *s, int t);
+float alpha_at(const struct scheduler *s, int t);
 
 /* alpha = 1 / sqrt(sigma^2 + 1) and alpha * sigma of the i-th sigma, with the log of their ratio. */
 struct level {

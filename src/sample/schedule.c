@@ -124,12 +124,12 @@ static int trailing(int ntrain, int from, int nsteps, double *t)
     return count;
 }
 
-/* numpy.linspace(0, top, n)[i] */
-static double linspace(double top, int n, int i)
+/* numpy.linspace(from, to, n)[i] */
+static double linspace(double from, double to, int n, int i)
 {
     if (n < 2)
-        return 0;
-    return i == n - 1 ? top : i * (top / (n - 1));
+        return from;
+    return i == n - 1 ? to : i * ((to - from) / (n - 1)) + from;
 }
 
 int schedule_space(enum spacing spacing, int ntrain, int nsteps, int offset, bool whole, double *t)
@@ -141,9 +141,9 @@ int schedule_space(enum spacing spacing, int ntrain, int nsteps, int offset, boo
         if (spacing == SPACING_LEADING)
             t[i] = (double)up * (ntrain / nsteps) + offset;
         else if (whole)
-            t[i] = rint(linspace(ntrain - 1, nsteps, up));
+            t[i] = rint(linspace(0, ntrain - 1, nsteps, up));
         else
-            t[i] = (float)linspace(ntrain - 1, nsteps, up);
+            t[i] = (float)linspace(0, ntrain - 1, nsteps, up);
     }
     return nsteps;
 }
@@ -158,7 +158,7 @@ int schedule_space_solver(enum spacing spacing, int ntrain, int last, int nsteps
         if (spacing == SPACING_LEADING)
             t[i] = (double)up * (last / (nsteps + 1)) + offset;
         else
-            t[i] = rint(linspace(last - 1, nsteps + 1, up));
+            t[i] = rint(linspace(0, last - 1, nsteps + 1, up));
     }
     return nsteps;
 }
@@ -242,11 +242,13 @@ static double karras(double first, double last, double ramp)
 bool schedule_reshape(const struct knobs *k, double first, double last, double *sigma, int n)
 {
     for (int i = 0; i < n; i++) {
-        double ramp = linspace(1, n, i);
+        double ramp = linspace(0, 1, n, i);
         if (k->use_karras_sigmas)
             sigma[i] = karras(first, last, ramp);
-        else if (k->use_exponential_sigmas || k->use_lu_lambdas) /* even in log sigma */
-            sigma[i] = exp(log(first) + ramp * (log(last) - log(first)));
+        else if (k->use_lu_lambdas) /* even in lambda = -log sigma, of the float table (Lu 2022) */
+            sigma[i] = exp(linspace((float)log(first), (float)log(last), n, i));
+        else if (k->use_exponential_sigmas) /* even in log sigma */
+            sigma[i] = exp(linspace(log(first), log(last), n, i));
         else if (k->use_beta_sigmas) /* Lee et al. 2024, "Beta Sampling is All You Need" */
             sigma[i] = last + (first - last) * schedule_beta_quantile(0.6, 1 - ramp);
         else

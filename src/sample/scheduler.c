@@ -270,6 +270,9 @@ static int check_custom(const struct scheduler *s, const struct schedule_request
                     "%s takes no custom timesteps together with use_karras_sigmas, "
                     "use_exponential_sigmas, use_beta_sigmas or use_lu_lambdas",
                     name);
+    if (custom->ntimesteps && s->k.continuous && s->k.prediction_type == PREDICT_V)
+        return fail(err, STYX_ERR_INVALID,
+                    "%s takes no custom timesteps with timestep_type \"continuous\"", name);
     if (custom->nsigmas == 1)
         return fail(err, STYX_ERR_INVALID,
                     "custom sigmas: at least two were wanted, the last being where to end");
