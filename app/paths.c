@@ -85,16 +85,43 @@ bool output_is_folder(const char *output)
     return !output || path_is_folder(output) || (*output && output[strlen(output) - 1] == '/');
 }
 
+/* Only making a file shows whether one can be made: root is denied nothing by access(), yet cannot
+ * write to a read-only disk. */
+static int probe_folder(const char *folder, const char *wanted)
+{
+    char *path = path_add(folder, "/.styx-XXXXXX");
+    int file = path ? mkstemp(path) : -1;
+    int rc = !path      ? complain_memory()
+             : file < 0 ? complain(EXIT_FAILED, "%s: nothing can be written there: %s", wanted,
+                                   strerror(errno))
+                        : 0;
+    if (file >= 0) {
+        close(file);
+        unlink(path);
+    }
+    free(path);
+    return rc;
+}
+
 static int check_folder(const char *folder)
 {
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return complain(EXIT_FAILED, "%s: cannot make this folder: %s", folder, strerror(errno));
     if (!path_is_folder(folder))
         return complain(EXIT_FAILED, "%s: is not a folder", folder);
-    if (access(folder, W_OK | X_OK) != 0)
-        return complain(EXIT_FAILED, "%s: cannot write into this folder: %s", folder,
-                        strerror(errno));
-    return 0;
+    return probe_folder(folder, folder);
+}
+
+/* A device or a pipe that is there needs no new file beside it. */
+static int probe_beside(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return 0;
+    char *folder = path_beside(path, ".");
+    int rc = folder ? probe_folder(folder, path) : complain_memory();
+    free(folder);
+    return rc;
 }
 
 int output_check(const char *output, bool force)
@@ -103,7 +130,7 @@ int output_check(const char *output, bool force)
     if (output_is_folder(output))
         return check_folder(output ? output : ".");
     if (styx_image_check(output, force, &err) == 0)
-        return 0;
+        return probe_beside(output);
     if (path_exists(output) && !force)
         return complain(EXIT_USAGE, "%s exists already; --force overwrites it", output);
     return complain_of(&err);
@@ -117,12 +144,7 @@ int output_check_file(const char *flag, const char *path, bool force)
         if (path_is_folder(path))
             return complain(EXIT_USAGE, "%s: %s is a folder, want a file", flag, path);
     }
-    char *folder = path_beside(path, ".");
-    int denied = !folder || access(folder, W_OK | X_OK);
-    free(folder);
-    if (denied)
-        return complain(EXIT_FAILED, "%s: cannot write %s: %s", flag, path, strerror(errno));
-    return 0;
+    return probe_beside(path);
 }
 
 char *output_name(const char *folder, uint64_t seed)

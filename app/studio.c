@@ -31,8 +31,12 @@ static const char *word(const char *flag, int index)
 static void on_log(void *user, enum styx_log_level level, const char *text)
 {
     (void)user;
-    if (level == STYX_LOG_WARNING)
-        say("%s", text);
+    if (level == STYX_LOG_WARNING) {
+        size_t length = strlen(text); /* a report of many lines ends with one */
+        while (length > 0 && text[length - 1] == '\n')
+            length--;
+        say("%.*s", (int)length, text);
+    }
 }
 
 static void on_warning(void *user, const char *text)

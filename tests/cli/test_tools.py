@@ -1,0 +1,105 @@
+"""styx tokenize, schedule, info, explain, help and what is printed from the table of flags."""
+import json
+import pathlib
+import shutil
+import subprocess
+import unittest
+
+from command import ROOT, SD, SDXL, STYX, CommandTest
+
+
+class Tools(CommandTest):
+    def test_version(self):
+        header = (ROOT / "include" / "styx.h").read_text()
+        self.assertIn(f'#define STYX_VERSION "{self.styx("--version").stdout.split()[1]}"', header)
+
+    def test_tokenize(self):
+        out = json.loads(self.styx("tokenize", "a red apple", "--model", SD, "--json").stdout)
+        self.assertEqual(len(out["ids"]), 77)
+        self.assertIsNone(out["cut"])
+        self.assertEqual(len(out["ids"]), len(out["tokens"]))
+        done = self.styx("tokenize", "apple " * 200, "--model", SD)
+        self.assertEqual(len(done.stdout.splitlines()), 77)
+        self.assertIn("cut off", done.stderr)
+        self.assertEqual(len(json.loads(self.styx("tokenize", "a", "--model", SDXL, "--encoder", 2,
+                                                  "--json").stdout)["ids"]), 77)
+        self.refused("tokenize", "a", "--model", SD, "--encoder", "2", says="2")
+
+    def test_schedule(self):
+        def schedule(*words):
+            return json.loads(self.styx("schedule", "--steps", 10, "--json", *words).stdout)
+        own = schedule("--model", SD)
+        same = schedule("--config", SD + "/scheduler/scheduler_config.json")
+        self.assertEqual(own["timesteps"], same["timesteps"])
+        # diffusers' own numbers for the swap to Euler (linspace, as the file says no spacing)
+        euler = schedule("--model", SD, "--sampler", "euler")
+        self.assertEqual(len(euler["timesteps"]), 10)
+        self.assertEqual(euler["timesteps"][0], 999)
+        self.assertEqual(len(euler["sigmas"]), 11)
+        self.assertEqual(euler["sigmas"][-1], 0)
+        table = self.styx("schedule", "--model", SD, "--steps", 10).stdout.splitlines()
+        self.assertEqual(len(table), 1 + len(own["timesteps"]))
+
+    def test_info(self):
+        info = json.loads(self.styx("info", SDXL, "--json").stdout)
+        self.assertEqual(info["family"], "sdxl")
+        self.assertIn("text_encoder_2", info["components"])
+        self.assertIn("UNet2DConditionModel", self.styx("info", SD).stdout)
+        weights = json.loads(self.styx(
+            "info", SD + "/unet/diffusion_pytorch_model.safetensors", "--json").stdout)
+        self.assertIn("conv_in.weight", [t["name"] for t in weights["tensors"]])
+        self.assertEqual(weights["parameters"],
+                         json.loads(self.styx("info", SD, "--json").stdout)
+                         ["components"]["unet"]["parameters"])
+        self.refused("info", "nowhere", says="nowhere", code=1)
+
+    def test_explain(self):
+        text = self.styx("explain", "--model", SD, "--size", "64x64", "--batch", 2).stdout
+        self.assertIn("unet", text)
+        longer = self.styx("explain", "--model", SD, "--size", "64x64", "--code").stdout
+        self.assertGreater(len(longer.splitlines()), len(text.splitlines()))
+        self.refused("explain", "--model", SD, "--size", "60x64", says="60")
+
+    def test_help(self):
+        overview = self.styx("help").stdout
+        for line in overview.splitlines():
+            if line.startswith("  styx "):
+                name = line.split()[1]
+                text = self.styx("help", name).stdout
+                self.assertIn(f"usage: styx {name}", text)
+                self.assertEqual(text, self.styx(name, "--help").stdout)
+                self.assertLessEqual(max(map(len, text.splitlines())), 80)
+        self.refused("help", "paint", says="paint")
+
+    def test_manual_and_completions(self):
+        manual = self.styx("help", "--print", "man").stdout
+        for word in "generate", "\\-\\-guidance", "STYX_MODEL":
+            self.assertIn(word, manual)
+        for shell in "bash", "zsh", "fish":
+            script = self.styx("help", "--print", shell).stdout
+            self.assertIn("guidance", script)
+            if shutil.which(shell):
+                subprocess.run([shell, "-n"], input=script, text=True, check=True)
+        if shutil.which("man"):
+            self.path("styx.1").write_text(manual)
+            done = subprocess.run(["man", "--warnings", "-l", "styx.1"], cwd=self.folder,
+                                  capture_output=True, text=True)
+            self.assertEqual(done.stderr, "")
+
+    def test_bash_completion_completes(self):
+        script = self.styx("help", "--print", "bash").stdout
+
+        def complete(*words):
+            line = " ".join(f"'{w}'" for w in words)
+            done = subprocess.run(["bash", "-c", f"{script}\nCOMP_WORDS=({line})\n"
+                                   f"COMP_CWORD={len(words) - 1}\n_styx\n"
+                                   'printf "%s\\n" "${COMPREPLY[@]}"'],
+                                  capture_output=True, text=True, check=True)
+            return done.stdout.split()
+        self.assertEqual(complete("styx", "gen"), ["generate"])
+        self.assertEqual(complete("styx", "generate", "--guidance-"), ["--guidance-rescale"])
+        self.assertEqual(complete("styx", "generate", "--dtype", "b"), ["bf16"])
+
+
+if __name__ == "__main__":
+    unittest.main()
