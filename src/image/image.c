@@ -308,7 +308,7 @@ int image_writable(const char *path, enum file_flags flags, styx_error *err)
 int image_save(const char *path, const struct image *img, const struct image_text *texts,
                int quality, enum file_flags flags, styx_error *err)
 {
-    enum image_format format;
+    enum image_format format = IMAGE_UNKNOWN;
     unsigned char *bytes = NULL;
     size_t nbytes;
     int rc = image_format_of_path(path, &format, err);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <webp/decode.h>
-#include <webp/demux.h>
 #include <webp/encode.h>
 #include <webp/mux.h>
 
@@ -11,13 +10,31 @@
 
 static const char TEXTS_CHUNK[] = "STYX";
 
-static void take_chunk(const WebPDemuxer *demux, const char *fourcc, struct buffer *out)
+static size_t little_endian(const unsigned char *p)
 {
-    WebPChunkIterator chunk;
+    return (size_t)p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
+}
 
-    if (WebPDemuxGetChunk(demux, fourcc, 1, &chunk))
-        buffer_add(out, chunk.chunk.bytes, chunk.chunk.size);
-    WebPDemuxReleaseChunkIterator(&chunk);
+/* A WebP file is "RIFF", a size, "WEBP", then chunks: name, size, data, padded to an even length.
+ * False if they end beyond the file. */
+static bool take_chunks(const struct source *src, struct metadata *meta)
+{
+    const unsigned char *p = src->bytes;
+    size_t end = 8 + little_endian(p + 4);
+
+    if (end > src->nbytes)
+        return false;
+    for (size_t at = 12; at + 8 <= end;) {
+        size_t n = little_endian(p + at + 4);
+        if (n > end - at - 8)
+            return false;
+        if (!memcmp(p + at, "EXIF", 4) && !meta->exif.bytes)
+            buffer_add(&meta->exif, p + at + 8, n);
+        if (!memcmp(p + at, TEXTS_CHUNK, 4) && !meta->texts.bytes)
+            buffer_add(&meta->texts, p + at + 8, n);
+        at += 8 + n + (n & 1);
+    }
+    return true;
 }
 
 /* Some writers keep JPEG's name before the TIFF structure. */
@@ -31,15 +48,20 @@ static void strip_exif_name(struct buffer *exif)
 
 static int bad(const struct source *src, VP8StatusCode status, styx_error *err)
 {
-    static const char *const reasons[] = { "", "", "a value is out of range",
-                                           "its bit stream is broken", "it uses unknown features",
-                                           "", "the file is truncated" };
+    static const char *const reasons[] = {
+        [VP8_STATUS_BITSTREAM_ERROR] = "its bit stream is broken",
+        [VP8_STATUS_UNSUPPORTED_FEATURE] = "it uses unknown features",
+        [VP8_STATUS_SUSPENDED] = "the file is truncated",
+        [VP8_STATUS_NOT_ENOUGH_DATA] = "the file is truncated",
+    };
+    const char *reason = NULL;
 
     if (status == VP8_STATUS_OUT_OF_MEMORY)
         return fail_nomem(err, src->nbytes);
+    if ((size_t)status < sizeof reasons / sizeof *reasons)
+        reason = reasons[status];
     return fail(err, STYX_ERR_FORMAT, "%s: is no good WebP: %s", src->name,
-                (size_t)status < sizeof reasons / sizeof *reasons ? reasons[status]
-                                                                  : "the file is truncated");
+                reason ? reason : "it cannot be decoded");
 }
 
 static int read_pixels(const struct source *src, const WebPBitstreamFeatures *features,
@@ -69,7 +91,6 @@ int webp_decode(const struct source *src, struct image *img, struct image_notes 
                 struct metadata *meta, styx_error *err)
 {
     WebPBitstreamFeatures features;
-    WebPData data = { src->bytes, src->nbytes };
     VP8StatusCode status = WebPGetFeatures(src->bytes, src->nbytes, &features);
 
     if (status != VP8_STATUS_OK)
@@ -81,12 +102,8 @@ int webp_decode(const struct source *src, struct image *img, struct image_notes 
     int rc = check_pixels(src->name, (uint64_t)features.width, (uint64_t)features.height, err);
     if (rc)
         return rc;
-    WebPDemuxer *demux = WebPDemux(&data);
-    if (!demux) /* the picture may be all there; its container is not */
+    if (!take_chunks(src, meta))
         return bad(src, VP8_STATUS_NOT_ENOUGH_DATA, err);
-    take_chunk(demux, "EXIF", &meta->exif);
-    take_chunk(demux, TEXTS_CHUNK, &meta->texts);
-    WebPDemuxDelete(demux);
     if (meta->exif.nomem || meta->texts.nomem)
         return fail_nomem(err, src->nbytes);
     strip_exif_name(&meta->exif);
