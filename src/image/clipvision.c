@@ -33,11 +33,11 @@ static int check_steps(const json_t *root, const char *path, styx_error *err)
         (rc = json_double(root, path, "rescale_factor", 1 / 255.0, 0, 1, &factor, err)))
         return rc;
     if (resample != PIL_BICUBIC)
-        return fail(err, STYX_ERR_UNSUPPORTED, "%s: 'resample' is %d, only 3 (bicubic) is supported",
-                    path, resample);
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: 'resample' is %d, only 3 (bicubic) is supported", path, resample);
     if (factor < 0.999 / 255 || factor > 1.001 / 255)
-        return fail(err, STYX_ERR_UNSUPPORTED, "%s: 'rescale_factor' is %g, only 1/255 is supported",
-                    path, factor);
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: 'rescale_factor' is %g, only 1/255 is supported", path, factor);
     return STYX_OK;
 }
 
@@ -53,8 +53,10 @@ static int read_sizes(const json_t *root, const char *path, struct clip_processo
         rc = json_object_of(root, path, "size", &size, err);
         edge_key = "shortest_edge";
         if (!rc && !json_has(size, edge_key))
-            rc = fail(err, STYX_ERR_UNSUPPORTED, "%s: 'size' has no 'shortest_edge', which alone "
-                      "is supported", path);
+            rc = fail(err, STYX_ERR_UNSUPPORTED,
+                      "%s: 'size' has no 'shortest_edge', which alone "
+                      "is supported",
+                      path);
     }
     if (!rc && json_is_object(json_object_get(root, "crop_size"))) {
         rc = json_object_of(root, path, "crop_size", &crop, err);
@@ -68,9 +70,10 @@ static int read_sizes(const json_t *root, const char *path, struct clip_processo
         (rc = json_int(crop ? crop : root, path, h_key, p->crop_h, 1, MAX_EDGE, &p->crop_h, err)))
         return rc;
     if (p->crop_w > p->shortest_edge || p->crop_h > p->shortest_edge)
-        return fail(err, STYX_ERR_UNSUPPORTED, "%s: a crop of %d x %d from a shortest edge of %d "
-                    "would need a border, which is not supported", path, p->crop_w, p->crop_h,
-                    p->shortest_edge);
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: a crop of %d x %d from a shortest edge of %d "
+                    "would need a border, which is not supported",
+                    path, p->crop_w, p->crop_h, p->shortest_edge);
     return STYX_OK;
 }
 
@@ -124,8 +127,8 @@ int clip_preprocess(const struct clip_processor *p, const struct image *img, flo
         return fail(err, STYX_ERR_INVALID, "a picture of %d x %d pixels is too narrow for CLIP",
                     img->w, img->h);
     /* In transformers' order: size * long / short, cut off. */
-    long longest = wide ? (long)p->shortest_edge * img->w / img->h
-                        : (long)p->shortest_edge * img->h / img->w;
+    long longest =
+        wide ? (long)p->shortest_edge * img->w / img->h : (long)p->shortest_edge * img->h / img->w;
     int w = wide ? (int)longest : p->shortest_edge, h = wide ? p->shortest_edge : (int)longest;
     int rc = image_resize(img, w, h, RESIZE_BICUBIC, &sized, err);
     if (rc)

@@ -151,10 +151,9 @@ int image_format_of_path(const char *path, enum image_format *format, styx_error
     static const struct {
         const char *extension;
         enum image_format format;
-    } known[] = { { "png", IMAGE_PNG },
-                  { "jpg", IMAGE_JPEG },
-                  { "jpeg", IMAGE_JPEG },
-                  { "webp", IMAGE_WEBP } };
+    } known[] = {
+        { "png", IMAGE_PNG }, { "jpg", IMAGE_JPEG }, { "jpeg", IMAGE_JPEG }, { "webp", IMAGE_WEBP }
+    };
     const char *extension = path_extension(path);
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -281,10 +280,12 @@ int image_encode(enum image_format format, const struct image *img, const struct
     if (quality < 1 || quality > 100)
         return fail(err, STYX_ERR_INVALID, "a quality of %d was asked for; 1 to 100 is possible",
                     quality);
-    if (!img->data || !(img->channels == 3 || (grey && format != IMAGE_WEBP) ||
-                        (alpha && format != IMAGE_JPEG)))
-        return fail(err, STYX_ERR_INVALID, "a picture of %d x %d pixels with %d channels cannot "
-                    "be written in this format", img->w, img->h, img->channels);
+    if (!img->data ||
+        !(img->channels == 3 || (grey && format != IMAGE_WEBP) || (alpha && format != IMAGE_JPEG)))
+        return fail(err, STYX_ERR_INVALID,
+                    "a picture of %d x %d pixels with %d channels cannot "
+                    "be written in this format",
+                    img->w, img->h, img->channels);
     if (format == IMAGE_PNG)
         rc = png_encode(img, texts, &bytes, err);
     else if (!(rc = collect(texts, &meta, err)))

@@ -30,7 +30,7 @@ enum image_format { IMAGE_UNKNOWN, IMAGE_PNG, IMAGE_JPEG, IMAGE_WEBP };
 struct image_notes {
     enum image_format format;
     bool grey, palette, deep, cmyk;
-    int orientation;     /* EXIF: 1 (upright) to 8; already applied */
+    int orientation;      /* EXIF: 1 (upright) to 8; already applied */
     struct image opacity; /* one channel, 255 = opaque; {0} if the file has no alpha */
 };
 

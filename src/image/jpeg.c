@@ -134,9 +134,9 @@ static int read_all(struct jpeg *j, struct jpeg_decompress_struct *d, const stru
                     styx_error *err)
 {
     if (setjmp(j->jump))
-        return j->nomem ? fail_nomem(err, src->nbytes)
-                        : fail(err, STYX_ERR_FORMAT, "%s: is no good JPEG: %s", src->name,
-                               j->message);
+        return j->nomem
+                   ? fail_nomem(err, src->nbytes)
+                   : fail(err, STYX_ERR_FORMAT, "%s: is no good JPEG: %s", src->name, j->message);
     jpeg_create_decompress(d);
     d->progress = &j->progress;
     jpeg_mem_src(d, src->bytes, src->nbytes);

@@ -111,15 +111,17 @@ int mask_paste(const struct image *original, const struct image *mask, int feath
     int w = original->w, h = original->h;
     size_t n = (size_t)w * (size_t)h, channels = (size_t)original->channels;
 
-    if (mask->w != w || mask->h != h || mask->channels != 1 || painted->w != w ||
-        painted->h != h || painted->channels != original->channels)
+    if (mask->w != w || mask->h != h || mask->channels != 1 || painted->w != w || painted->h != h ||
+        painted->channels != original->channels)
         return fail(err, STYX_ERR_INVALID,
                     "a picture of %d x %d, a mask of %d x %d and a result of %d x %d pixels do not "
                     "lie over each other",
                     w, h, mask->w, mask->h, painted->w, painted->h);
     if (feather < 0 || feather > MAX_FEATHER)
-        return fail(err, STYX_ERR_INVALID, "a feather of %d pixels was asked for; 0 to %d is "
-                    "possible", feather, MAX_FEATHER);
+        return fail(err, STYX_ERR_INVALID,
+                    "a feather of %d pixels was asked for; 0 to %d is "
+                    "possible",
+                    feather, MAX_FEATHER);
     float *weight = malloc(n * sizeof *weight);
     if (!weight)
         return fail_nomem(err, n * sizeof *weight);

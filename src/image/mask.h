@@ -4,7 +4,8 @@
 #define STYX_IMAGE_MASK_H
 #include "image/image.h"
 
-/* RGB to grey as PIL's convert("L"): ITU-R 601 luma in 16 bits of fraction. One channel is copied. */
+/* RGB to grey as PIL's convert("L"): ITU-R 601 luma in 16 bits of fraction. One channel is copied.
+ */
 int mask_from_image(const struct image *img, struct image *mask, styx_error *err);
 
 /* What is transparent is painted: 255 - opacity. */

@@ -78,7 +78,8 @@ int pixels_preview(const float *latent, int w, int h, const struct latent_colour
     return STYX_OK;
 }
 
-/* IEC 61966-2-1: sRGB's matrix to XYZ, divided by the white point D65 row by row, and its inverse. */
+/* IEC 61966-2-1: sRGB's matrix to XYZ, divided by the white point D65 row by row, and its inverse.
+ */
 static const float TO_XYZ[3][3] = { { 0.4338873f, 0.3762240f, 0.1898886f },
                                     { 0.2126390f, 0.7151687f, 0.0721923f },
                                     { 0.0177500f, 0.1094476f, 0.8728023f } };
@@ -166,8 +167,10 @@ int pixels_match_colours(struct image *img, const struct image *reference, styx_
     float linear[256], lab[3];
 
     if (img->channels != 3 || reference->channels != 3)
-        return fail(err, STYX_ERR_INVALID, "colours are matched between RGB pictures, not with %d "
-                    "and %d channels", img->channels, reference->channels);
+        return fail(err, STYX_ERR_INVALID,
+                    "colours are matched between RGB pictures, not with %d "
+                    "and %d channels",
+                    img->channels, reference->channels);
     for (int i = 0; i < 256; i++)
         linear[i] = linear_of(i);
     measure(img, linear, mean, spread);

@@ -123,9 +123,9 @@ static int read_all(struct png *p, struct image *img, struct image_notes *notes,
                     struct metadata *meta, styx_error *err)
 {
     if (setjmp(p->jump))
-        return p->nomem ? fail_nomem(err, p->src->nbytes)
-                        : fail(err, STYX_ERR_FORMAT, "%s: is no good PNG: %s", p->src->name,
-                               p->message);
+        return p->nomem
+                   ? fail_nomem(err, p->src->nbytes)
+                   : fail(err, STYX_ERR_FORMAT, "%s: is no good PNG: %s", p->src->name, p->message);
     png_set_read_fn(p->png, p, on_read);
     /* Our own limit tells the size; libpng's would say "exceeds user limits". */
     png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
@@ -228,9 +228,8 @@ static int write_all(struct png *p, const struct image *img, const struct image_
         return p->nomem ? fail_nomem(err, p->out->bytes)
                         : fail(err, STYX_ERR_INVALID, "cannot write this PNG: %s", p->message);
     png_set_write_fn(p->png, p, on_write, on_flush);
-    png_set_IHDR(p->png, p->info, (png_uint_32)img->w, (png_uint_32)img->h, 8,
-                 types[img->channels], PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(p->png, p->info, (png_uint_32)img->w, (png_uint_32)img->h, 8, types[img->channels],
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     int rc = set_texts(p, texts, err);
     if (rc)
         return rc;

@@ -141,7 +141,7 @@ static void sum_rows(const struct image *in, const struct weights *w, struct ima
 
 /* Whole rows at a time: the inner loop runs over memory in order. */
 static int sum_columns(const struct image *in, const struct weights *w, struct image *out,
-                          styx_error *err)
+                       styx_error *err)
 {
     size_t stride = (size_t)in->w * (size_t)in->channels;
     int32_t *sum = malloc(stride * sizeof *sum);
@@ -215,8 +215,8 @@ done:
     return rc;
 }
 
-int image_resize(const struct image *in, int w, int h, enum resize_filter filter,
-                 struct image *out, styx_error *err)
+int image_resize(const struct image *in, int w, int h, enum resize_filter filter, struct image *out,
+                 styx_error *err)
 {
     int rc = image_new(out, w, h, in->channels, err);
 

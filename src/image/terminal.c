@@ -40,8 +40,8 @@ static void base64(const unsigned char *p, size_t bytes, struct buffer *out)
 
     for (size_t i = 0; i < bytes; i += 3) {
         size_t n = bytes - i < 3 ? bytes - i : 3;
-        uint32_t x = (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
-                     (n > 2 ? p[i + 2] : 0);
+        uint32_t x =
+            (uint32_t)p[i] << 16 | (n > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (n > 2 ? p[i + 2] : 0);
         char four[4] = { digits[x >> 18], digits[x >> 12 & 63], digits[x >> 6 & 63],
                          digits[x & 63] };
         memset(four + n + 1, '=', 3 - n);
@@ -71,8 +71,9 @@ static void kitty(const struct buffer *data, int columns, struct buffer *out)
 /* iterm2.com/documentation-images.html */
 static void iterm(const struct buffer *data, size_t png_bytes, int columns, struct buffer *out)
 {
-    buffer_printf(out, "\033]1337;File=inline=1;size=%zu;width=%d;preserveAspectRatio=1:",
-                  png_bytes, columns);
+    buffer_printf(out,
+                  "\033]1337;File=inline=1;size=%zu;width=%d;preserveAspectRatio=1:", png_bytes,
+                  columns);
     buffer_add(out, data->data, data->bytes);
     buffer_text(out, "\a\n");
 }

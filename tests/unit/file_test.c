@@ -155,7 +155,9 @@ static void paths_are_cut_and_joined(void **state)
     (void)state;
     static const struct {
         const char *dir, *name, *path;
-    } joins[] = { { "a", "b", "a/b" }, { "a/", "b", "a/b" }, { "", "b", "b" }, { "a", "/b", "/b" } };
+    } joins[] = {
+        { "a", "b", "a/b" }, { "a/", "b", "a/b" }, { "", "b", "b" }, { "a", "/b", "/b" }
+    };
 
     for (size_t i = 0; i < sizeof joins / sizeof *joins; i++) {
         char *path = path_join(joins[i].dir, joins[i].name);

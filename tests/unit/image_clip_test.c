@@ -21,10 +21,10 @@ static void values_are_those_of_transformers(void **state)
         int w, h, c, y, x;
         float want;
     } cases[] = {
-        { 40, 30, 0, 0, 0, 1.2442101f },     { 40, 30, 0, 5, 7, 0.8646511f },
-        { 40, 30, 1, 100, 200, 1.02434f },   { 40, 30, 2, 223, 223, 0.5816899f },
-        { 40, 30, 2, 111, 3, 0.93719155f },  { 20, 50, 0, 0, 0, -0.31782144f },
-        { 20, 50, 0, 5, 7, -1.1499318f },    { 20, 50, 1, 100, 200, -0.5664834f },
+        { 40, 30, 0, 0, 0, 1.2442101f },      { 40, 30, 0, 5, 7, 0.8646511f },
+        { 40, 30, 1, 100, 200, 1.02434f },    { 40, 30, 2, 223, 223, 0.5816899f },
+        { 40, 30, 2, 111, 3, 0.93719155f },   { 20, 50, 0, 0, 0, -0.31782144f },
+        { 20, 50, 0, 5, 7, -1.1499318f },     { 20, 50, 1, 100, 200, -0.5664834f },
         { 20, 50, 2, 223, 223, 0.21196808f }, { 20, 50, 2, 111, 3, 0.15508783f },
     };
     float *out = malloc(3 * 224 * 224 * sizeof *out);
@@ -87,10 +87,11 @@ static void configs_are_read(void **state)
                      STYX_OK);
     assert_true(p.shortest_edge == 30 && p.crop_w == 28 && p.crop_h == 28);
     assert_true(p.mean[1] == 0.2f && p.std[2] == 4);
-    assert_int_equal(load("{\"size\": {\"shortest_edge\": 32}, \"rescale_factor\": 0.00392156862745098,"
-                          " \"crop_size\": {\"width\": 30, \"height\": 28}}",
-                          &p, &err),
-                     STYX_OK);
+    assert_int_equal(
+        load("{\"size\": {\"shortest_edge\": 32}, \"rescale_factor\": 0.00392156862745098,"
+             " \"crop_size\": {\"width\": 30, \"height\": 28}}",
+             &p, &err),
+        STYX_OK);
     assert_true(p.shortest_edge == 32 && p.crop_w == 30 && p.crop_h == 28);
 }
 

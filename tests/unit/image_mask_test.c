@@ -20,8 +20,8 @@ static void fill(struct image *img, int w, int h, int channels, unsigned seed)
 static void grey_is_that_of_pil(void **state)
 {
     (void)state;
-    unsigned char rgb[] = { 255, 0,   0,   0,   255, 0,   0,   0,   255, 1,   2,   3,  200, 100,
-                            50,  127, 128, 129, 128, 128, 128, 255, 255, 255, 13,  250, 77 };
+    unsigned char rgb[] = { 255, 0,   0,   0,   255, 0,   0,   0,   255, 1,   2,  3,   200, 100,
+                            50,  127, 128, 129, 128, 128, 128, 255, 255, 255, 13, 250, 77 };
     static const unsigned char want[] = { 76, 150, 29, 2, 124, 128, 128, 255, 159 };
     const struct image img = { 3, 3, 3, rgb };
     struct image grey, copy;
@@ -81,7 +81,8 @@ static void pixels_outside_stay(void **state)
                 int k = 3 * i + c, a = original.data[k], b = painted.data[k], r = result.data[k];
                 if (mask.data[i] < 128)
                     assert_int_equal(r, a);
-                else if (!feather || i == 14 * W || i == 14 * W + 8) /* the picture's edge is none */
+                else if (!feather || i == 14 * W ||
+                         i == 14 * W + 8) /* the picture's edge is none */
                     assert_int_equal(r, b);
                 else
                     assert_true((a <= r && r <= b) || (b <= r && r <= a));
@@ -131,8 +132,8 @@ static void other_sizes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grey_is_that_of_pil), cmocka_unit_test(masks_are_cut_at_one_half),
-        cmocka_unit_test(pixels_outside_stay), cmocka_unit_test(feathers_are_linear),
+        cmocka_unit_test(grey_is_that_of_pil),     cmocka_unit_test(masks_are_cut_at_one_half),
+        cmocka_unit_test(pixels_outside_stay),     cmocka_unit_test(feathers_are_linear),
         cmocka_unit_test(other_sizes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

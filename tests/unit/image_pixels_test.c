@@ -29,9 +29,9 @@ static void bytes_become_floats(void **state)
     float out[6];
 
     pixels_to_floats(&img, out);
-    assert_true(out[0] == -0x1p+0f && out[1] == 0x1.0102p-8f);        /* red: 0, 128 */
+    assert_true(out[0] == -0x1p+0f && out[1] == 0x1.0102p-8f);          /* red: 0, 128 */
     assert_true(out[2] == -0x1.fbfbfcp-1f && out[3] == 0x1.fbfbfcp-1f); /* green: 1, 254 */
-    assert_true(out[4] == -0x1.959594p-2f && out[5] == 0x1p+0f);      /* blue: 77, 255 */
+    assert_true(out[4] == -0x1.959594p-2f && out[5] == 0x1p+0f);        /* blue: 77, 255 */
 }
 
 /* numpy: round(clip(x / 2 + 0.5, 0, 1) * 255), on values that land between two levels. */
@@ -42,10 +42,18 @@ static void floats_become_bytes(void **state)
         float x;
         int byte;
     } cases[] = {
-        { -0x1.01010ep-7f, 126 }, { 0.0f, 128 },          { 0x1.252524p-1f, 200 },
-        { 0x1.f9f9f6p-1f, 254 },  { 0x1.fdfdfcp-1f, 254 }, { -1.0f, 0 },
-        { 1.0f, 255 },            { 7.5f, 255 },          { -3.0f, 0 },
-        { INFINITY, 255 },        { -INFINITY, 0 },       { NAN, 0 },
+        { -0x1.01010ep-7f, 126 },
+        { 0.0f, 128 },
+        { 0x1.252524p-1f, 200 },
+        { 0x1.f9f9f6p-1f, 254 },
+        { 0x1.fdfdfcp-1f, 254 },
+        { -1.0f, 0 },
+        { 1.0f, 255 },
+        { 7.5f, 255 },
+        { -3.0f, 0 },
+        { INFINITY, 255 },
+        { -INFINITY, 0 },
+        { NAN, 0 },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

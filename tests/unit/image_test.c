@@ -163,8 +163,7 @@ static void ycck_is_cmyk(void **state)
     }
     assert_true(worst(cmyk.data, ycck.data, 8 * 8 * 3) <= 4);
     for (int c = 0; c < 3; c++) /* little ink: cyan 120 of 255 at 230 of black's 255 */
-        assert_in_range(cmyk.data[c], 230 * (120 + 3 * c) / 255 - 4,
-                        230 * (120 + 3 * c) / 255 + 4);
+        assert_in_range(cmyk.data[c], 230 * (120 + 3 * c) / 255 - 4, 230 * (120 + 3 * c) / 255 + 4);
     image_free(&cmyk);
     image_free(&ycck);
 }
@@ -189,8 +188,8 @@ static void what_is_written_is_read(void **state)
         int channels, quality;
         bool exact;
     } files[] = {
-        { "a.png", 3, 0, true },    { "a.PNG", 1, 0, true },     { "a.png", 4, 0, true },
-        { "a.jpg", 3, 0, false },   { "a.jpeg", 1, 80, false },  { "a.webp", 3, 0, false },
+        { "a.png", 3, 0, true },    { "a.PNG", 1, 0, true },    { "a.png", 4, 0, true },
+        { "a.jpg", 3, 0, false },   { "a.jpeg", 1, 80, false }, { "a.webp", 3, 0, false },
         { "a.webp", 3, 100, true }, { "a.webp", 4, 100, true },
     };
 
@@ -258,8 +257,9 @@ static void long_texts_fit_everywhere(void **state)
 static void others_texts_are_read(void **state)
 {
     (void)state;
-    const char *utf8 = "a red \xc3\xa4pple, \xe9\x9b\xaa \xf0\x9f\x8d\x8e\nNegative prompt: blurry\n"
-                       "Steps: 20, Seed: 1, Size: 8x8";
+    const char *utf8 =
+        "a red \xc3\xa4pple, \xe9\x9b\xaa \xf0\x9f\x8d\x8e\nNegative prompt: blurry\n"
+        "Steps: 20, Seed: 1, Size: 8x8";
     const struct {
         const char *name, *text;
     } files[] = {
@@ -298,9 +298,9 @@ static void others_texts_are_read(void **state)
 static void truncated_files_are_errors(void **state)
 {
     (void)state;
-    static const char *const names[] = { "rgb.png",         "rgba.png", "interlaced.png",
-                                         "palette.png",     "rgb.jpg",  "progressive.jpg",
-                                         "cmyk.jpg",        "grey.jpg", "lossy.webp",
+    static const char *const names[] = { "rgb.png",      "rgba.png", "interlaced.png",
+                                         "palette.png",  "rgb.jpg",  "progressive.jpg",
+                                         "cmyk.jpg",     "grey.jpg", "lossy.webp",
                                          "lossless.webp" };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

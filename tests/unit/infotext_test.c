@@ -90,7 +90,8 @@ static void broken_values_are_kept(void **state)
     (void)state;
     struct infotext info;
 
-    parse("p\nSteps: , Note: \"open, Seed: 7, Bad: \"\\x\", Odd: \"a\"b, , :, junk, Size: 8x8, A/B-c: 1",
+    parse("p\nSteps: , Note: \"open, Seed: 7, Bad: \"\\x\", Odd: \"a\"b, , :, junk, Size: 8x8, "
+          "A/B-c: 1",
           &info);
     expect(&info, "Steps", "");
     expect(&info, "Note", "\"open");
@@ -141,8 +142,10 @@ static void what_is_written_comes_back(void **state)
 static void any_text_is_parsed(void **state)
 {
     (void)state;
-    static const char *const words[] = { "\n", ":",  ", ", "\"", "\\", " ",         "ab",
-                                         "1",  "a:", "\xc3\xa9",  ",",  "\r", "Steps: 1, ", "Negative prompt:" };
+    static const char *const words[] = {
+        "\n", ":",  ", ",       "\"", "\\", " ",          "ab",
+        "1",  "a:", "\xc3\xa9", ",",  "\r", "Steps: 1, ", "Negative prompt:"
+    };
     uint64_t x = 1;
 
     for (int round = 0; round < 20000; round++) {

@@ -66,8 +66,7 @@ static void the_same_size_is_a_copy(void **state)
     image_free(&out);
     assert_int_equal(image_resize(&in, 0, 5, RESIZE_LANCZOS, &out, NULL), STYX_ERR_INVALID);
     assert_null(out.data);
-    assert_int_equal(image_resize(&in, 1 << 20, 1 << 20, RESIZE_BOX, &out, NULL),
-                     STYX_ERR_INVALID);
+    assert_int_equal(image_resize(&in, 1 << 20, 1 << 20, RESIZE_BOX, &out, NULL), STYX_ERR_INVALID);
     image_free(&in);
 }
 
