@@ -354,6 +354,8 @@ struct styx_request {
     enum styx_dtype dtype;     /* of the networks. AUTO: the fastest that keeps the picture */
     enum styx_dtype vae_dtype; /* AUTO: F32 for an SDXL VAE with force_upcast, else dtype */
     int vae_slicing;           /* decode one picture at a time */
+    int offload;               /* drop each network's weights when its stage is done: less memory,
+                                  but the next request loads them again */
     enum styx_tiling vae_tiling;
     int vae_tile;              /* pixels a side of a tile; 0: the VAE's sample_size */
     enum styx_safety safety;   /* without effect on models without a safety checker */

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 enum {
-    BLOCK_BYTES = 480 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
+    BLOCK_BYTES = 320 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
     CHUNK = 256,              /* numbers of one output channel converted at a time: the 32 of a
                                  panel then fit the L1 cache */
     MAX_TAPS = 256
@@ -195,6 +195,20 @@ static void pack_chunk(const struct loaded *l, const struct packed *w, const str
                (size_t)b->words * 4 * PANEL);
 }
 
+/* The rows of a panel have been read: the file's pages need not stay beside their packed copy. */
+static void release_rows(const struct loaded *l, const struct packed *w, int panel)
+{
+    size_t row = (size_t)w->cin * (size_t)(w->k * w->k);
+    for (int j = 0; j < PANEL;) {
+        int first = row_of(w, panel, j), n = 1;
+        while (first >= 0 && j + n < PANEL && row_of(w, panel, j + n) == first + n)
+            n++;
+        if (first >= 0)
+            span_release(&l->span[w->weight], (size_t)first * row, (size_t)n * row);
+        j += n;
+    }
+}
+
 static void pack_panel(const struct loaded *l, const struct packed *w, int phase, int panel)
 {
     char *to = w->data + ((size_t)phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
@@ -205,6 +219,7 @@ static void pack_panel(const struct loaded *l, const struct packed *w, int phase
         for (int c = 0; c < b->c; c += step)
             pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, to + b->at);
     }
+    release_rows(l, w, panel);
 }
 
 struct packing {

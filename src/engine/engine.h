@@ -105,6 +105,8 @@ int program_get(styx_session *s, const struct program_key *key, struct program *
 int program_run(styx_session *s, struct program *p, const void *const *in, float *const *out,
                 styx_error *err);
 const tape *program_tape(const struct program *p);
+/* Drops the programs and weights of one network of a component. */
+void programs_drop(styx_session *s, const styx_component *c, enum network network);
 void programs_free(styx_session *s);
 
 /* The most rows, sizes and so on are checked here, so that an absurd request is one sentence. */

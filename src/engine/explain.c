@@ -96,13 +96,15 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
         fprintf(to, "%-12s %-5s %8d %14zu %12.1f %12.1f %12.1f\n", s->t->name,
                 dtype_name(s->t->type), s->t->ncode, tape_parameters(s->t), mib(s->need.weights),
                 mib(s->need.arena), mib(s->need.workspace));
-        if (j->s->max_memory && held + bytes > j->s->max_memory)
-            held = 0; /* earlier stages are dropped when the limit asks */
+        if (j->r.offload || (j->s->max_memory && held + bytes > j->s->max_memory))
+            held = 0; /* earlier stages are dropped, always or when the limit asks */
         held += bytes;
         peak = held > peak ? held : peak;
     }
     fprintf(to, "peak of anonymous memory: %llu bytes (%.1f MiB)%s\n", (unsigned long long)peak,
-            mib(peak), j->s->max_memory ? " under the limit" : ", all stages staying loaded");
+            mib(peak), j->r.offload ? ", each stage dropped when it is done"
+                                    : j->s->max_memory ? " under the limit"
+                                                       : ", all stages staying loaded");
     for (int i = 0; i < n; i++) {
         if (!code || (network && strcmp(network, stages[i].t->name) != 0))
             continue;

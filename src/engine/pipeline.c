@@ -44,6 +44,13 @@ static int report(struct job *j, struct styx_result *r, styx_error *err)
     return 0;
 }
 
+/* Model offload: a stage that is done gives its memory to the next. */
+static void stage_done(struct job *j, enum slot slot, enum network network)
+{
+    if (j->r.offload && j->m->part[slot])
+        programs_drop(j->s, j->m->part[slot], network);
+}
+
 static int draw(struct job *j, struct styx_result *r, styx_error *err)
 {
     double since = job_clock();
@@ -53,15 +60,21 @@ static int draw(struct job *j, struct styx_result *r, styx_error *err)
         (code = job_guidance_embedding(j, err)))
         return code;
     j->seconds[STAGE_ENCODE] = lap(&since);
-    if ((code = job_progress(j, "encode", 1, 1, since, NULL, err)) || (code = job_start(j, err)) ||
-        (code = job_denoise(j, err)))
+    stage_done(j, SLOT_TEXT_ENCODER, NET_TEXT);
+    stage_done(j, SLOT_TEXT_ENCODER_2, NET_TEXT);
+    if ((code = job_progress(j, "encode", 1, 1, since, NULL, err)) || (code = job_start(j, err)))
         return code;
+    stage_done(j, SLOT_VAE, NET_VAE_ENCODE);
+    if ((code = job_denoise(j, err)))
+        return code;
+    stage_done(j, SLOT_UNET, NET_UNET);
     j->seconds[STAGE_DENOISE] = lap(&since);
     r->count = j->batch;
     if (j->r.output == STYX_OUTPUT_LATENTS)
         job_trace_latents(j, "out.latents", j->batch, j->channels, j->latents);
     else if ((code = job_decode(j, r, err)))
         return code;
+    stage_done(j, SLOT_VAE, NET_VAE_DECODE);
     j->seconds[STAGE_DECODE] = lap(&since) - j->seconds[STAGE_SAFETY];
     return report(j, r, err);
 }

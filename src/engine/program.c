@@ -115,6 +115,22 @@ void programs_free(styx_session *s)
         unload(s, s->loaded);
 }
 
+void programs_drop(styx_session *s, const styx_component *c, enum network network)
+{
+    struct program *next;
+    for (struct program *p = s->programs; p; p = next) {
+        next = p->next;
+        if (p->key.component == c && p->key.network == network)
+            forget(s, p);
+    }
+    struct loaded *after;
+    for (struct loaded *w = s->loaded; w; w = after) {
+        after = w->next;
+        if (w->component == c && w->network == network)
+            unload(s, w);
+    }
+}
+
 static bool same_key(const struct program_key *a, const struct program_key *b)
 {
     return a->component == b->component && a->network == b->network && a->type == b->type &&

@@ -1,4 +1,6 @@
 #include "tape/span.h"
+#include <sys/mman.h>
+#include <unistd.h>
 
 size_t span_count(const struct span *s)
 {
@@ -20,4 +22,14 @@ void span_read(const struct span *s, size_t from, size_t n, float *to)
         for (end = end < n ? end : n; i < end; i++)
             to[i] *= scale;
     }
+}
+
+void span_release(const struct span *s, size_t from, size_t n)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), each = dtype_bytes(s->type);
+    uintptr_t begin = (uintptr_t)s->data + from * each, end = begin + n * each;
+    begin = (begin + page - 1) & ~(uintptr_t)(page - 1); /* whole pages: neighbours share the rest */
+    end &= ~(uintptr_t)(page - 1);
+    if (s->mapped && begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }

@@ -5,6 +5,7 @@
 #ifndef STYX_TAPE_SPAN_H
 #define STYX_TAPE_SPAN_H
 #include "base/dtype.h"
+#include <stdbool.h>
 
 struct span {
     const void *data;
@@ -12,6 +13,7 @@ struct span {
     int dims, shape[4];
     const uint16_t *scale; /* F16 [shape[0], groups]; NULL unless type is DT_I8 */
     int groups;
+    bool mapped; /* lies in a file's mapping: dropped pages come back when they are read */
 };
 
 /* The weights of one program: span[i] belongs to tape.params[i] and has its shape. */
@@ -24,5 +26,8 @@ size_t span_count(const struct span *s);
 
 /* Elements [from, from + n) in row-major order, as f32. */
 void span_read(const struct span *s, size_t from, size_t n, float *to);
+
+/* Elements [from, from + n) have been converted: their pages need not stay in memory. */
+void span_release(const struct span *s, size_t from, size_t n);
 
 #endif

@@ -131,6 +131,7 @@ static int read_tensor(const struct reader *r, const char *name, const json_t *i
             e.expand = store_expand_copy;
         else
             e.span.data = e.raw;
+        e.span.mapped = e.span.data != NULL;
     }
     return store_add(r->into, &e, r->err);
 }

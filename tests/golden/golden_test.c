@@ -53,12 +53,12 @@ static void keep(void *user, const char *name, const struct styx_tensor *value)
     v->names[v->count++] = strdup(name);
 }
 
-/* How far apart, at most; a NaN is infinitely far. */
+/* How far apart, at most, relative to numbers above 1; a NaN is infinitely far. */
 static double distance(const struct styx_tensor *a, const struct styx_tensor *b, size_t *at)
 {
     double most = 0;
     for (size_t i = 0; i < numbers(a); i++) {
-        double d = fabs((double)a->data[i] - b->data[i]);
+        double d = fabs((double)a->data[i] - b->data[i]) / fmax(1, fabs(a->data[i]));
         if (!(d <= most)) {
             most = isnan(d) ? INFINITY : d;
             *at = i;
