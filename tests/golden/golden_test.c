@@ -334,6 +334,8 @@ static void set_scheduler(struct styx_request *r, json_t *entry)
 
 static double tolerance(const char *name, int half)
 {
+    if (half && strcmp(name, "vae.decode_in") == 0) /* see below */
+        return 2e-2 / 0.13;
     if (half)
         return strncmp(name, "noise", 5) == 0 ? 2e-3 : 2e-2;
     if (strncmp(name, "cond.", 5) == 0)
