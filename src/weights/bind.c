@@ -1,8 +1,8 @@
 /* bind.c - from the parameters of a program to the tensors of a store, and all that is amiss. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buffer.h"
 #include "weights/store.h"
 
 /* What newer and older libraries call the same thing. A parameter that is not found is looked for
@@ -28,32 +28,6 @@ static const char *const idle[] = {
     "posterior_*",     "loss.*",        "v_pred", /* empty markers of v-prediction models */
     "ztsnr",
 };
-
-/* A text that grows; failed is sticky. */
-struct text {
-    char *data;
-    size_t length;
-    bool failed;
-};
-
-static void say(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct text *t, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
-    char *data = n < 0 || t->failed ? NULL : realloc(t->data, t->length + (size_t)n + 1);
-    if (!data) {
-        t->failed = true;
-        return;
-    }
-    t->data = data;
-    va_start(ap, fmt);
-    vsnprintf(data + t->length, (size_t)n + 1, fmt, ap);
-    va_end(ap);
-    t->length += (size_t)n;
-}
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -137,7 +111,7 @@ enum wrong { MISSING, MISSHAPEN, UNUSABLE, NWRONG };
 struct findings {
     int count[NWRONG];
     char first[NWRONG][160];
-    struct text lines;
+    struct buffer lines;
 };
 
 static void note(struct findings *f, enum wrong kind, const char *line)
@@ -146,7 +120,7 @@ static void note(struct findings *f, enum wrong kind, const char *line)
     char *first = f->first[kind];
     size_t n = strlen(first), room = sizeof f->first[kind] - n;
 
-    say(&f->lines, "%s: %s\n", labels[kind], line);
+    buffer_printf(&f->lines, "%s: %s\n", labels[kind], line);
     f->count[kind]++;
     if (!n || strlen(line) + 8 < room)
         snprintf(first + n, room, "%s%s", n ? ", " : "", line);
@@ -200,18 +174,23 @@ static int sentence(const struct store *s, const struct findings *f, styx_error 
     return fail(err, STYX_ERR_FORMAT, "%s: %s", store_path(s), text);
 }
 
-/* Appends lines to the report. */
-static int append(struct store_report *r, const struct text *lines, styx_error *err)
+/* Appends lines to the report, and frees them. */
+static int append(struct store_report *r, struct buffer *lines, styx_error *err)
 {
-    size_t have = r->text ? strlen(r->text) : 0;
-    char *text = lines->failed ? NULL : realloc(r->text, have + lines->length + 1);
+    struct buffer all = { 0 };
 
-    if (!text)
-        return fail_nomem(err, have + lines->length + 1);
-    memcpy(text + have, lines->data ? lines->data : "", lines->length);
-    text[have + lines->length] = '\0';
-    r->text = text;
-    return STYX_OK;
+    if (lines->nomem || !lines->bytes) {
+        int rc = lines->nomem ? fail_nomem(err, lines->bytes) : STYX_OK;
+        buffer_free(lines);
+        return rc;
+    }
+    if (r->text)
+        buffer_text(&all, r->text);
+    buffer_add(&all, lines->data, lines->bytes);
+    buffer_free(lines);
+    free(r->text);
+    r->text = NULL;
+    return buffer_take_text(&all, &r->text, err);
 }
 
 static int begin_report(const struct store *s, struct store_report *r, styx_error *err)
@@ -234,7 +213,7 @@ int store_bind(struct store *s, const param *params, int nparams, struct span *s
         if (e && report)
             report->used[store_index(s, e)] = 1;
     }
-    if (!rc && report && (f.lines.length || f.lines.failed)) {
+    if (!rc && report) {
         report->missing += f.count[MISSING];
         report->misshapen += f.count[MISSHAPEN];
         report->unusable += f.count[UNUSABLE];
@@ -242,26 +221,26 @@ int store_bind(struct store *s, const param *params, int nparams, struct span *s
     }
     if (!rc && f.count[MISSING] + f.count[MISSHAPEN] + f.count[UNUSABLE])
         rc = sentence(s, &f, err);
-    free(f.lines.data);
+    buffer_free(&f.lines);
     return rc;
 }
 
 int store_unused(const struct store *s, struct store_report *report, styx_error *err)
 {
-    struct text lines = { 0 };
+    struct buffer lines = { 0 };
     int rc = begin_report(s, report, err);
 
     for (int i = 0; !rc && i < store_count(s); i++) {
         const struct entry *e = store_at(s, i);
         if (report->used[i] || e->companion || is_idle(e->name))
             continue;
-        say(&lines, "unexpected: %s %s %s\n", SHOW(e->name), e->type,
-            shape_text(e->shape, e->dims).text);
+        buffer_printf(&lines, "unexpected: %s %s %s\n", SHOW(e->name), e->type,
+                      shape_text(e->shape, e->dims).text);
         report->unexpected++;
     }
     if (!rc)
         rc = append(report, &lines, err);
-    free(lines.data);
+    buffer_free(&lines);
     return rc;
 }
 

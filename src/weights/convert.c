@@ -211,7 +211,7 @@ static int put_values(struct stream *s, const struct piece *p, const float *valu
         return save_put(s->to, s->bytes, n * dtype_bytes(p->type), err);
     }
     if (!q8_0_quantize(values, n, q, s->next_scale))
-        return fail(err, STYX_ERR_INVALID, "%s: tensor '%s' holds a number that is not finite",
+        return fail(err, STYX_ERR_INVALID, "%s: tensor '%s' holds a number that 8 bits cannot",
                     store_path(p->store), SHOW(p->from[0]->name));
     size_t blocks = n / Q8_0_ELEMENTS;
     if (!s->plan->gguf) {

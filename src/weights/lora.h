@@ -21,9 +21,9 @@ struct lora_use {
 /* base with the changes of all uses, applied in their order; component is "unet", "text_encoder" or
  * "text_encoder_2". Changed tensors are computed in f32 and kept as `type` (F32, F16 or BF16) in
  * memory of the result, all others stay where they are. If nothing is changed, *out is base itself.
- * Marks in each lora what it found, so one thread at a time may merge it. */
+ * threads 0: all. Marks in each lora what it found, so one caller at a time may merge it. */
 int lora_merge(struct store *base, const char *component, const struct lora_use *uses, int nuses,
-               enum dtype type, struct store **out, styx_error *err);
+               enum dtype type, int threads, struct store **out, styx_error *err);
 
 /* After merging into all components: the keys that changed nothing, one a line, in new memory
  * (free). *text is NULL if there are none. */

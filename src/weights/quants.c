@@ -1,5 +1,6 @@
 #include "weights/quants.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -201,18 +202,28 @@ const struct quant *quant_by_name(const char *name)
     return NULL;
 }
 
+/* roundf, which compilers make a call of. */
+static inline int round_away(float x)
+{
+    int whole = (int)x;
+    float rest = x - (float)whole; /* exact */
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 bool q8_0_quantize(const float *from, size_t n, int8_t *q, uint16_t *scales)
 {
     for (; n >= Q8_0_ELEMENTS; n -= Q8_0_ELEMENTS, from += Q8_0_ELEMENTS, q += Q8_0_ELEMENTS) {
-        float most = 0;
+        float most = 0, zero = 0;
         for (int j = 0; j < Q8_0_ELEMENTS; j++) {
-            if (!isfinite(from[j]))
-                return false;
-            most = fmaxf(most, fabsf(from[j]));
+            most = fabsf(from[j]) > most ? fabsf(from[j]) : most;
+            zero += from[j] * 0; /* no number unless all are finite */
         }
+        if (zero != 0 || most > 127 * 65504.0f)
+            return false;
         float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
+        inverse = inverse < FLT_MAX ? inverse : 0; /* too small for an F16 scale */
         for (int j = 0; j < Q8_0_ELEMENTS; j++)
-            q[j] = (int8_t)fminf(roundf(from[j] * inverse), 127);
+            q[j] = (int8_t)round_away(from[j] * inverse);
         *scales++ = f32_to_f16(scale);
     }
     return true;

@@ -23,7 +23,8 @@ const struct quant *quant_by_name(const char *name);
 enum { Q8_0_ELEMENTS = 32, Q8_0_BYTES = 34 };
 
 /* n numbers, a multiple of 32, as integers and one F16 scale for each 32: the largest becomes 127,
- * the others are rounded to nearest. False if one is infinite or no number. */
+ * the others are rounded to nearest. False if one is infinite, no number, or
+ * too large for such a scale. */
 bool q8_0_quantize(const float *from, size_t n, int8_t *q, uint16_t *scales);
 
 #endif

@@ -1,9 +1,9 @@
 #include "weights/save.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buffer.h"
 #include "weights/quants.h"
 
 enum { GGUF_ALIGNMENT = 32 };
@@ -110,16 +110,16 @@ done:
 
 /* ---- GGUF. ---- */
 
-static void put_number(FILE *to, uint64_t value, int bytes)
+static void put_number(struct buffer *to, uint64_t value, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        fputc((int)(value >> 8 * i & 255), to);
+        buffer_byte(to, (unsigned char)(value >> 8 * i & 255));
 }
 
-static void put_string(FILE *to, const char *text)
+static void put_string(struct buffer *to, const char *text)
 {
     put_number(to, strlen(text), 8);
-    fputs(text, to);
+    buffer_text(to, text);
 }
 
 /* ggml's number of a type, and the bytes of a tensor. */
@@ -149,14 +149,14 @@ static int check_gguf(const char *path, const struct saved *t, styx_error *err)
     return STYX_OK;
 }
 
-static void put_gguf(FILE *to, const struct saved *tensors, int ntensors,
+static void put_gguf(struct buffer *to, const struct saved *tensors, int ntensors,
                      const char *const *metadata, uint64_t *bytes)
 {
     int nvalues = 0;
 
     while (metadata && metadata[2 * nvalues])
         nvalues++;
-    fputs("GGUF", to);
+    buffer_text(to, "GGUF");
     put_number(to, 3, 4);
     put_number(to, (uint64_t)ntensors, 8);
     put_number(to, (uint64_t)nvalues, 8);
@@ -176,8 +176,8 @@ static void put_gguf(FILE *to, const struct saved *tensors, int ntensors,
         put_number(to, *bytes, 8);
         *bytes += (gguf_bytes(t) + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
     }
-    while (ftell(to) % GGUF_ALIGNMENT)
-        fputc(0, to);
+    while (to->bytes % GGUF_ALIGNMENT && !to->nomem)
+        buffer_byte(to, 0);
 }
 
 int save_open_gguf(const char *path, const struct saved *tensors, int ntensors,
@@ -185,31 +185,27 @@ int save_open_gguf(const char *path, const struct saved *tensors, int ntensors,
                    styx_error *err)
 {
     struct saver *s = calloc(1, sizeof *s);
-    char *header = NULL;
-    size_t bytes = 0;
-    int rc = STYX_OK;
+    struct buffer header = { 0 };
+    int rc = s ? STYX_OK : fail_nomem(err, sizeof *s);
 
     *out = NULL;
     for (int i = 0; !rc && i < ntensors; i++)
         rc = check_gguf(path, &tensors[i], err);
-    FILE *to = s && !rc ? open_memstream(&header, &bytes) : NULL;
-    if (!rc && !to)
-        rc = fail_nomem(err, sizeof *s);
     if (rc)
         goto done;
-    put_gguf(to, tensors, ntensors, metadata, &s->missing);
+    put_gguf(&header, tensors, ntensors, metadata, &s->missing);
     s->align = GGUF_ALIGNMENT;
-    if (fclose(to)) {
-        rc = fail_nomem(err, bytes);
+    if (header.nomem) {
+        rc = fail_nomem(err, header.bytes);
         goto done;
     }
     if ((rc = file_out_open(path, flags, &s->out, err)) ||
-        (rc = file_out_put(&s->out, header, bytes, err)))
+        (rc = file_out_put(&s->out, header.data, header.bytes, err)))
         goto done;
     *out = s;
     s = NULL;
 done:
-    free(header);
+    buffer_free(&header);
     save_drop(s);
     return rc;
 }

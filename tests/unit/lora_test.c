@@ -187,7 +187,7 @@ static void every_spelling(void **state)
         snprintf(up, sizeof up, "%s %d 2", keys[i].up, keys[i].rows);
         struct lora *l = open_lora(PUT("l.safetensors", down, up));
         const struct lora_use use = { l, 0.8f };
-        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
         assert_ptr_not_equal(merged, base);
         assert_int_equal(store_count(merged), store_count(base));
         check(merged, base, keys[i].name, keys[i].down, keys[i].up, 2, (double)0.8f);
@@ -213,7 +213,7 @@ static void convolutions_and_alphas(void **state)
             "lora_unet_conv_in.alpha 1"));
     const struct lora_use use = { l, -2 };
 
-    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
     check(merged, base, "up_blocks.0.resnets.2.conv1.weight",
           "lora_unet_up_blocks_0_resnets_2_conv1.lora_down.weight",
           "lora_unet_up_blocks_0_resnets_2_conv1.lora_up.weight", 2, -2 * 3.0 / 2);
@@ -241,7 +241,7 @@ static void sgm_resnets_and_twins(void **state)
             "lora_unet_input_blocks_0_0.lora_up.weight 4 2 1 1"));
     struct lora_use use = { l, 1 };
 
-    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
     check(merged, base, "up_blocks.0.resnets.2.conv1.weight",
           "lora_unet_output_blocks_2_0_in_layers_2.lora_down.weight",
           "lora_unet_output_blocks_2_0_in_layers_2.lora_up.weight", 2, 1);
@@ -261,7 +261,7 @@ static void sgm_resnets_and_twins(void **state)
                       "lora_unet_up_blocks_0_resnets_2_conv1.lora_down.weight 2 3 3 3",
                       "lora_unet_up_blocks_0_resnets_2_conv1.lora_up.weight 4 2 1 1"));
     use.lora = l;
-    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
     check(merged, base, "up_blocks.0.resnets.2.conv1.weight",
           "lora_unet_up_blocks_0_resnets_2_conv1.lora_down.weight",
           "lora_unet_up_blocks_0_resnets_2_conv1.lora_up.weight", 2, 1);
@@ -309,12 +309,12 @@ static void text_encoders(void **state)
         const struct lora_use use = { l, 1 };
         bool second = !strcmp(cases[i].component, "text_encoder_2");
         assert_int_equal(lora_merge(base, second ? "text_encoder" : "text_encoder_2", &use, 1,
-                                    DT_F32, &merged, NULL),
+                                    DT_F32, 2, &merged, NULL),
                          STYX_OK);
         assert_ptr_equal(merged, base);
         assert_int_equal(unmatched(l, cases[i].down), 2);
         store_unref(merged);
-        assert_int_equal(lora_merge(base, cases[i].component, &use, 1, DT_F32, &merged, NULL),
+        assert_int_equal(lora_merge(base, cases[i].component, &use, 1, DT_F32, 2, &merged, NULL),
                          STYX_OK);
         check(merged, base, cases[i].base, cases[i].down, cases[i].up, 2, 1);
         assert_int_equal(unmatched(l, NULL), 0);
@@ -346,7 +346,7 @@ static void settings_in_the_metadata(void **state)
         const char *const metadata[] = { "lora_adapter_metadata", cases[i].json, NULL };
         struct lora *l = open_lora(put("l.safetensors", metadata, shapes));
         const struct lora_use use = { l, 1 };
-        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
         check(merged, base, TO_Q,
               "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
               "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight", 2,
@@ -367,14 +367,14 @@ static void several_at_once_and_narrow(void **state)
                                    "unet.conv_in.lora_B.weight 4 3 1 1"));
     const struct lora_use uses[] = { { a, 0.5f }, { b, 0.25f } };
 
-    assert_int_equal(lora_merge(base, "unet", uses, 1, DT_F32, &once, NULL), STYX_OK);
-    assert_int_equal(lora_merge(base, "unet", uses, 2, DT_F32, &both, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", uses, 1, DT_F32, 2, &once, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", uses, 2, DT_F32, 2, &both, NULL), STYX_OK);
     check(both, once, "conv_in.weight", "unet.conv_in.lora_A.weight", "unet.conv_in.lora_B.weight",
           3, 0.25);
     for (enum dtype type = DT_BF16; type <= DT_F16; type++) {
         struct span wide, small;
         float x, y;
-        assert_int_equal(lora_merge(base, "unet", uses, 2, type, &narrow, NULL), STYX_OK);
+        assert_int_equal(lora_merge(base, "unet", uses, 2, type, 2, &narrow, NULL), STYX_OK);
         store_span(both, store_find(both, "conv_in.weight"), &wide, NULL);
         store_span(narrow, store_find(narrow, "conv_in.weight"), &small, NULL);
         assert_int_equal(small.type, type);
@@ -422,14 +422,16 @@ static void what_does_not_fit(void **state)
     for (int i = 0; i < 3; i++) {
         l = open_lora(PUT("l.safetensors", bad[i], "lora_unet_conv_in.lora_up.weight 4 2"));
         const struct lora_use use = { l, 1 };
-        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, &err), STYX_ERR_FORMAT);
+        assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, &err),
+                         STYX_ERR_FORMAT);
         assert_non_null(strstr(err.text, "do not fit 'conv_in.weight' of [4, 27]"));
         lora_free(l);
     }
     l = open_lora(PUT("l.safetensors", "lora_unet_conv_in.lora_down.weight 2 27",
                       "lora_unet_conv_in.lora_up.weight 4 2", "lora_unet_conv_in.alpha 2"));
     const struct lora_use alpha = { l, 1 };
-    assert_int_equal(lora_merge(base, "unet", &alpha, 1, DT_F32, &merged, &err), STYX_ERR_FORMAT);
+    assert_int_equal(lora_merge(base, "unet", &alpha, 1, DT_F32, 2, &merged, &err),
+                     STYX_ERR_FORMAT);
     assert_non_null(strstr(err.text, "is no single number"));
     lora_free(l);
 
@@ -439,10 +441,10 @@ static void what_does_not_fit(void **state)
                       "lora_unet_nowhere.lora_up.weight 2 2", "lora_unet_nowhere.alpha",
                       "lora_unet_mid_block_x.lora_up.weight 2 2"));
     const struct lora_use use = { l, 1 };
-    assert_int_equal(lora_merge(base, "vae", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "vae", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
     assert_ptr_equal(merged, base);
     store_unref(merged);
-    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, &merged, NULL), STYX_OK);
+    assert_int_equal(lora_merge(base, "unet", &use, 1, DT_F32, 2, &merged, NULL), STYX_OK);
     assert_int_equal(unmatched(l, "something.else\n"), 5);
     assert_int_equal(unmatched(l, "lora_unet_mid_block_x.lora_up.weight"), 5);
     store_unref(merged);
