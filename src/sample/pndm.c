@@ -59,11 +59,14 @@ static int transfer(struct scheduler *s, const struct step_args *args, const flo
     if (rc)
         return rc;
     float a = alpha_at(s, t), ap = alpha_at(s, before);
-    float weight = (ap - a) / (a * sqrtf(1 - ap) + sqrtf(a * (1 - a) * ap));
+    float keep = sqrtf(ap / a), weight = ap - a;
+    float divisor = a * sqrtf(1 - ap) + sqrtf(a * (1 - a) * ap);
     predict_x0(s, sqrtf(a), sqrtf(1 - a), sample, s->eps, s->x0);
     if (s->k.prediction_type == PREDICT_V)
         COMBINE(s, s->eps, { sqrtf(a), s->eps }, { sqrtf(1 - a), sample });
-    COMBINE(s, args->sample, { sqrtf(ap / a), sample }, { -weight, s->eps });
+    /* Near pure noise both terms are thousands: rounded step by step as diffusers does. */
+    for (size_t i = 0; i < s->n; i++)
+        args->sample[i] = keep * sample[i] - weight * s->eps[i] / divisor;
     return STYX_OK;
 }
 
