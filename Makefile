@@ -32,7 +32,7 @@ torture: all ## fail every allocation of a tiny generation in turn
 	@ctest --preset release -L torture --verbose
 
 bench: all ## time kernels and pictures on this machine
-	@sh bench/run.sh build
+	@sh tools/bench.sh build
 
 fmt: ## format what git knows with clang-format
 	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i
