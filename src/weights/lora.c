@@ -334,7 +334,7 @@ static int list_names(const struct store *base, enum component component, struct
     for (int i = 0; i < store_count(base); i++) {
         const struct entry *e = store_at(base, i);
         size_t length = strlen(e->name);
-        if (e->dims < 2 || length >= NAME_BYTES - sizeof flat ||
+        if (e->dims < 2 || !e->count || length >= NAME_BYTES - sizeof flat ||
             !ends_with(e->name, length, ".weight"))
             continue;
         add_known(list, e->name, e);
@@ -365,50 +365,55 @@ static const struct entry *look_up(const struct known_list *list, const char *na
 
 /* ---- Merging. ---- */
 
-/* sum[rows, columns] += scale * up[rows, rank] @ down[rank, columns], for some rows. */
-struct product {
-    float *sum;
-    const float *up, *down;
-    size_t rows, columns, rank;
+/* scale * up[rows, rank] @ down[rank, columns] */
+struct factors {
+    float *up, *down;
+    size_t rank;
     float scale;
 };
 
-enum { ROWS_A_JOB = 16, COLUMNS_A_BLOCK = 512 };
+/* One tensor of the base being changed, row by row. */
+struct merging {
+    const struct span *base;
+    const struct factors *factors;
+    int nfactors;
+    size_t rows, columns;
+    enum dtype type;
+    char *out;
+    float *scratch; /* a row for each thread */
+};
 
-/* In blocks of columns whose rows of down stay in the cache, four of them at a time. */
-static inline __attribute__((always_inline)) void add_rows(const struct product *p, size_t row,
-                                                           size_t end)
+/* row[columns] += scale * up[rank] @ down[rank, columns]. Four rows of down at a time, so that the
+ * sums stay in registers for longer. */
+static inline __attribute__((always_inline)) void add_row(const struct factors *f, const float *up,
+                                                          size_t columns, float *row)
 {
-    float part[COLUMNS_A_BLOCK];
+    enum { BLOCK = 512 };
+    float part[BLOCK];
 
-    for (size_t from = 0; from < p->columns; from += COLUMNS_A_BLOCK) {
-        size_t left = p->columns - from, n = left < COLUMNS_A_BLOCK ? left : COLUMNS_A_BLOCK;
-        for (size_t i = row; i < end; i++) {
-            const float *up = p->up + i * p->rank, *down = p->down + from;
-            float *sum = p->sum + i * p->columns + from;
-            size_t r = 0;
-            memset(part, 0, n * sizeof *part);
-            for (; r + 4 <= p->rank; r += 4, down += 4 * p->columns) {
-                const float *d0 = down, *d1 = d0 + p->columns, *d2 = d1 + p->columns,
-                            *d3 = d2 + p->columns;
-                for (size_t j = 0; j < n; j++)
-                    part[j] +=
-                        up[r] * d0[j] + up[r + 1] * d1[j] + up[r + 2] * d2[j] + up[r + 3] * d3[j];
-            }
-            for (; r < p->rank; r++, down += p->columns)
-                for (size_t j = 0; j < n; j++)
-                    part[j] += up[r] * down[j];
+    for (size_t from = 0; from < columns; from += BLOCK) {
+        size_t n = columns - from < BLOCK ? columns - from : BLOCK, r = 0;
+        const float *down = f->down + from;
+        memset(part, 0, n * sizeof *part);
+        for (; r + 4 <= f->rank; r += 4, down += 4 * columns) {
+            const float *d1 = down + columns, *d2 = d1 + columns, *d3 = d2 + columns;
             for (size_t j = 0; j < n; j++)
-                sum[j] += p->scale * part[j];
+                part[j] +=
+                    up[r] * down[j] + up[r + 1] * d1[j] + up[r + 2] * d2[j] + up[r + 3] * d3[j];
         }
+        for (; r < f->rank; r++, down += columns)
+            for (size_t j = 0; j < n; j++)
+                part[j] += up[r] * down[j];
+        for (size_t j = 0; j < n; j++)
+            row[from + j] += f->scale * part[j];
     }
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static void add_rows_wide(const struct product *p, size_t row,
-                                                          size_t end)
+__attribute__((target("avx2"))) static void add_row_wide(const struct factors *f, const float *up,
+                                                         size_t columns, float *row)
 {
-    add_rows(p, row, end);
+    add_row(f, up, columns, row);
 }
 
 static bool has_wide(void)
@@ -416,9 +421,9 @@ static bool has_wide(void)
     return __builtin_cpu_supports("avx2");
 }
 #else
-static void add_rows_wide(const struct product *p, size_t row, size_t end)
+static void add_row_wide(const struct factors *f, const float *up, size_t columns, float *row)
 {
-    add_rows(p, row, end);
+    add_row(f, up, columns, row);
 }
 
 static bool has_wide(void)
@@ -427,100 +432,130 @@ static bool has_wide(void)
 }
 #endif
 
-/* The same bytes for any CPU and any number of threads: no sum is split, nothing is contracted. */
-static void add_rows_job(void *ctx, int job, int thread)
-{
-    const struct product *p = ctx;
-    size_t row = (size_t)job * ROWS_A_JOB;
-    size_t end = row + ROWS_A_JOB < p->rows ? row + ROWS_A_JOB : p->rows;
+enum { ROWS_A_JOB = 16 };
 
-    (void)thread;
-    if (has_wide())
-        add_rows_wide(p, row, end);
-    else
-        add_rows(p, row, end);
+/* The same bytes for any CPU and any number of threads: no sum is split, nothing is contracted. */
+static void merge_rows(void *ctx, int job, int thread)
+{
+    const struct merging *m = ctx;
+    size_t row = (size_t)job * ROWS_A_JOB;
+    size_t end = row + ROWS_A_JOB < m->rows ? row + ROWS_A_JOB : m->rows;
+    float *values = m->scratch + (size_t)thread * m->columns;
+    bool wide = has_wide();
+
+    for (; row < end; row++) {
+        span_read(m->base, row * m->columns, m->columns, values);
+        for (int i = 0; i < m->nfactors; i++) {
+            const struct factors *f = &m->factors[i];
+            (wide ? add_row_wide : add_row)(f, f->up + row * f->rank, m->columns, values);
+        }
+        dtype_from_f32(m->type, values, m->out + row * m->columns * dtype_bytes(m->type),
+                       m->columns);
+    }
 }
 
 static float *read_all(struct store *s, const struct entry *e, int *rc, styx_error *err)
 {
     struct span span;
+    void *memory = NULL;
     float *values = NULL;
 
-    if ((*rc = store_span(s, e, &span, err)))
+    if ((*rc = store_borrow(s, e, &span, &memory, err)))
         return NULL;
     values = malloc(e->count * sizeof *values + 1);
     if (values)
         span_read(&span, 0, e->count, values);
     else
         *rc = fail_nomem(err, e->count * sizeof *values);
+    free(memory);
     return values;
 }
 
-/* Adds one module's change to the weights of e. */
-static int change(const struct lora *l, const struct module *m, float user, const struct entry *e,
-                  float *weights, struct pool *pool, styx_error *err)
+/* What one module adds to e of [rows, columns]. Convolutions too: down is [r, in, k, k] and up
+ * [out, r, 1, 1]. */
+static int read_factors(const struct lora_use *use, struct module *m, const struct entry *e,
+                        struct factors *f, styx_error *err)
 {
-    float *up = NULL, *down = NULL;
+    const struct lora *l = use->lora;
+    size_t rows = (size_t)e->shape[0], columns = e->count / rows;
     double scale = 0;
     int rc;
-    size_t rows = e->shape[0] > 0 ? (size_t)e->shape[0] : 1, columns = e->count / rows;
-    size_t rank = m->down->dims > 0 ? (size_t)m->down->shape[0] : 0;
 
-    /* Convolutions too: down is [r, in, k, k], up [out, r, 1, 1]. */
-    if (!rank || m->down->count != rank * columns || m->up->count != rows * rank)
+    f->rank = m->down->dims > 0 ? (size_t)m->down->shape[0] : 0;
+    if (!f->rank || m->down->count != f->rank * columns || m->up->count != rows * f->rank)
         return fail(err, STYX_ERR_FORMAT,
                     "%s: '%s' and its 'up' do not fit '%s' of [%zu, %zu]: the LoRA is for another "
                     "model",
                     lora_path(l), SHOW(m->down->name), SHOW(e->name), rows, columns);
-    if ((rc = read_alpha(l, m, (double)rank, &scale, err)))
+    if ((rc = read_alpha(l, m, (double)f->rank, &scale, err)))
         return rc;
-    if ((down = read_all(l->file, m->down, &rc, err)) &&
-        (up = read_all(l->file, m->up, &rc, err))) {
-        struct product p = { weights, up, down, rows, columns, rank, (float)(user * scale) };
-        pool_run(pool, add_rows_job, &p, (int)((rows + ROWS_A_JOB - 1) / ROWS_A_JOB));
-    }
-    free(up);
-    free(down);
+    f->scale = (float)(use->scale * scale);
+    if ((f->down = read_all(l->file, m->down, &rc, err)))
+        f->up = read_all(l->file, m->up, &rc, err);
+    m->found = !rc;
     return rc;
 }
 
-/* The changed tensor e of base, or e itself if no use changes it. */
+/* The changed numbers of e, in new memory. */
+static int merge_one(struct store *base, const struct entry *e, const struct factors *factors,
+                     int nfactors, enum dtype type, struct pool *pool, char **out, styx_error *err)
+{
+    struct span span;
+    void *memory = NULL;
+    struct merging m = { .base = &span,
+                         .factors = factors,
+                         .nfactors = nfactors,
+                         .rows = (size_t)e->shape[0],
+                         .columns = e->count / (size_t)e->shape[0],
+                         .type = type };
+    int rc = store_borrow(base, e, &span, &memory, err);
+
+    if (rc)
+        return rc;
+    m.out = malloc(e->count * dtype_bytes(type));
+    m.scratch = malloc((size_t)pool_threads(pool) * m.columns * sizeof *m.scratch);
+    if (m.out && m.scratch)
+        pool_run(pool, merge_rows, &m, (int)((m.rows + ROWS_A_JOB - 1) / ROWS_A_JOB));
+    else
+        rc = fail_nomem(err, e->count * dtype_bytes(type));
+    free(m.scratch);
+    free(memory);
+    if (rc)
+        free(m.out);
+    else
+        *out = m.out;
+    return rc;
+}
+
+/* Adds the changed tensor e of base to out, or e itself if no use changes it. */
 static int add_merged(struct store *out, struct store *base, const struct entry *e,
                       struct module *const *changes, const struct lora_use *uses, int nuses,
                       enum dtype type, struct pool *pool, styx_error *err)
 {
+    struct factors *factors = calloc((size_t)nuses, sizeof *factors);
     struct entry merged = *e;
-    float *weights = NULL;
-    int rc = STYX_OK;
+    char *data = NULL;
+    int rc = factors ? STYX_OK : fail_nomem(err, (size_t)nuses * sizeof *factors), n = 0;
 
-    for (int i = 0; !rc && i < nuses; i++) {
-        if (!changes[i])
-            continue;
-        if (!weights && !(weights = read_all(base, e, &rc, err)))
-            return rc;
-        rc = change(uses[i].lora, changes[i], uses[i].scale, e, weights, pool, err);
-        changes[i]->found = true;
+    for (int i = 0; !rc && i < nuses; i++)
+        if (changes[i])
+            rc = read_factors(&uses[i], changes[i], e, &factors[n++], err);
+    if (!rc && n)
+        rc = merge_one(base, e, factors, n, type, pool, &data, err);
+    for (int i = 0; i < n; i++) {
+        free(factors[i].up);
+        free(factors[i].down);
     }
-    if (!weights || rc) {
-        free(weights);
+    free(factors);
+    if (rc || !n)
         return rc ? rc : store_add(out, e, err);
-    }
-    if (type != DT_F32) {
-        void *narrow = malloc(e->count * dtype_bytes(type) + 1);
-        if (narrow)
-            dtype_from_f32(type, weights, narrow, e->count);
-        free(weights);
-        if (!narrow)
-            return fail_nomem(err, e->count * dtype_bytes(type));
-        weights = narrow;
-    }
-    merged.span = (struct span){ .data = weights, .type = type, .dims = e->dims };
+    merged.span = (struct span){ .data = data, .type = type, .dims = e->dims };
     memcpy(merged.span.shape, e->shape, sizeof e->shape);
     merged.type = dtype_name(type);
     merged.bytes = e->count * dtype_bytes(type);
-    merged.raw = weights;
+    merged.raw = data;
     merged.expand = NULL;
-    if ((rc = store_keep(out, weights, free, err)))
+    if ((rc = store_keep(out, data, free, err)))
         return rc;
     return store_add(out, &merged, err);
 }
