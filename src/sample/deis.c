@@ -58,8 +58,7 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     (void)err;
     predict_x0(s, now.alpha, now.sigma, args->sample, args->model_output, s->x0);
     limit_x0(s, args, s->x0);
-    COMBINE(s, push_history(s), { 1 / now.sigma, args->sample },
-            { -now.alpha / now.sigma, s->x0 });
+    COMBINE(s, push_history(s), { 1 / now.sigma, args->sample }, { -now.alpha / now.sigma, s->x0 });
     advance(s, args->sample, order_now(s));
     return STYX_OK;
 }
@@ -87,9 +86,12 @@ static const struct knob_default knobs[] = {
 };
 
 static const struct knob_alias aliases[] = {
-    { "algorithm_type", "dpmsolver", "deis" },   { "algorithm_type", "dpmsolver++", "deis" },
-    { "solver_type", "midpoint", "logrho" },     { "solver_type", "heun", "logrho" },
-    { "solver_type", "bh1", "logrho" },          { "solver_type", "bh2", "logrho" },
+    { "algorithm_type", "dpmsolver", "deis" },
+    { "algorithm_type", "dpmsolver++", "deis" },
+    { "solver_type", "midpoint", "logrho" },
+    { "solver_type", "heun", "logrho" },
+    { "solver_type", "bh1", "logrho" },
+    { "solver_type", "bh2", "logrho" },
     { NULL, NULL, NULL },
 };
 

@@ -13,7 +13,7 @@ static bool is_ancestral(const struct scheduler *s)
 }
 
 /* Noise to add after a step from one sigma to a lower one, and where the step must end for it. In
- * float: the second is a difference that can be all rounding, and then it is diffusers' rounding. */
+ * float: the second is a difference that can be all rounding, and then that of diffusers. */
 static float ancestral_up(float from, float to)
 {
     return sqrtf(to * to * (from * from - to * to) / (from * from));

@@ -32,9 +32,8 @@ static int schedule(struct scheduler *s, int nsteps, const struct schedule_reque
     }
     for (int i = 0; i < n; i++) {
         double middle = middle_of(list.sigma[i / 2], list.sigma[i / 2 + 1]);
-        t[i] = i % 2 == 0
-                   ? list.t[i / 2]
-                   : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps, middle);
+        t[i] = i % 2 == 0 ? list.t[i / 2]
+                          : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps, middle);
         sigma[i] = list.sigma[(i + 1) / 2];
     }
     sigma[n] = list.sigma[list.n];
@@ -96,12 +95,8 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
 }
 
 static const struct knob_default knobs[] = {
-    BETA_KNOBS(0.00085, 0.012, "linear"),
-    PREDICTION_KNOB,
-    SIGMA_KNOBS,
-    NULL_KNOB("noise_sampler_seed"),
-    SPACING_KNOBS("linspace"),
-    LAST_KNOB,
+    BETA_KNOBS(0.00085, 0.012, "linear"), PREDICTION_KNOB,           SIGMA_KNOBS,
+    NULL_KNOB("noise_sampler_seed"),      SPACING_KNOBS("linspace"), LAST_KNOB,
 };
 
 const struct sampler_ops dpmpp_sde_ops = {

@@ -42,7 +42,7 @@ static int step_ancestral(struct scheduler *s, const struct step_args *args, sty
 {
     float from = s->sigmas[s->step_index], to = s->sigmas[s->step_index + 1];
     float up = sqrtf(to * to * (from * from - to * to) / (from * from));
-    float down = sqrtf(to * to - up * up); /* float: the difference is all rounding at times */
+    float down = sqrtf(to * to - up * up);    /* float: the difference is all rounding at times */
     int rc = draw_noise(s, args, false, err); /* in the last step too, though up is 0 there */
     if (rc)
         return rc;
@@ -67,11 +67,8 @@ static const struct knob_default euler_knobs[] = {
 };
 
 static const struct knob_default ancestral_knobs[] = {
-    BETA_KNOBS(0.0001, 0.02, "linear"),
-    PREDICTION_KNOB,
-    SPACING_KNOBS("linspace"),
-    BOOL_KNOB("rescale_betas_zero_snr", false),
-    LAST_KNOB,
+    BETA_KNOBS(0.0001, 0.02, "linear"),         PREDICTION_KNOB, SPACING_KNOBS("linspace"),
+    BOOL_KNOB("rescale_betas_zero_snr", false), LAST_KNOB,
 };
 
 const struct sampler_ops euler_ops = {

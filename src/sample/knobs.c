@@ -39,7 +39,8 @@ static bool lists(const json_t *array, const char *name)
 {
     size_t i;
     const json_t *entry;
-    json_array_foreach ((json_t *)array, i, entry) {
+    json_array_foreach((json_t *)array, i, entry)
+    {
         if (json_is_string(entry) && !strcmp(json_string_value(entry), name))
             return true;
     }
@@ -53,7 +54,8 @@ static int keep_set_values(const json_t *config, json_t *full)
     const char *key;
     json_t *value;
     int rc = 0;
-    json_object_foreach ((json_t *)config, key, value) {
+    json_object_foreach((json_t *)config, key, value)
+    {
         if (strcmp(key, "_use_default_values") && !lists(defaulted, key))
             rc |= json_object_set(full, key, value);
     }
@@ -71,8 +73,8 @@ static int translate(const struct knob_alias *alias, json_t *full)
     return rc;
 }
 
-int knobs_from_config(const struct knob_class *class, const json_t *config,
-                      const json_t *overrides, json_t **full, styx_error *err)
+int knobs_from_config(const struct knob_class *class, const json_t *config, const json_t *overrides,
+                      json_t **full, styx_error *err)
 {
     json_t *all = json_object(), *defaulted = json_array(), *value;
     const char *key;
@@ -81,7 +83,8 @@ int knobs_from_config(const struct knob_class *class, const json_t *config,
     *full = NULL;
     if (!failed && config)
         failed = keep_set_values(config, all);
-    json_object_foreach ((json_t *)overrides, key, value) {
+    json_object_foreach((json_t *)overrides, key, value)
+    {
         if (!knobs_have(class, key)) {
             rc = fail(err, STYX_ERR_INVALID, "%s has no setting '%s'", class->name, key);
             goto done;
@@ -163,14 +166,14 @@ static void read_diffusion(struct reader *r, struct knobs *k)
     k->beta_end = real_of(r, "beta_end", 0.02, 0, 1);
     k->beta_schedule = (enum beta_schedule)choice_of(
         r, "beta_schedule", CHOICES("linear", "scaled_linear", "squaredcos_cap_v2"));
-    k->trained_betas = json_has(r->full, "trained_betas") ? json_object_get(r->full, "trained_betas")
-                                                          : NULL;
+    k->trained_betas =
+        json_has(r->full, "trained_betas") ? json_object_get(r->full, "trained_betas") : NULL;
     k->rescale_betas_zero_snr = bool_of(r, "rescale_betas_zero_snr", false);
     prediction = choice_of(r, "prediction_type",
                            CHOICES("epsilon", "v_prediction", "sample", "original_sample"));
     k->prediction_type = (enum prediction)(prediction == 3 ? PREDICT_SAMPLE : prediction);
-    k->timestep_spacing = (enum spacing)choice_of(r, "timestep_spacing",
-                                                  CHOICES("linspace", "leading", "trailing"));
+    k->timestep_spacing =
+        (enum spacing)choice_of(r, "timestep_spacing", CHOICES("linspace", "leading", "trailing"));
     k->steps_offset = int_of(r, "steps_offset", 0, 0, MAX_TRAIN_TIMESTEPS);
 }
 
@@ -220,8 +223,9 @@ static void read_solver(struct reader *r, struct knobs *k)
 /* What another class calls its own was translated before (struct knob_alias). */
 static void read_solver_types(struct reader *r, struct knobs *k)
 {
-    static const char *const algorithms[] = { "dpmsolver++", "sde-dpmsolver++", "dpmsolver",
-                                              "sde-dpmsolver", "deis", NULL };
+    static const char *const algorithms[] = { "dpmsolver++", "sde-dpmsolver++",
+                                              "dpmsolver",   "sde-dpmsolver",
+                                              "deis",        NULL };
     static const char *const solvers[] = { "midpoint", "heun", "bh1", "bh2", "logrho", NULL };
     int algorithm = choice_of(r, "algorithm_type", algorithms);
     k->algorithm_type = (enum algorithm_type)(algorithm == 4 ? ALGORITHM_PP : algorithm);
@@ -258,7 +262,8 @@ static json_t *own_knobs(const struct knob_class *class, const json_t *full)
     json_t *own = json_object(), *value;
     const char *key;
     int rc = 0;
-    json_object_foreach ((json_t *)full, key, value) {
+    json_object_foreach((json_t *)full, key, value)
+    {
         if (knobs_have(class, key) || !strcmp(key, "sigma_min") || !strcmp(key, "sigma_max"))
             rc |= json_object_set(own, key, value);
     }
@@ -269,8 +274,7 @@ static json_t *own_knobs(const struct knob_class *class, const json_t *full)
     return own;
 }
 
-int knobs_read(const struct knob_class *class, const json_t *full, struct knobs *k,
-               styx_error *err)
+int knobs_read(const struct knob_class *class, const json_t *full, struct knobs *k, styx_error *err)
 {
     json_t *own = own_knobs(class, full);
     struct reader r = { own, class->name, err, STYX_OK };

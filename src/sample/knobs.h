@@ -56,6 +56,7 @@ struct knob_default {
     double number;
     const char *text;
 };
+/* clang-format off */
 #define NULL_KNOB(name) { name, KNOB_NULL, 0, NULL }
 #define BOOL_KNOB(name, value) { name, KNOB_BOOL, value, NULL }
 #define INT_KNOB(name, value) { name, KNOB_INT, value, NULL }
@@ -63,13 +64,14 @@ struct knob_default {
 #define TEXT_KNOB(name, value) { name, KNOB_TEXT, 0, value }
 #define LIST_KNOB(name) { name, KNOB_LIST, 0, NULL } /* empty */
 #define LAST_KNOB { NULL, KNOB_NULL, 0, NULL }
+/* clang-format on */
 
 /* Groups that many classes share. */
 #define BETA_KNOBS(start, end, schedule)                                                           \
     INT_KNOB("num_train_timesteps", 1000), REAL_KNOB("beta_start", start),                         \
-        REAL_KNOB("beta_end", end), TEXT_KNOB("beta_schedule", schedule), NULL_KNOB("trained_betas")
-#define SPACING_KNOBS(spacing)                                                                     \
-    TEXT_KNOB("timestep_spacing", spacing), INT_KNOB("steps_offset", 0)
+        REAL_KNOB("beta_end", end), TEXT_KNOB("beta_schedule", schedule),                          \
+        NULL_KNOB("trained_betas")
+#define SPACING_KNOBS(spacing) TEXT_KNOB("timestep_spacing", spacing), INT_KNOB("steps_offset", 0)
 #define PREDICTION_KNOB TEXT_KNOB("prediction_type", "epsilon")
 #define SIGMA_KNOBS                                                                                \
     BOOL_KNOB("use_karras_sigmas", false), BOOL_KNOB("use_exponential_sigmas", false),             \
@@ -94,8 +96,8 @@ struct knob_class {
 };
 
 /* CLASS.from_config(config, **overrides): the whole configuration, yours to json_decref. */
-int knobs_from_config(const struct knob_class *class, const json_t *config,
-                      const json_t *overrides, json_t **full, styx_error *err);
+int knobs_from_config(const struct knob_class *class, const json_t *config, const json_t *overrides,
+                      json_t **full, styx_error *err);
 
 /* Reads the class's knobs out of a whole configuration; trained_betas stays borrowed from it. */
 int knobs_read(const struct knob_class *class, const json_t *full, struct knobs *k,

@@ -6,7 +6,7 @@
 
 enum { LMS_ORDER = 4 };
 
-/* The value at sigma of the polynomial that is 1 at the sigma `which` calls back, 0 at the others. */
+/* The value at sigma of the polynomial that is 1 at the sigma `which` calls back, else 0. */
 static double lagrange(const struct scheduler *s, int order, int which, double sigma)
 {
     const float *now = s->sigmas + s->step_index;
@@ -23,8 +23,8 @@ static double weight(const struct scheduler *s, int order, int which)
 {
     double from = s->sigmas[s->step_index], to = s->sigmas[s->step_index + 1];
     double middle = (from + to) / 2, half = (to - from) / 2, node = half / sqrt(3);
-    return half * (lagrange(s, order, which, middle - node) +
-                   lagrange(s, order, which, middle + node));
+    return half *
+           (lagrange(s, order, which, middle - node) + lagrange(s, order, which, middle + node));
 }
 
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
@@ -43,11 +43,8 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
 }
 
 static const struct knob_default knobs[] = {
-    BETA_KNOBS(0.0001, 0.02, "linear"),
-    SIGMA_KNOBS,
-    PREDICTION_KNOB,
-    SPACING_KNOBS("linspace"),
-    LAST_KNOB,
+    BETA_KNOBS(0.0001, 0.02, "linear"), SIGMA_KNOBS, PREDICTION_KNOB,
+    SPACING_KNOBS("linspace"),          LAST_KNOB,
 };
 
 const struct sampler_ops lms_ops = {

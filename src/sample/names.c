@@ -106,8 +106,8 @@ static int unknown_name(const char *name, styx_error *err)
     char list[400] = "";
     size_t used = 0;
     for (int i = 0; i < NNAMES; i++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "",
-                                 NAMES[i].name);
+        used +=
+            (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", NAMES[i].name);
     return fail(err, STYX_ERR_INVALID,
                 "no sampler is called '%.60s'; there are: %s; most with ' karras', ' exponential' "
                 "or ' beta' behind",

@@ -31,8 +31,10 @@ static int schedule(struct scheduler *s, int nsteps, const struct schedule_reque
                            s->k.steps_offset, true, t);
     if (!s->k.skip_prk_steps && n < PRK_STEPS) {
         free(t);
-        return fail(err, STYX_ERR_INVALID, "%s: with skip_prk_steps false at least %d steps are "
-                    "needed, not %d", s->ops->class.name, PRK_STEPS, n);
+        return fail(err, STYX_ERR_INVALID,
+                    "%s: with skip_prk_steps false at least %d steps are "
+                    "needed, not %d",
+                    s->ops->class.name, PRK_STEPS, n);
     }
     if (s->k.skip_prk_steps) { /* the second timestep twice: its first pass is thrown away */
         for (int i = 0; i < n; i++) {

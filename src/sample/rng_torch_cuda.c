@@ -1,9 +1,9 @@
 /* rng_torch_cuda.c - torch.randn with a CUDA generator.
  *
- * Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) is a function of seed, offset and thread, so every
- * number can be had by itself. torch gives each thread one number, up to as many threads as the card
- * runs at once; beyond that each thread goes round: number i belongs to thread i % T, which takes 4
- * normals (2 doubles) out of each Philox block. The transform is curand's. */
+ * Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011) is a function of seed, offset and thread, so
+ * every number can be had by itself. torch gives each thread one number, up to as many threads as
+ * the card runs at once; beyond that each thread goes round: number i belongs to thread i % T,
+ * which takes 4 normals (2 doubles) out of each Philox block. The transform is curand's. */
 #include <math.h>
 
 #include "sample/boxmuller.h"

@@ -22,10 +22,10 @@ struct sampler_ops {
     enum noise_use noise;
     bool takes_eta;
     double default_eta;
-    bool by_index;          /* steps count along the list; else the timestep alone decides */
+    bool by_index; /* steps count along the list; else the timestep alone decides */
     bool custom_timesteps, custom_sigmas; /* set_timesteps takes them */
-    bool predicts_sample;   /* prediction_type "sample" is possible */
-    bool keeps_last_snr;    /* with rescale_betas_zero_snr, the last abar stays 2^-24, not 0 */
+    bool predicts_sample;                 /* prediction_type "sample" is possible */
+    bool keeps_last_snr; /* with rescale_betas_zero_snr, the last abar stays 2^-24, not 0 */
     /* More that a configuration must fulfil; may be NULL. */
     int (*check)(const struct scheduler *s, styx_error *err);
     /* Fills timesteps and, but for SPACE_ALPHA, sigmas. */
@@ -59,8 +59,8 @@ struct scheduler {
     size_t n;
     float *memory;
     float *history[HISTORY];
-    float *saved;          /* the sample at the start of a group of steps */
-    float *sum;            /* a running sum of outputs */
+    float *saved;            /* the sample at the start of a group of steps */
+    float *sum;              /* a running sum of outputs */
     float *x0, *eps, *noise; /* scratch within a step */
 };
 
@@ -70,8 +70,8 @@ struct scheduler {
 int sampler_set_schedule(struct scheduler *s, const double *timesteps, int ntimesteps,
                          const double *sigmas, int nsigmas, styx_error *err);
 
-/* Where the sampler goes in sigma space: n timesteps and nsigmas sigmas, the last ones where to end.
- * Both lie in one allocation: free(list.t). */
+/* Where the sampler goes in sigma space: n timesteps and nsigmas sigmas, the last ones where to
+ * end. Both lie in one allocation: free(list.t). */
 struct sigma_list {
     double *t, *sigma;
     int n, nsigmas;
@@ -105,8 +105,8 @@ struct term {
     double factor;
     const float *values;
 };
-/* out = sum of factor * values, in float and in this order, so that it rounds as torch does; out may
- * be one of the values. */
+/* out = sum of factor * values, in float and in this order, so that it rounds as torch does; out
+ * may be one of the values. */
 void combine(const struct scheduler *s, float *out, int nterms, const struct term *terms);
 #define COMBINE(s, out, ...)                                                                       \
     combine(s, out, (int)(sizeof((struct term[]){ __VA_ARGS__ }) / sizeof(struct term)),           \
@@ -136,7 +136,7 @@ float *push_history(struct scheduler *s);
 int check_timestep(const struct scheduler *s, double t, styx_error *err);
 float alpha_at(const struct scheduler *s, int t);
 
-/* alpha = 1 / sqrt(sigma^2 + 1) and alpha * sigma of the i-th sigma, with the log of their ratio. */
+/* alpha = 1 / sqrt(sigma^2 + 1) and alpha * sigma of the i-th sigma, and the log of their ratio. */
 struct level {
     double sigma, alpha, lambda;
 };

@@ -102,8 +102,8 @@ static void from_sigmas(const struct scheduler *s, const struct schedule_request
     list->nsigmas = custom->nsigmas;
     copy_values(list->sigma, custom->sigmas, custom->nsigmas);
     for (int i = 0; i < list->n; i++)
-        list->t[i] = schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
-                                   (float)custom->sigmas[i]);
+        list->t[i] =
+            schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps, (float)custom->sigmas[i]);
 }
 
 static void from_timesteps(const struct scheduler *s, int nsteps,

@@ -11,10 +11,9 @@
 enum { MAX_STEPS = 100000 };
 
 static const struct sampler_ops *const CLASSES[] = {
-    &pndm_ops,       &ddim_ops,  &ddpm_ops,           &euler_ops,        &euler_ancestral_ops,
-    &heun_ops,       &dpm2_ops,  &dpm2_ancestral_ops, &lms_ops,          &dpmpp_ops,
-    &dpmpp_sde_ops,  &unipc_ops, &deis_ops,           &dpmpp_single_ops, &lcm_ops,
-    &tcd_ops,
+    &pndm_ops, &ddim_ops,           &ddpm_ops, &euler_ops, &euler_ancestral_ops, &heun_ops,
+    &dpm2_ops, &dpm2_ancestral_ops, &lms_ops,  &dpmpp_ops, &dpmpp_sde_ops,       &unipc_ops,
+    &deis_ops, &dpmpp_single_ops,   &lcm_ops,  &tcd_ops,
 };
 enum { NCLASSES = sizeof CLASSES / sizeof *CLASSES };
 
@@ -118,19 +117,21 @@ static float *copy_of(const float *from, size_t n, int *failed)
     return to;
 }
 
-/* The named arrays are pieces of memory: in a copy of it they lie at the same places. */
-static void rebase(struct scheduler *s, const float *from)
+/* The arrays of values, which are pieces of one allocation. */
+static void list_buffers(struct scheduler *s, float **list[BUFFERS])
 {
-    float **arrays[] = { &s->history[0], &s->history[1], &s->history[2], &s->history[3], &s->saved,
-                         &s->sum,        &s->x0,         &s->eps,        &s->noise };
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        *arrays[i] = s->memory + (*arrays[i] - from);
+    float **named[] = { &s->saved, &s->sum, &s->x0, &s->eps, &s->noise };
+    for (int i = 0; i < HISTORY; i++)
+        list[i] = &s->history[i];
+    for (int i = HISTORY; i < BUFFERS; i++)
+        list[i] = named[i - HISTORY];
 }
 
 int scheduler_clone(const struct scheduler *s, struct scheduler **out, styx_error *err)
 {
     size_t ntrain = (size_t)s->k.num_train_timesteps;
     int failed = 0, rc = STYX_OK;
+    float **buffers[BUFFERS];
     struct scheduler *c = malloc(sizeof *c);
     *out = NULL;
     if (!c)
@@ -147,8 +148,9 @@ int scheduler_clone(const struct scheduler *s, struct scheduler **out, styx_erro
     }
     c->sigma_table = c->abar + ntrain;
     c->log_sigma_table = c->abar + 2 * ntrain;
-    if (c->memory)
-        rebase(c, s->memory);
+    list_buffers(c, buffers);
+    for (int i = 0; i < BUFFERS && c->memory; i++)
+        *buffers[i] = c->memory + (*buffers[i] - s->memory);      /* history may be rotated */
     if ((rc = knobs_read(&c->ops->class, c->config, &c->k, err))) /* its own trained_betas */
         goto done;
     *out = c;
@@ -276,9 +278,8 @@ static int check_custom(const struct scheduler *s, const struct schedule_request
     if (custom->nsigmas == 1)
         return fail(err, STYX_ERR_INVALID,
                     "custom sigmas: at least two were wanted, the last being where to end");
-    return custom->ntimesteps
-               ? check_list("timesteps", custom->timesteps, custom->ntimesteps, err)
-               : check_list("sigmas", custom->sigmas, custom->nsigmas, err);
+    return custom->ntimesteps ? check_list("timesteps", custom->timesteps, custom->ntimesteps, err)
+                              : check_list("sigmas", custom->sigmas, custom->nsigmas, err);
 }
 
 int scheduler_set_timesteps(struct scheduler *s, int nsteps, const struct schedule_request *custom,
@@ -424,8 +425,7 @@ int scheduler_scale_model_input(struct scheduler *s, float *x, size_t n, float t
 /* Makes the arrays for n values a sample. */
 static int reserve(struct scheduler *s, size_t n, styx_error *err)
 {
-    float **arrays[] = { &s->history[0], &s->history[1], &s->history[2], &s->history[3], &s->saved,
-                         &s->sum,        &s->x0,         &s->eps,        &s->noise };
+    float **buffers[BUFFERS];
     if (n == s->n)
         return STYX_OK;
     if (s->ncalls > 0)
@@ -433,13 +433,14 @@ static int reserve(struct scheduler *s, size_t n, styx_error *err)
                     s->ops->class.name, s->n, n);
     free(s->memory);
     s->n = 0;
-    s->memory = n <= SIZE_MAX / (BUFFERS * sizeof(float)) ? calloc(n, BUFFERS * sizeof(float))
-                                                           : NULL;
+    s->memory =
+        n <= SIZE_MAX / (BUFFERS * sizeof(float)) ? calloc(n, BUFFERS * sizeof(float)) : NULL;
     if (!s->memory)
         return fail_nomem(err, n * BUFFERS * sizeof(float));
     s->n = n;
+    list_buffers(s, buffers);
     for (int i = 0; i < BUFFERS; i++)
-        *arrays[i] = s->memory + (size_t)i * n;
+        *buffers[i] = s->memory + (size_t)i * n;
     return STYX_OK;
 }
 

@@ -26,8 +26,8 @@
 
 struct scheduler;
 
-/* diffusers' CLASS.from_config(config). class_name may be NULL: config's "_class_name" then says it.
- * Keys that the class does not have are carried along in its config and ignored; keys listed in
+/* diffusers' CLASS.from_config(config). class_name may be NULL: config's "_class_name" then says
+ * it. Keys that the class does not have are carried along in its config and ignored; keys listed in
  * config's "_use_default_values" are dropped, so that CLASS's own default holds. config may be NULL
  * (all defaults) if class_name is given. */
 int scheduler_new(const char *class_name, const json_t *config, struct scheduler **out,
@@ -65,7 +65,7 @@ const char *scheduler_class_name(const struct scheduler *s);
 const json_t *scheduler_config(const struct scheduler *s);
 int scheduler_order(const struct scheduler *s); /* model calls per step: 1 or 2 */
 int scheduler_num_train_timesteps(const struct scheduler *s);
-bool scheduler_accepts_eta(const struct scheduler *s); /* does step() look at eta? */
+bool scheduler_accepts_eta(const struct scheduler *s);             /* does step() look at eta? */
 bool scheduler_draws_noise(const struct scheduler *s, double eta); /* may step() draw noise? */
 
 /* ---- the schedule ---- */
@@ -119,7 +119,7 @@ struct step_args {
  * pass an eta, 0 if the user gave none: do the same.) */
 struct step_args scheduler_step_defaults(const struct scheduler *s);
 
-/* In place; must be called before every step in diffusers' order, though most classes do nothing. */
+/* In place; to be called before every step, as in diffusers, though most classes do nothing. */
 int scheduler_scale_model_input(struct scheduler *s, float *x, size_t n, float timestep,
                                 styx_error *err);
 int scheduler_step(struct scheduler *s, const struct step_args *args, styx_error *err);

@@ -1,5 +1,5 @@
-/* unipc.c - UniPC (Zhao, Bai, Rao, Zhou and Lu 2023, "UniPC: A Unified Predictor-Corrector Framework
- * for Fast Sampling of Diffusion Models"), multistep, of orders 1 to 3. */
+/* unipc.c - UniPC (Zhao, Bai, Rao, Zhou and Lu 2023, "UniPC: A Unified Predictor-Corrector
+ * Framework for Fast Sampling of Diffusion Models"), multistep, of orders 1 to 3. */
 #include <math.h>
 
 #include "sample/sampler.h"
@@ -44,10 +44,10 @@ static void solve(int n, double a[MAX_SOLVER_ORDER][MAX_SOLVER_ORDER], double b[
 
 /* One interval, from sigma i to sigma i + 1, as both formulas see it. */
 struct interval {
-    double x, m0;                /* of the sample and of the output at its start */
-    double scale;                /* of the rest: alpha B(h), or sigma B(h) */
-    double r[MAX_SOLVER_ORDER];  /* where earlier outputs lie, in units of h; then 1 */
-    double b[MAX_SOLVER_ORDER];  /* what the weights must sum to (theorem 3.1) */
+    double x, m0;               /* of the sample and of the output at its start */
+    double scale;               /* of the rest: alpha B(h), or sigma B(h) */
+    double r[MAX_SOLVER_ORDER]; /* where earlier outputs lie, in units of h; then 1 */
+    double b[MAX_SOLVER_ORDER]; /* what the weights must sum to (theorem 3.1) */
 };
 
 static struct interval interval_of(const struct scheduler *s, int i, int order)

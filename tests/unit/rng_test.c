@@ -59,21 +59,21 @@ static void mt19937_state(void **state)
     assert_int_equal(y, 4123659995u);
 }
 
-/* A draw that makes the card's threads go round, on a card of 256: number i is normal i / 256 % 4 of
- * Philox block i / 1024 of thread i % 256. The numbers are those of curand's formulas in double. */
+/* A draw that makes the card's threads go round, on a card of 256: number i is normal i / 256 % 4
+ * of Philox block i / 1024 of thread i % 256. The numbers are curand's formulas in double. */
 static void card_goes_round(void **state)
 {
     static const struct {
         int place;
         float z;
-    } want[] = { { 0, -0.924662588f },    { 1, -0.425344148f },    { 255, -0.846660506f },
-                 { 256, 0.99113768f },    { 257, 1.067590141f },   { 512, -0.482068587f },
-                 { 700, -1.329438053f },  { 768, -0.617608959f },  { 1023, -0.563424763f },
-                 { 1024, 0.180825898f },  { 1300, 0.528425909f } };
+    } want[] = { { 0, -0.924662588f },   { 1, -0.425344148f },   { 255, -0.846660506f },
+                 { 256, 0.99113768f },   { 257, 1.067590141f },  { 512, -0.482068587f },
+                 { 700, -1.329438053f }, { 768, -0.617608959f }, { 1023, -0.563424763f },
+                 { 1024, 0.180825898f }, { 1300, 0.528425909f } };
     static const struct {
         int place;
         float z;
-    } doubles[] = { { 0, -0.310395736f }, { 1, -0.034328132f }, { 256, -0.397667136f },
+    } doubles[] = { { 0, -0.310395736f },  { 1, -0.034328132f },  { 256, -0.397667136f },
                     { 300, 0.440529513f }, { 512, 0.329210701f }, { 600, 0.555932307f } };
     struct rng rng, one;
     float z[1301], after[256];
@@ -110,7 +110,7 @@ static void parts(void **state)
                 size_t n = (total - first + 1) / 2;
                 struct rng a, b, skipped;
                 rng_init(&a, (enum rng_kind)kind, 77);
-                rng_set_card(&a, 1, 256); /* so that the larger draws go round */
+                rng_set_card(&a, 1, 256);         /* so that the larger draws go round */
                 rng_normal(&a, DT_F32, after, 3); /* an odd count: a spare is kept */
                 b = a;
                 skipped = a;
@@ -152,7 +152,7 @@ static void moments(void **state)
     free(z);
 }
 
-/* ---- goldens: the call is text such as "randn(8, dtype=float16)"; key says which generator ---- */
+/* ---- goldens: the call is text such as "randn(8, dtype=float16)" ---- */
 
 static enum dtype type_of(const char *call)
 {
@@ -197,7 +197,8 @@ static void run_goldens(const struct goldens *g, const char *list, enum rng_kind
     bool in_sequence = false;
     size_t i;
     json_t *entry;
-    json_array_foreach (json_object_get(g->list, list), i, entry) {
+    json_array_foreach(json_object_get(g->list, list), i, entry)
+    {
         const char *key = json_string_value(json_object_get(entry, "key"));
         const char *call = json_string_value(json_object_get(entry, "call"));
         size_t n = (size_t)json_integer_value(json_object_get(entry, "numel"));

@@ -67,7 +67,8 @@ static int compare_list(const json_t *entry, const char *name, const float *got,
         print_error("%s: %d, wanted %zu\n", name, n, json_array_size(list));
         return 1;
     }
-    json_array_foreach ((json_t *)list, i, value) {
+    json_array_foreach((json_t *)list, i, value)
+    {
         if (!near(got[i], json_number_value(value))) {
             print_error("%s[%zu]: %.9g, wanted %.9g\n", name, i, got[i], json_number_value(value));
             return 1;
@@ -188,11 +189,11 @@ static void goldens(void **state)
     assert_int_equal(goldens_open(&g, "schedulers"), 0);
     const json_t *matrix = json_object_get(g.list, "matrix");
     assert_true(json_array_size(matrix) > 100);
-    json_array_foreach ((json_t *)matrix, i, entry) {
+    json_array_foreach((json_t *)matrix, i, entry)
+    {
         if (run_entry(&g, entry)) {
             char *text = json_dumps(json_object_get(entry, "config"), JSON_COMPACT);
-            print_error("-- %s %s %d steps %s\n",
-                        json_string_value(json_object_get(entry, "key")),
+            print_error("-- %s %s %d steps %s\n", json_string_value(json_object_get(entry, "key")),
                         json_string_value(json_object_get(entry, "class")),
                         (int)json_integer_value(json_object_get(entry, "steps")), text);
             free(text);
@@ -242,7 +243,8 @@ static bool defaulted(const struct scheduler *s, const char *name)
 {
     const json_t *list = knob(s, "_use_default_values"), *entry;
     size_t i;
-    json_array_foreach ((json_t *)list, i, entry) {
+    json_array_foreach((json_t *)list, i, entry)
+    {
         if (!strcmp(json_string_value(entry), name))
             return true;
     }
@@ -262,8 +264,8 @@ static void from_config(void **state)
     assert_true(defaulted(pndm, "timestep_spacing"));
     assert_false(defaulted(pndm, "steps_offset"));
 
-    assert_int_equal(
-        scheduler_new("EulerDiscreteScheduler", scheduler_config(pndm), &euler, &err), 0);
+    assert_int_equal(scheduler_new("EulerDiscreteScheduler", scheduler_config(pndm), &euler, &err),
+                     0);
     assert_string_equal(json_string_value(knob(euler, "_class_name")), "EulerDiscreteScheduler");
     assert_string_equal(json_string_value(knob(euler, "timestep_spacing")), "linspace");
     assert_int_equal(json_integer_value(knob(euler, "steps_offset")), 1);
@@ -292,8 +294,8 @@ static void overrides(void **state)
     json_t *config = json_loads(SD15, 0, NULL);
     json_t *karras = json_pack("{s:b}", "use_karras_sigmas", 1);
     (void)state;
-    assert_int_equal(
-        scheduler_new_with("DPMSolverMultistepScheduler", config, karras, &s, &err), 0);
+    assert_int_equal(scheduler_new_with("DPMSolverMultistepScheduler", config, karras, &s, &err),
+                     0);
     assert_true(json_is_true(knob(s, "use_karras_sigmas")));
     assert_false(defaulted(s, "use_karras_sigmas"));
     scheduler_free(s);
@@ -423,15 +425,15 @@ static void bad_configurations(void **state)
         { "EulerDiscreteScheduler", "{\"beta_end\": -1}", "beta_end" },
         { "EulerDiscreteScheduler", "{\"trained_betas\": [0.1, 0.2]}", "trained_betas" },
         { "EulerDiscreteScheduler", "{\"trained_betas\": 5}", "trained_betas" },
-        { "EulerDiscreteScheduler",
-          "{\"trained_betas\": [0.1, \"x\"], \"num_train_timesteps\": 2}", "trained_betas" },
+        { "EulerDiscreteScheduler", "{\"trained_betas\": [0.1, \"x\"], \"num_train_timesteps\": 2}",
+          "trained_betas" },
         { "EulerDiscreteScheduler", "{\"prediction_type\": \"flow_prediction\"}",
           "prediction_type" },
         { "EulerAncestralDiscreteScheduler", "{\"prediction_type\": \"sample\"}",
           "prediction_type" },
         { "EulerDiscreteScheduler", "{\"timestep_spacing\": \"even\"}", "timestep_spacing" },
-        { "EulerDiscreteScheduler",
-          "{\"use_karras_sigmas\": true, \"use_beta_sigmas\": true}", "only one" },
+        { "EulerDiscreteScheduler", "{\"use_karras_sigmas\": true, \"use_beta_sigmas\": true}",
+          "only one" },
         { "EulerDiscreteScheduler", "{\"final_sigmas_type\": \"one\"}", "final_sigmas_type" },
         { "DDPMScheduler", "{\"variance_type\": \"learned_range\"}", "variance_type" },
         { "DPMSolverMultistepScheduler", "{\"use_flow_sigmas\": true}", "use_flow_sigmas" },
@@ -442,8 +444,7 @@ static void bad_configurations(void **state)
         { "DPMSolverMultistepScheduler", "{\"algorithm_type\": \"euler\"}", "algorithm_type" },
         { "DPMSolverSinglestepScheduler", "{\"algorithm_type\": \"sde-dpmsolver\"}",
           "algorithm_type" },
-        { "DEISMultistepScheduler", "{\"algorithm_type\": \"sde-dpmsolver++\"}",
-          "algorithm_type" },
+        { "DEISMultistepScheduler", "{\"algorithm_type\": \"sde-dpmsolver++\"}", "algorithm_type" },
         { "UniPCMultistepScheduler", "{\"solver_p\": {}}", "solver_p" },
         { "UniPCMultistepScheduler", "{\"disable_corrector\": [\"x\"]}", "disable_corrector" },
         { "LCMScheduler", "{\"original_inference_steps\": 2000}", "original_inference_steps" },
@@ -608,7 +609,8 @@ static void noise_levels(void **state)
     s = make("EulerDiscreteScheduler", "{\"rescale_betas_zero_snr\": true}");
     assert_true(scheduler_alphas_cumprod(s)[999] == 0x1p-24f);
     scheduler_free(s);
-    s = make("EulerDiscreteScheduler", "{\"num_train_timesteps\": 3, \"trained_betas\": [0.5, 0.5, 1]}");
+    s = make("EulerDiscreteScheduler",
+             "{\"num_train_timesteps\": 3, \"trained_betas\": [0.5, 0.5, 1]}");
     assert_true(scheduler_alphas_cumprod(s)[1] == 0.25f);
     scheduler_free(s);
 }
@@ -735,20 +737,13 @@ static void brownian_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goldens),
-        cmocka_unit_test(from_config),
-        cmocka_unit_test(overrides),
-        cmocka_unit_test(foreign_keys_are_ignored),
-        cmocka_unit_test(fix_for_sd),
-        cmocka_unit_test(every_class),
-        cmocka_unit_test(names),
-        cmocka_unit_test(bad_configurations),
-        cmocka_unit_test(bad_schedules),
-        cmocka_unit_test(bad_steps),
-        cmocka_unit_test(custom_lists),
-        cmocka_unit_test(noise_levels),
-        cmocka_unit_test(clone_and_reset),
-        cmocka_unit_test(begin_index),
+        cmocka_unit_test(goldens),         cmocka_unit_test(from_config),
+        cmocka_unit_test(overrides),       cmocka_unit_test(foreign_keys_are_ignored),
+        cmocka_unit_test(fix_for_sd),      cmocka_unit_test(every_class),
+        cmocka_unit_test(names),           cmocka_unit_test(bad_configurations),
+        cmocka_unit_test(bad_schedules),   cmocka_unit_test(bad_steps),
+        cmocka_unit_test(custom_lists),    cmocka_unit_test(noise_levels),
+        cmocka_unit_test(clone_and_reset), cmocka_unit_test(begin_index),
         cmocka_unit_test(brownian_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
