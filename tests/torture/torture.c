@@ -38,7 +38,6 @@ enum { FAILURES_SHOWN = 20 };
 static struct {
     int on;         /* allocations are counted and fail */
     int child;      /* this process is one that was told so */
-    int jansson;    /* it was jansson's allocation */
     long count;     /* allocations so far */
     long live;      /* allocated and not freed */
     long failures;  /* children that did not come back as they should */
@@ -126,11 +125,11 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
+/* jansson 2.14 does not look whether its lexer's copy of a token could grow (lex_save) and then
+ * writes past a shorter one: its own allocations are counted, never failed. */
 static void *jansson_malloc(size_t bytes)
 {
-    void *p = __wrap_malloc(bytes);
-    torture.jansson |= torture.child && !p;
-    return p;
+    return counted(__real_malloc(bytes));
 }
 
 /* A session, a model, one step, one picture in a file. One thread: a fork takes no others along. */
@@ -165,8 +164,7 @@ static int verdict(int code, const styx_error *err)
 {
     if (code == STYX_OK)
         return 0; /* something that could be done without */
-    /* A parser of jansson's that ran out of memory speaks of a syntax error. */
-    if ((code != STYX_ERR_NOMEM && !torture.jansson) || err->code != code) {
+    if (code != STYX_ERR_NOMEM || err->code != code) {
         fprintf(stderr, "code %d, error %d: %s\n", code, err->code, err->text);
         return 1;
     }
