@@ -1,6 +1,7 @@
 /* kernels.c - the kernel gym: how near the CPU backend comes to what the CPU can do.
  *
- *   bench_kernels [f32|bf16]          every shape that makes a percent of a network's work
+ *   bench_kernels [f32|bf16] [conv|linear|attention]
+ *                                     every shape that makes a percent of a network's work
  *   bench_kernels sd15|sdxl|refiner|vae512|vae1024 [f32|bf16] [runs]
  *                                     a whole network on random weights, time by operation
  *
@@ -15,10 +16,14 @@
 #include <string.h>
 #include <time.h>
 
+/* One thread is timed by the CPU's clock, so that other processes do not show; several by the
+ * wall's. */
+static clockid_t ticking = CLOCK_MONOTONIC;
+
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(ticking, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -244,7 +249,12 @@ static void bench_attention(struct cpu *dev, enum dtype type, double peak, int n
     report(dev, t, name, peak);
 }
 
-static void bench_shapes(struct cpu *dev, enum dtype type)
+static bool wanted(const char *kind, const char *name)
+{
+    return !kind || strcmp(kind, name) == 0;
+}
+
+static void bench_shapes(struct cpu *dev, enum dtype type, const char *kind)
 {
     /* batch, size, in, out, upsampled */
     static const int convs[][5] = {
@@ -269,17 +279,17 @@ static void bench_shapes(struct cpu *dev, enum dtype type)
     };
     double peak = peak_of(dev, type);
     printf("%s, peak %.0f GFLOP/s\n", dtype_name(type), peak * 1e-9);
-    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
+    for (size_t i = 0; wanted(kind, "conv") && i < sizeof convs / sizeof *convs; i++)
         bench_conv(dev, type, peak, convs[i][0], convs[i][1], convs[i][2], convs[i][3],
                    convs[i][4]);
     peak = peak_of(dev, type);
     printf("peak %.0f GFLOP/s\n", peak * 1e-9);
-    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
+    for (size_t i = 0; wanted(kind, "linear") && i < sizeof linears / sizeof *linears; i++)
         bench_linear(dev, type, peak, linears[i][0], linears[i][1], linears[i][2],
                      (enum act)linears[i][3]);
     peak = peak_of(dev, type);
     printf("peak %.0f GFLOP/s\n", peak * 1e-9);
-    for (size_t i = 0; i < sizeof attentions / sizeof *attentions; i++)
+    for (size_t i = 0; wanted(kind, "attention") && i < sizeof attentions / sizeof *attentions; i++)
         bench_attention(dev, type, peak, attentions[i][0], attentions[i][1], attentions[i][2],
                         attentions[i][3], attentions[i][4]);
 }
@@ -428,8 +438,10 @@ int main(int argc, char **argv)
     char text[80];
     backend_cpu.describe(dev, text, sizeof text);
     printf("%s\n", text);
-    if (!net) {
-        bench_shapes(dev, type);
+    if (options.threads == 1)
+        ticking = CLOCK_PROCESS_CPUTIME_ID;
+    if (wanted(net, "conv") || wanted(net, "linear") || wanted(net, "attention")) {
+        bench_shapes(dev, type, net);
     } else {
         struct program p;
         tape *t = tape_new(net, type);

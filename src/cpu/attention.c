@@ -5,7 +5,7 @@
 
 enum {
     BLOCK = 256, /* keys: 14 rows of their scores are 14 KB, half of the L1 cache */
-    GROUP = 4    /* query tiles that share a block of keys and values */
+    GROUP = 8    /* query tiles that share a block of keys and values */
 };
 
 struct attention {
@@ -140,11 +140,9 @@ static void attend(const struct attention *a, const struct desk *desk, size_t he
                    int rows, const char *q, float *o, struct softmax *state)
 {
     const struct kernels *k = a->p->dev->k;
-    bool pairs = a->type == DT_BF16;
     int left = a->tk - k0, block = (int)round_up((size_t)left, PANEL), valid[MAX_ROWS] = { 0 };
-    long zero = 0, ldq = (long)a->words * 4;
     block = block < a->block ? block : a->block;
-    const char *keys = a->keys + head * round_up(a->k_head, 64) + (size_t)k0 * (size_t)ldq;
+    const char *keys = a->keys + head * round_up(a->k_head, 64) + (size_t)k0 * (size_t)a->words * 4;
     const char *values = a->values + head * round_up(a->v_head, 64) +
                          (size_t)(k0 / a->per_word) * (size_t)a->cols * 4;
 
@@ -152,9 +150,7 @@ static void attend(const struct attention *a, const struct desk *desk, size_t he
         int seen = a->causal && q0 + r + 1 - k0 < left ? q0 + r + 1 - k0 : left;
         valid[r] = seen < 0 ? 0 : seen < block ? seen : block;
     }
-    for (int j = 0; j < block; j += PANEL)
-        k->tile[pairs][k->rows](q, ldq, &zero, 1, keys + j * ldq, a->words, desk->s + j, block,
-                                false);
+    k->scores(q, a->type, a->words, keys, desk->s, block);
     k->softmax(desk->s, block, valid, 1.44269504f / sqrtf((float)a->d), state, desk->p, a->type, o,
                a->cols);
     k->mix(desk->p, block, a->type, values, o, a->cols);
@@ -164,7 +160,10 @@ static void write_tile(const struct attention *a, int n, int head, int q0, int r
                        const struct softmax *state)
 {
     for (int r = 0; r < rows; r++, o += a->cols) {
-        float scale = 1.f / state->sum[r];
+        float sum = 0;
+        for (int j = 0; j < MAX_LANES; j++)
+            sum += state->sum[r][j];
+        float scale = 1.f / sum;
         for (int c = 0; c < a->d; c++)
             o[c] *= scale;
         a->p->dev->k->from_f32(a->out.type, o,
@@ -193,9 +192,10 @@ static void attention_job(void *ctx, int job, int thread)
     for (int r = 0; r < all; r++)
         read_head(a, &a->q, token(&a->q, n, q0 + r) + at * dtype_bytes(a->q.type),
                   desk.q + (size_t)r * line, desk.row);
+    memset(state, 0, sizeof state);
     for (int t = 0; t < tiles; t++)
         for (int r = 0; r < MAX_ROWS; r++)
-            state[t].max[r] = -1e30f, state[t].sum[r] = 0;
+            state[t].max[r] = -1e30f;
     for (int k0 = 0; k0 < a->tk && k0 < last; k0 += a->block)
         for (int t = 0; t < tiles; t++) {
             int rows = all - t * height < height ? all - t * height : height;

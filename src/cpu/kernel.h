@@ -10,8 +10,9 @@
 #include <stdbool.h>
 
 enum {
-    PANEL = 32,   /* output columns of a packed panel */
-    MAX_ROWS = 14 /* the tallest tile of any variant */
+    PANEL = 32,    /* output columns of a packed panel */
+    MAX_ROWS = 14, /* the tallest tile of any variant */
+    MAX_LANES = 16 /* and the widest vector */
 };
 
 /* What is done to a finished tile: out = act(tile + bias) + residual. */
@@ -25,9 +26,9 @@ struct finish {
 typedef void tile_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
                      float *c, long ldc, bool more);
 
-/* The state of a flash attention over MAX_ROWS query rows. */
+/* The state of a flash attention over MAX_ROWS query rows. A sum is kept in lanes. */
 struct softmax {
-    float max[MAX_ROWS], sum[MAX_ROWS];
+    float max[MAX_ROWS], sum[MAX_ROWS][MAX_LANES];
 };
 
 struct kernels {
@@ -39,10 +40,14 @@ struct kernels {
     void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,
                    const char *residual, long ldr, char *out, long ldo);
 
+    /* s[rows][block] = q[rows][words] times keys, panels of 32. */
+    void (*scores)(const char *q, enum dtype type, int words, const char *keys, float *s,
+                   int block);
+
     /* One key block of flash attention for `rows` queries. s[rows][block]: scores, of which the
      * first valid[r] count; p: exp2(scale * s - max) in the type of V; o[rows][cols] is rescaled
      * when the maximum moves. block is a multiple of 32, cols of 8. */
-    void (*softmax)(const float *s, int block, const int *valid, float scale, struct softmax *state,
+    void (*softmax)(float *s, int block, const int *valid, float scale, struct softmax *state,
                     void *p, enum dtype type, float *o, int cols);
 
     /* o[rows][cols] += p[rows][block] v, v packed as [dword of keys][cols]. */

@@ -55,11 +55,11 @@ static inline vec v_inverse(vec x)
     return _mm256_div_ps(_mm256_set1_ps(1.f), x);
 }
 
-/* 2^x = 2^whole * 2^f, |f| <= 1/2; x is kept where both are normal numbers. */
+/* 2^x = 2^floor(x) * 2^f, 0 <= f < 1; x is kept where both are normal numbers. */
 static inline void v_split(vec x, vec *whole, vec *f)
 {
     x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-126.f)), _mm256_set1_ps(127.f));
-    *whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    *whole = _mm256_floor_ps(x);
     *f = _mm256_sub_ps(x, *whole);
 }
 

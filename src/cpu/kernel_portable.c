@@ -54,13 +54,15 @@ static inline vec v_inverse(vec x)
     return 1.f / x;
 }
 
-/* 2^x = 2^floor(x) * 2^f. The magic number makes an addition round to an integer. */
+/* 2^x = 2^floor(x) * 2^f, 0 <= f < 1; x is kept where both are normal numbers. The magic number
+ * makes an addition round to the nearest integer. */
 static inline void v_split(vec x, vec *whole, vec *f)
 {
     vec magic = v_set(0x1.8p23f), n;
     x = v_max(x, v_set(-126.f));
     x = -v_max(-x, v_set(-127.f));
     n = (x + magic) - magic;
+    n = n - (vec)((ivec)(n > x) & (ivec)v_set(1.f));
     *whole = n;
     *f = x - n;
 }

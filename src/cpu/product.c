@@ -5,7 +5,7 @@
 #include "cpu/cpu.h"
 
 enum {
-    RANGE = 32,          /* tiles of a job at most: their partial sums take 57 KB */
+    RANGE = 20,          /* tiles of a job at most: their partial sums take 57 KB */
     JOBS_PER_THREAD = 32 /* enough to balance the load */
 };
 
@@ -43,6 +43,15 @@ static void locate(const struct cut *c, int tile, struct spot *s)
     s->rows = p->width - x < c->tile ? p->width - x : c->tile;
 }
 
+/* Fetches what the tile's finish will need while its sums are being made. */
+static void fetch_ahead(const struct product *p, const struct spot *s, long out_at, long res_at)
+{
+    for (int r = 0; r < s->rows; r++)
+        __builtin_prefetch(s->out + out_at + r * p->out.px, 1);
+    for (int r = 0; s->residual && r < s->rows; r++)
+        __builtin_prefetch(s->residual + res_at + r * p->residual.px, 0);
+}
+
 static void panel_over_tiles(const struct product *p, int panel, const struct spot *spot, int tiles,
                              float *sums)
 {
@@ -53,7 +62,7 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
         w->data + ((size_t)p->phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
     int columns = w->act == ACT_GEGLU ? 16 : PANEL, first = panel * columns;
     long unit = w->type == DT_BF16 ? 2 : 4, out_unit = (long)dtype_bytes(p->finish.out);
-    long res_unit = (long)dtype_bytes(p->finish.residual);
+    long out_at = first * out_unit, res_at = first * (long)dtype_bytes(p->finish.residual);
     int cols = w->cout - first < columns ? w->cout - first : columns;
 
     for (int b = 0; b < w->nblocks; b++) {
@@ -62,12 +71,14 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
         for (int t = 0; t < tiles; t++) {
             const struct spot *s = &spot[t];
             float *c = w->nblocks > 1 ? sums + (long)t * k->rows * PANEL : sums;
+            if (b == w->nblocks - 1)
+                fetch_ahead(p, s, out_at, res_at);
             kernel[s->rows](s->in[part] + block->c0 * unit, p->in[part].px, p->tap[part], w->taps,
                             weight + block->at, block->words, c, PANEL, b > 0);
             if (b == w->nblocks - 1)
                 k->finish(&p->finish, c, s->rows, cols, s->offset + (long)panel * PANEL,
-                          s->residual ? s->residual + first * res_unit : NULL, p->residual.px,
-                          s->out + first * out_unit, p->out.px);
+                          s->residual ? s->residual + res_at : NULL, p->residual.px,
+                          s->out + out_at, p->out.px);
         }
     }
 }
