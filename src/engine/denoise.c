@@ -1,5 +1,6 @@
 /* denoise.c - the loop: predict the noise, guide, take a step. Ho et al. 2020, Ho & Salimans 2022. */
 #include "engine/job.h"
+#include "image/pixels.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -211,12 +212,22 @@ static int one_step(struct loop *l, int i, bool *interrupt, styx_error *err)
     return 0;
 }
 
+/* Tells the caller, with a cheap picture of the first latents. */
 static int tell(struct loop *l, int i, styx_error *err)
 {
     struct job *j = l->j;
+    struct image small = { 0 };
     if (!ticks(j, i))
         return 0;
-    return job_progress(j, "denoise", ++l->ticks, j->ticks, l->since, NULL, err);
+    if (j->r.progress && j->channels == 4 &&
+        pixels_preview(j->latents, j->lw, j->lh,
+                       j->xl ? &LATENT_COLOURS_SDXL : &LATENT_COLOURS_SD15, &small, err))
+        return STYX_ERR_NOMEM;
+    struct styx_image preview = { small.w, small.h, small.channels, small.data };
+    int code = job_progress(j, "denoise", ++l->ticks, j->ticks, l->since,
+                            small.data ? &preview : NULL, err);
+    image_free(&small);
+    return code;
 }
 
 int job_denoise(struct job *j, styx_error *err)

@@ -1,0 +1,139 @@
+/* sharing_test.c - components that two pipelines share are one copy: one component, loaded once,
+ * measured in the bytes that the session holds, as the notebook's base and refiner do. */
+#include "engine/engine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define MODELS STYX_TEST_DATA "/golden/models/"
+
+static void must(int code, const styx_error *err)
+{
+    if (code)
+        fail_msg("%s", err->text);
+}
+
+static json_int_t held(const styx_session *s)
+{
+    char *text = NULL;
+    styx_error err;
+    must(styx_session_info(s, &text, &err), &err);
+    json_t *info = json_loads(text, 0, NULL);
+    json_int_t bytes = json_integer_value(json_object_get(info, "held_bytes"));
+    json_decref(info);
+    styx_text_free(text);
+    return bytes;
+}
+
+static styx_model *open_refiner(styx_component *vae, styx_component *encoder)
+{
+    const char *names[] = { "vae", "text_encoder_2" };
+    styx_component *parts[] = { vae, encoder };
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
+    styx_model *m = NULL;
+    styx_error err;
+    o.names = names;
+    o.components = parts;
+    o.component_count = 2;
+    must(styx_model_open(MODELS "tiny_refiner", &o, &m, &err), &err);
+    return m;
+}
+
+/* One step of the refiner over a picture that the base drew; what that added to the session. */
+static json_int_t refine(styx_session *s, const styx_model *base, const styx_model *refiner)
+{
+    struct styx_request r = STYX_REQUEST_INIT;
+    struct styx_result drawn = STYX_RESULT_INIT, refined = STYX_RESULT_INIT;
+    styx_error err;
+    r.prompt = "a castle";
+    r.width = r.height = 32;
+    r.steps = 1;
+    r.seed_set = 1;
+    r.dtype = r.vae_dtype = STYX_F32;
+    must(styx_generate(s, base, &r, &drawn, &err), &err);
+    json_int_t before = held(s);
+    r.images = drawn.images;
+    r.image_count = 1;
+    r.strength = 1;
+    must(styx_generate(s, refiner, &r, &refined, &err), &err);
+    styx_result_free(&drawn);
+    styx_result_free(&refined);
+    return held(s) - before;
+}
+
+static json_int_t added_by_refiner(int share)
+{
+    styx_model *base = NULL, *refiner;
+    styx_component *vae = NULL, *encoder = NULL;
+    styx_session *s = NULL;
+    styx_error err;
+    must(styx_session_new(NULL, &s, &err), &err);
+    must(styx_model_open(MODELS "tiny_sdxl", NULL, &base, &err), &err);
+    if (share) {
+        must(styx_model_component(base, "vae", &vae, &err), &err);
+        must(styx_model_component(base, "text_encoder_2", &encoder, &err), &err);
+    } else {
+        must(styx_component_open(MODELS "tiny_sdxl/vae", "vae", NULL, &vae, &err), &err);
+        must(styx_component_open(MODELS "tiny_sdxl/text_encoder_2", "text_encoder_2", NULL,
+                                 &encoder, &err),
+             &err);
+    }
+    refiner = open_refiner(vae, encoder);
+    styx_component_free(vae);
+    styx_component_free(encoder);
+    json_int_t bytes = refine(s, base, refiner);
+    styx_session_free(s);
+    styx_model_free(base);
+    styx_model_free(refiner);
+    return bytes;
+}
+
+static void test_one_copy(void **state)
+{
+    json_int_t shared = added_by_refiner(1), apart = added_by_refiner(0);
+    (void)state;
+    print_message("the refiner adds %lld bytes with shared components, %lld without\n",
+                  (long long)shared, (long long)apart);
+    /* apart: the second encoder (149 k numbers) and the decoder (50 k) once more, at least */
+    assert_true(apart - shared > 4 * 190000);
+}
+
+static void test_tokenizer_override(void **state)
+{
+    const char *names[] = { "tokenizer" };
+    styx_component *tokenizer = NULL;
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
+    styx_model *plain = NULL, *with = NULL;
+    int32_t *a = NULL, *b = NULL;
+    size_t na, nb;
+    styx_error err;
+    (void)state;
+    must(styx_component_open(MODELS "tiny_sdxl/tokenizer", "tokenizer", NULL, &tokenizer, &err),
+         &err);
+    o.names = names;
+    o.components = &tokenizer;
+    o.component_count = 1;
+    must(styx_model_open(MODELS "tiny_sd15", NULL, &plain, &err), &err);
+    must(styx_model_open(MODELS "tiny_sd15", &o, &with, &err), &err);
+    must(styx_tokenize(plain, 1, "a castle in the snow", &a, &na, NULL, &err), &err);
+    must(styx_tokenize(with, 1, "a castle in the snow", &b, &nb, NULL, &err), &err);
+    assert_int_equal(na, nb);
+    assert_memory_equal(a, b, na * sizeof *a);
+    styx_ids_free(a);
+    styx_ids_free(b);
+    styx_component_free(tokenizer);
+    styx_model_free(plain);
+    styx_model_free(with);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_copy),
+        cmocka_unit_test(test_tokenizer_override),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
