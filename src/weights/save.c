@@ -1,9 +1,9 @@
 #include "weights/save.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "base/buffer.h"
+#include "base/utf8.h"
 #include "weights/quants.h"
 
 enum { GGUF_ALIGNMENT = 32 };
@@ -36,75 +36,126 @@ static uint64_t bytes_of(const struct saved *t)
     return bytes;
 }
 
-/* {"dtype", "shape", "data_offsets"}, or NULL. */
-static json_t *describe(const struct saved *t, uint64_t begin)
+/* A JSON string. */
+static void put_quoted(struct buffer *to, const char *text)
 {
-    json_t *shape = json_array();
-    for (int i = 0; i < t->dims; i++)
-        json_array_append_new(shape, json_integer(t->shape[i]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(t->type), "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + bytes_of(t)));
+    buffer_byte(to, '"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20)
+            buffer_printf(to, "\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            buffer_printf(to, "\\%c", c);
+        else
+            buffer_byte(to, c);
+    }
+    buffer_byte(to, '"');
 }
 
-/* The header's text (free), and how many bytes of data it announces. */
-static int make_header(const char *path, const struct saved *tensors, int ntensors,
-                       const char *const *metadata, char **text, uint64_t *bytes, styx_error *err)
+/* ,"NAME":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]} */
+static void put_tensor(struct buffer *to, const struct saved *t, uint64_t begin)
 {
-    json_t *root = json_object(), *map = json_object();
-    int rc = STYX_OK;
+    put_quoted(to, t->name);
+    buffer_printf(to, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(t->type));
+    for (int i = 0; i < t->dims; i++)
+        buffer_printf(to, "%s%d", i ? "," : "", t->shape[i]);
+    buffer_printf(to, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)begin,
+                  (unsigned long long)(begin + bytes_of(t)));
+}
 
-    *text = NULL;
-    *bytes = 0;
-    for (; !rc && metadata && *metadata; metadata += 2)
-        if (json_object_set_new(map, metadata[0], json_string(metadata[1])))
-            rc = fail(err, STYX_ERR_INVALID, "%s: a text for its metadata is not UTF-8", path);
-    if (!rc && json_object_size(map))
-        json_object_set(root, "__metadata__", map);
-    for (int i = 0; !rc && i < ntensors; i++) {
-        if (json_object_get(root, tensors[i].name))
-            rc = fail(err, STYX_ERR_INVALID, "%s: tensor '%s' would be there twice", path,
-                      tensors[i].name);
-        else if (json_object_set_new(root, tensors[i].name, describe(&tensors[i], *bytes)))
-            rc =
-                fail(err, STYX_ERR_INVALID, "%s: cannot name a tensor '%s'", path, tensors[i].name);
-        *bytes += bytes_of(&tensors[i]);
+static void put_metadata(struct buffer *to, const char *const *metadata)
+{
+    for (size_t i = 0; metadata[i]; i += 2) {
+        buffer_text(to, i ? "," : "\"__metadata__\":{");
+        put_quoted(to, metadata[i]);
+        buffer_byte(to, ':');
+        put_quoted(to, metadata[i + 1]);
     }
-    if (!rc && !(*text = json_dumps(root, JSON_COMPACT)))
-        rc = fail_nomem(err, 0);
-    json_decref(map);
-    json_decref(root);
+    buffer_byte(to, '}');
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* All texts are UTF-8, and no two tensors share a name. */
+static int check_names(const char *path, const struct saved *tensors, int ntensors,
+                       const char *const *metadata, styx_error *err)
+{
+    const char **names = malloc(((size_t)ntensors + 1) * sizeof *names);
+    int rc = names ? STYX_OK : fail_nomem(err, (size_t)ntensors * sizeof *names);
+    size_t at;
+
+    for (size_t i = 0; !rc && metadata && metadata[i]; i++)
+        if (!utf8_valid(metadata[i], strlen(metadata[i]), &at))
+            rc = fail(err, STYX_ERR_INVALID,
+                      "%s: a text for its metadata is not UTF-8 from byte %zu on", path, at);
+    for (int i = 0; !rc && i < ntensors; i++) {
+        names[i] = tensors[i].name;
+        if (!utf8_valid(names[i], strlen(names[i]), &at))
+            rc = fail(err, STYX_ERR_INVALID,
+                      "%s: the name of a tensor is not UTF-8 from byte %zu on", path, at);
+    }
+    if (!rc && ntensors)
+        qsort(names, (size_t)ntensors, sizeof *names, by_name);
+    for (int i = 1; !rc && i < ntensors; i++)
+        if (!strcmp(names[i - 1], names[i]))
+            rc =
+                fail(err, STYX_ERR_INVALID, "%s: tensor '%s' would be there twice", path, names[i]);
+    free(names);
     return rc;
+}
+
+/* Writes a header and makes the saver of what follows. */
+static int begin(const char *path, struct buffer *header, uint64_t data_bytes, unsigned align,
+                 enum file_flags flags, struct saver **out, styx_error *err)
+{
+    struct saver *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (!s || header->nomem) {
+        free(s);
+        return fail_nomem(err, header->bytes);
+    }
+    s->missing = data_bytes;
+    s->align = align;
+    if ((rc = file_out_open(path, flags, &s->out, err)) ||
+        (rc = file_out_put(&s->out, header->data, header->bytes, err))) {
+        save_drop(s);
+        return rc;
+    }
+    *out = s;
+    return STYX_OK;
 }
 
 int save_open(const char *path, const struct saved *tensors, int ntensors,
               const char *const *metadata, enum file_flags flags, struct saver **out,
               styx_error *err)
 {
-    static const char spaces[8] = "        ";
-    unsigned char length[8];
-    char *text = NULL;
-    struct saver *s = calloc(1, sizeof *s);
-    int rc;
+    struct buffer header = { 0 };
+    uint64_t bytes = 0;
+    int rc = check_names(path, tensors, ntensors, metadata, err);
 
     *out = NULL;
-    if (!s)
-        return fail_nomem(err, sizeof *s);
-    if ((rc = make_header(path, tensors, ntensors, metadata, &text, &s->missing, err)) ||
-        (rc = file_out_open(path, flags, &s->out, err)))
-        goto done;
-    /* Padded, so that the data begins at a multiple of 8. */
-    size_t n = strlen(text), padding = -n % 8;
-    for (int i = 0; i < 8; i++)
-        length[i] = (unsigned char)((uint64_t)(n + padding) >> 8 * i);
-    if ((rc = file_out_put(&s->out, length, 8, err)) ||
-        (rc = file_out_put(&s->out, text, n, err)) ||
-        (rc = file_out_put(&s->out, spaces, padding, err)))
-        goto done;
-    *out = s;
-    s = NULL;
-done:
-    free(text);
-    save_drop(s);
+    if (rc)
+        return rc;
+    buffer_text(&header, "........{"); /* the length comes last */
+    if (metadata && *metadata)
+        put_metadata(&header, metadata);
+    for (int i = 0; i < ntensors; i++) {
+        if (i || (metadata && *metadata))
+            buffer_byte(&header, ',');
+        put_tensor(&header, &tensors[i], bytes);
+        bytes += bytes_of(&tensors[i]);
+    }
+    buffer_byte(&header, '}');
+    while (header.bytes % 8 && !header.nomem) /* so that the data begins at a multiple of 8 */
+        buffer_byte(&header, ' ');
+    for (int i = 0; i < 8 && !header.nomem; i++)
+        header.data[i] = (unsigned char)((uint64_t)(header.bytes - 8) >> 8 * i);
+    rc = begin(path, &header, bytes, 0, flags, out, err);
+    buffer_free(&header);
     return rc;
 }
 
@@ -184,29 +235,18 @@ int save_open_gguf(const char *path, const struct saved *tensors, int ntensors,
                    const char *const *metadata, enum file_flags flags, struct saver **out,
                    styx_error *err)
 {
-    struct saver *s = calloc(1, sizeof *s);
     struct buffer header = { 0 };
-    int rc = s ? STYX_OK : fail_nomem(err, sizeof *s);
+    uint64_t bytes;
+    int rc = check_names(path, tensors, ntensors, metadata, err);
 
     *out = NULL;
     for (int i = 0; !rc && i < ntensors; i++)
         rc = check_gguf(path, &tensors[i], err);
     if (rc)
-        goto done;
-    put_gguf(&header, tensors, ntensors, metadata, &s->missing);
-    s->align = GGUF_ALIGNMENT;
-    if (header.nomem) {
-        rc = fail_nomem(err, header.bytes);
-        goto done;
-    }
-    if ((rc = file_out_open(path, flags, &s->out, err)) ||
-        (rc = file_out_put(&s->out, header.data, header.bytes, err)))
-        goto done;
-    *out = s;
-    s = NULL;
-done:
+        return rc;
+    put_gguf(&header, tensors, ntensors, metadata, &bytes);
+    rc = begin(path, &header, bytes, GGUF_ALIGNMENT, flags, out, err);
     buffer_free(&header);
-    save_drop(s);
     return rc;
 }
 
