@@ -62,12 +62,15 @@ static int settle(styx_model *m, styx_error *err)
     return check_parts(m, err);
 }
 
-static int find_override(const struct styx_model_options *o, const char *name)
+void model_take_override(styx_model *m, enum slot slot, const struct styx_model_options *o,
+                         bool *taken)
 {
-    for (size_t i = 0; o && i < o->component_count; i++)
-        if (o->names[i] && strcmp(o->names[i], name) == 0)
-            return (int)i;
-    return -1;
+    *taken = false;
+    for (size_t i = 0; i < o->component_count && !*taken; i++) {
+        *taken = o->names[i] && strcmp(o->names[i], slot_names[slot]) == 0;
+        if (*taken)
+            m->part[slot] = styx_component_ref(o->components[i]);
+    }
 }
 
 /* model_index.json: "unet": ["diffusers", "UNet2DConditionModel"]; [null, null]: left out. */
@@ -85,69 +88,58 @@ static int open_part(styx_model *m, const json_t *index, enum slot slot,
                      const struct styx_model_options *o, styx_error *err)
 {
     const char *name = slot_names[slot], *note;
-    int at = find_override(o, name), code;
-    if (at >= 0) {
-        m->part[slot] = styx_component_ref(o->components[at]);
-        return 0;
-    }
-    if (is_left_out(json_object_get(index, name)))
+    bool taken;
+    int code;
+    model_take_override(m, slot, o, &taken);
+    if (taken || is_left_out(json_object_get(index, name)))
         return 0;
     char *folder = path_join(m->path, name);
     if (!folder)
         return fail_nomem(err, 256);
-    code = styx_component_open(folder, name, o ? o->variant : NULL, &m->part[slot], err);
+    code = styx_component_open(folder, name, o->variant, &m->part[slot], err);
     free(folder);
     if (code)
         return code;
     note = m->part[slot]->weights ? store_note(m->part[slot]->weights) : NULL;
-    if (note && o && o->warn)
+    if (note && o->warn)
         o->warn(o->user, note);
     return 0;
 }
 
-/* The pipeline's own settings: every key of the index that is no component. */
-static int keep_settings(styx_model *m, const json_t *index, styx_error *err)
+int model_take_index(styx_model *m, const json_t *index, const char *where, styx_error *err)
 {
-    const char *key;
+    const char *key, *name = NULL;
     json_t *value;
+    int code = json_text(index, where, "_class_name", "StableDiffusionPipeline", &name, err);
+    if (code)
+        return code;
+    m->class_name = strdup(name);
     m->config = json_object();
-    json_object_foreach((json_t *)index, key, value) {
-        if (is_component(value))
-            continue;
-        if (json_object_set(m->config, key, value))
+    if (!m->class_name || !m->config)
+        return fail_nomem(err, 64);
+    json_object_foreach((json_t *)index, key, value) /* settings: all that is no component */
+        if (!is_component(value) && json_object_set(m->config, key, value))
             return fail_nomem(err, 64);
-    }
-    return m->config ? 0 : fail_nomem(err, 64);
+    return 0;
 }
 
-static int open_folder(styx_model *m, const char *path, const struct styx_model_options *o,
-                       styx_error *err)
+static int open_folder(styx_model *m, const struct styx_model_options *o, styx_error *err)
 {
     json_t *index = NULL;
-    const char *name = NULL;
-    char *file = path_join(path, "model_index.json");
+    char *file = path_join(m->path, "model_index.json");
     int code = file ? 0 : fail_nomem(err, 256);
     if (code)
         goto done;
     if (!file_exists(file)) {
         code = fail(err, STYX_ERR_FORMAT,
                     "%s: no model_index.json there; a folder in the diffusers layout was wanted",
-                    path);
+                    m->path);
         goto done;
     }
-    if ((code = json_file(file, &index, err)) ||
-        (code = json_text(index, file, "_class_name", "StableDiffusionPipeline", &name, err)) ||
-        (code = keep_settings(m, index, err)))
+    if ((code = json_file(file, &index, err)) || (code = model_take_index(m, index, file, err)))
         goto done;
-    m->class_name = strdup(name);
-    if (!m->class_name) {
-        code = fail_nomem(err, 64);
-        goto done;
-    }
     for (int i = 0; i < SLOT_COUNT && !code; i++)
         code = open_part(m, index, (enum slot)i, o, err);
-    if (!code)
-        code = settle(m, err);
 done:
     json_decref(index);
     free(file);
@@ -157,8 +149,14 @@ done:
 int styx_model_open(const char *path, const struct styx_model_options *options, styx_model **model,
                     styx_error *err)
 {
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
     if (!path || !model)
         return fail(err, STYX_ERR_INVALID, "styx_model_open needs a path and a place for the model");
+    if (options && options->size > sizeof o)
+        return fail(err, STYX_ERR_UNSUPPORTED, "model options of %zu bytes; this library knows %zu",
+                    options->size, sizeof o);
+    if (options)
+        memcpy(&o, options, options->size);
     if (!file_exists(path))
         return fail(err, STYX_ERR_IO, "%s: no such file or folder; a model was wanted there", path);
     styx_model *m = calloc(1, sizeof *m);
@@ -168,11 +166,10 @@ int styx_model_open(const char *path, const struct styx_model_options *options, 
     m->path = strdup(path);
     if (!m->path)
         code = fail_nomem(err, strlen(path));
-    else if (file_is_dir(path))
-        code = open_folder(m, path, options, err);
     else
-        code = fail(err, STYX_ERR_UNSUPPORTED,
-                    "%s: a single file; a folder in the diffusers layout was wanted", path);
+        code = file_is_dir(path) ? open_folder(m, &o, err) : model_open_single(m, &o, err);
+    if (!code && !(code = settle(m, err)))
+        code = model_adapt(m, &o, err);
     if (code) {
         styx_model_free(m);
         return code;
@@ -189,7 +186,7 @@ int styx_model_assemble(const char *class_name, const char *config, const char *
     styx_model *m = calloc(1, sizeof *m);
     if (!m)
         return fail_nomem(err, sizeof *m);
-    m->class_name = strdup(class_name ? class_name : "StableDiffusionPipeline");
+    m->class_name = strdup(class_name ? class_name : "");
     m->path = strdup("the pipeline");
     if (!m->class_name || !m->path)
         code = fail_nomem(err, 64);
@@ -202,7 +199,7 @@ int styx_model_assemble(const char *class_name, const char *config, const char *
         else if (components[i])
             m->part[slot] = styx_component_ref(components[i]);
     }
-    if (!code)
+    if (!code && class_name) /* without: a loose set, for the calls of single components */
         code = settle(m, err);
     if (code) {
         styx_model_free(m);
@@ -237,6 +234,8 @@ static json_t *describe_part(const styx_component *c)
 int styx_model_info(const styx_model *m, char **json, styx_error *err)
 {
     static const char *const families[] = { "sd", "sdxl", "refiner" };
+    if (!m->part[SLOT_UNET] || !m->part[SLOT_VAE])
+        return fail(err, STYX_ERR_INVALID, "a loose set of components has no facts of its own");
     json_t *root = json_object(), *parts = json_object();
     int pixels = m->part[SLOT_UNET]->unet.sample_size * vae_scale(&m->part[SLOT_VAE]->vae);
     for (int i = 0; i < SLOT_COUNT; i++)

@@ -306,6 +306,9 @@ int job_init(struct job *j, styx_session *s, const styx_model *m, const struct s
     memset(j, 0, sizeof *j);
     if (!s || !m)
         return fail(err, STYX_ERR_INVALID, "a session and a model are wanted");
+    if (!m->part[SLOT_UNET] || !m->part[SLOT_VAE])
+        return fail(err, STYX_ERR_INVALID, "a loose set of components cannot draw; a pipeline was "
+                                           "wanted");
     j->s = s;
     j->m = m;
     j->xl = m->family != FAMILY_SD;
