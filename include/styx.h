@@ -106,6 +106,16 @@ STYX_API void styx_tensor_free(struct styx_tensor *tensor); /* frees the data, e
 
 /* ---- models ------------------------------------------------------------------------------- */
 
+/* Low-rank changes (LoRA) of a model's networks, and words that they learnt (textual inversion). */
+struct styx_lora {
+    const char *path; /* safetensors, as kohya's scripts, PEFT or diffusers name it */
+    double scale;     /* 1: as trained */
+};
+struct styx_embedding {
+    const char *path;
+    const char *word; /* what prompts say; NULL: the file's own name for it */
+};
+
 struct styx_model_options {
     size_t size;
     const char *variant; /* "fp16": prefer weights files of that name; NULL: the plain ones */
@@ -117,19 +127,37 @@ struct styx_model_options {
     size_t component_count;
     void (*warn)(void *user, const char *text); /* e.g. a fallback from a missing variant */
     void *user;
+    /* For single files: a folder in the diffusers layout whose config.json files, scheduler and
+     * tokenizer say what the weights leave open. NULL: the folder of the file if it is one, else
+     * the published configs. */
+    const char *config;
+    const struct styx_lora *loras; /* merged while opening, in this order */
+    size_t lora_count;
+    const struct styx_embedding *embeddings;
+    size_t embedding_count;
 };
 #define STYX_MODEL_OPTIONS_INIT STYX_SIZED(struct styx_model_options)
 
 /* Opens a model: a folder in the diffusers layout (model_index.json) or a single checkpoint file
- * (safetensors, GGUF) of SD 1.x or SDXL. Weights are mapped, not read: this takes milliseconds.
- * options may be NULL. Errors: IO, FORMAT (a broken file, named), UNSUPPORTED (a knob or class that
- * Styx does not have, named). */
+ * (safetensors, GGUF) of SD 1.x, SDXL or its refiner. Weights are mapped, not read: without LoRA
+ * this takes milliseconds. A single file has no vocabulary: it is looked for in the config folder,
+ * in $STYX_TOKENIZER, in tokenizer/ beside the file and in the Hugging Face cache. options may be
+ * NULL. Errors: IO, FORMAT (a broken file, named), UNSUPPORTED (a knob or class that Styx does not
+ * have, named). */
 STYX_API int styx_model_open(const char *path, const struct styx_model_options *options,
                              styx_model **model, styx_error *err);
 
+/* The Hugging Face cache: $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub in
+ * $XDG_CACHE_HOME or ~/.cache. */
+STYX_API int styx_hub_folder(char **path, styx_error *err);
+/* The folder of a model that the cache holds, from "ORG/NAME" or "ORG/NAME@REVISION" (a branch, a
+ * tag or a commit; default: main). Nothing is fetched: IO if it is not there. */
+STYX_API int styx_hub_find(const char *id, char **path, styx_error *err);
+
 /* Puts a pipeline together from components, as diffusers' pipeline constructors do. class_name:
  * "StableDiffusionPipeline", "StableDiffusionXLPipeline", ...; config: JSON text of the pipeline's
- * own settings (requires_aesthetics_score, force_zeros_for_empty_prompt) or NULL. */
+ * own settings (requires_aesthetics_score, force_zeros_for_empty_prompt) or NULL. A NULL class_name
+ * makes a loose set, good only for the calls of single components below. */
 STYX_API int styx_model_assemble(const char *class_name, const char *config,
                                  const char *const *names, styx_component *const *components,
                                  size_t count, styx_model **model, styx_error *err);

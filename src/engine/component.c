@@ -38,108 +38,110 @@ void styx_component_free(styx_component *c)
     free(c);
 }
 
-/* "unet/config.json": what messages call a file of this component. */
-static void name_file(const styx_component *c, const char *file, char *text, size_t n)
+/* What a component's folder holds. */
+static const struct holding {
+    const char *config, *weights;
+} holdings[SLOT_COUNT] = {
+    [SLOT_TEXT_ENCODER] = { "config.json", "model" },
+    [SLOT_TEXT_ENCODER_2] = { "config.json", "model" },
+    [SLOT_UNET] = { "config.json", "diffusion_pytorch_model" },
+    [SLOT_VAE] = { "config.json", "diffusion_pytorch_model" },
+    [SLOT_SCHEDULER] = { "scheduler_config.json", NULL },
+    [SLOT_SAFETY_CHECKER] = { "config.json", "model" },
+    [SLOT_FEATURE_EXTRACTOR] = { "preprocessor_config.json", NULL },
+};
+
+const char *slot_config_file(enum slot slot)
 {
-    snprintf(text, n, "%s/%s", c->path, file);
+    return holdings[slot].config;
 }
 
-static int read_config(styx_component *c, const char *file, styx_error *err)
+const char *slot_weights_stem(enum slot slot)
 {
-    char *path = path_join(c->path, file);
-    int code = path ? json_file(path, &c->config, err) : fail_nomem(err, 256);
-    free(path);
-    return code;
+    return holdings[slot].weights;
 }
 
-static int open_weights(styx_component *c, const char *stem, const char *variant, styx_error *err)
+/* The class that the config names, which may be no other than `wanted` (NULL: any). */
+static int read_class(styx_component *c, const char *where, const char *wanted, const char **name,
+                      styx_error *err)
 {
-    return store_open_component(c->path, stem, variant, &c->weights, err);
-}
-
-static int set_class(styx_component *c, const char *fallback, styx_error *err)
-{
-    const char *name = fallback;
-    char where[600];
-    name_file(c, "config.json", where, sizeof where);
-    int code = json_text(c->config, where, "_class_name", fallback, &name, err);
+    int code = json_text(c->config, where, "_class_name", wanted ? wanted : "", name, err);
     if (code)
         return code;
-    if (fallback && strcmp(name, fallback) != 0)
-        return fail(err, STYX_ERR_UNSUPPORTED, "%s: a %s, where a %s was wanted", where, name,
-                    fallback);
-    c->class_name = strdup(name);
-    return c->class_name ? 0 : fail_nomem(err, strlen(name));
-}
-
-static int open_unet(styx_component *c, const char *variant, styx_error *err)
-{
-    char where[600];
-    int code;
-    name_file(c, "config.json", where, sizeof where);
-    if ((code = read_config(c, "config.json", err)) ||
-        (code = set_class(c, "UNet2DConditionModel", err)) ||
-        (code = unet_read(c->config, where, &c->unet, err)))
-        return code;
-    return open_weights(c, "diffusion_pytorch_model", variant, err);
-}
-
-static int open_vae(styx_component *c, const char *variant, styx_error *err)
-{
-    char where[600];
-    int code;
-    name_file(c, "config.json", where, sizeof where);
-    if ((code = read_config(c, "config.json", err)) ||
-        (code = set_class(c, "AutoencoderKL", err)) ||
-        (code = vae_read(c->config, where, &c->vae, err)))
-        return code;
-    return open_weights(c, "diffusion_pytorch_model", variant, err);
-}
-
-static int open_text_encoder(styx_component *c, const char *variant, styx_error *err)
-{
-    char where[600];
-    int code;
-    name_file(c, "config.json", where, sizeof where);
-    if ((code = read_config(c, "config.json", err)) ||
-        (code = clip_text_read(c->config, where, &c->clip, err)))
-        return code;
-    c->class_name = strdup(c->clip.projection ? "CLIPTextModelWithProjection" : "CLIPTextModel");
-    if (!c->class_name)
-        return fail_nomem(err, 32);
-    return open_weights(c, "model", variant, err);
-}
-
-static int open_safety_checker(styx_component *c, const char *variant, styx_error *err)
-{
-    char where[600];
-    int code;
-    name_file(c, "config.json", where, sizeof where);
-    if ((code = read_config(c, "config.json", err)) ||
-        (code = clip_vision_read(c->config, where, &c->clip, err)))
-        return code;
-    c->class_name = strdup("StableDiffusionSafetyChecker");
-    if (!c->class_name)
-        return fail_nomem(err, 32);
-    if ((code = open_weights(c, "model", variant, err)))
-        return code;
-    c->vision_prefix = store_has_prefix(c->weights, "vision_model.vision_model.")
-                           ? "vision_model.vision_model"
-                           : "vision_model";
+    if (wanted && strcmp(*name, wanted) != 0)
+        return fail(err, STYX_ERR_UNSUPPORTED, "%s: a %s, where a %s was wanted", where, *name,
+                    wanted);
     return 0;
 }
 
-static int open_scheduler(styx_component *c, styx_error *err)
+/* Reads what the config says; where names it. */
+static int read_config(styx_component *c, const char *where, styx_error *err)
 {
     const char *name = NULL;
-    char where[600];
-    int code;
-    name_file(c, "scheduler_config.json", where, sizeof where);
-    if ((code = read_config(c, "scheduler_config.json", err)) ||
-        (code = json_text(c->config, where, "_class_name", "", &name, err)))
+    int code = 0;
+    switch (c->slot) {
+    case SLOT_TEXT_ENCODER:
+    case SLOT_TEXT_ENCODER_2:
+        code = clip_text_read(c->config, where, &c->clip, err);
+        name = c->clip.projection ? "CLIPTextModelWithProjection" : "CLIPTextModel";
+        break;
+    case SLOT_UNET:
+        if (!(code = read_class(c, where, "UNet2DConditionModel", &name, err)))
+            code = unet_read(c->config, where, &c->unet, err);
+        break;
+    case SLOT_VAE:
+        if (!(code = read_class(c, where, "AutoencoderKL", &name, err)))
+            code = vae_read(c->config, where, &c->vae, err);
+        break;
+    case SLOT_SCHEDULER:
+        code = read_class(c, where, NULL, &name, err);
+        break;
+    case SLOT_SAFETY_CHECKER:
+        code = clip_vision_read(c->config, where, &c->clip, err);
+        name = "StableDiffusionSafetyChecker";
+        break;
+    case SLOT_FEATURE_EXTRACTOR:
+        name = "CLIPImageProcessor";
+        break;
+    case SLOT_TOKENIZER:
+    case SLOT_TOKENIZER_2:
+    case SLOT_COUNT:
+        code = fail(err, STYX_ERR_INTERNAL, "%s: no config was wanted", where);
+    }
+    if (code)
         return code;
     c->class_name = strdup(name);
     return c->class_name ? 0 : fail_nomem(err, strlen(name));
+}
+
+static int component_new(enum slot slot, const char *path, styx_component **out, styx_error *err)
+{
+    styx_component *c = calloc(1, sizeof *c);
+    if (!c || !(c->path = strdup(path))) {
+        free(c);
+        return fail_nomem(err, sizeof *c);
+    }
+    atomic_init(&c->refs, 1);
+    c->slot = slot;
+    *out = c;
+    return 0;
+}
+
+static int open_network(styx_component *c, const char *variant, styx_error *err)
+{
+    const struct holding *h = &holdings[c->slot];
+    char *path = path_join(c->path, h->config);
+    int code = path ? json_file(path, &c->config, err) : fail_nomem(err, 256);
+    if (!code)
+        code = read_config(c, path, err);
+    if (!code && h->weights)
+        code = store_open_component(c->path, h->weights, variant, &c->weights, err);
+    if (!code && c->slot == SLOT_SAFETY_CHECKER)
+        c->vision_prefix = store_has_prefix(c->weights, "vision_model.vision_model.")
+                               ? "vision_model.vision_model"
+                               : "vision_model";
+    free(path);
+    return code;
 }
 
 static int open_tokenizer(styx_component *c, styx_error *err)
@@ -150,43 +152,11 @@ static int open_tokenizer(styx_component *c, styx_error *err)
     return tokenizer_open(c->path, &c->tokenizer, err);
 }
 
-static int open_feature_extractor(styx_component *c, styx_error *err)
-{
-    c->class_name = strdup("CLIPImageProcessor");
-    if (!c->class_name)
-        return fail_nomem(err, 32);
-    return read_config(c, "preprocessor_config.json", err);
-}
-
-static int open_as(styx_component *c, const char *variant, styx_error *err)
-{
-    switch (c->slot) {
-    case SLOT_TEXT_ENCODER:
-    case SLOT_TEXT_ENCODER_2:
-        return open_text_encoder(c, variant, err);
-    case SLOT_TOKENIZER:
-    case SLOT_TOKENIZER_2:
-        return open_tokenizer(c, err);
-    case SLOT_UNET:
-        return open_unet(c, variant, err);
-    case SLOT_VAE:
-        return open_vae(c, variant, err);
-    case SLOT_SCHEDULER:
-        return open_scheduler(c, err);
-    case SLOT_SAFETY_CHECKER:
-        return open_safety_checker(c, variant, err);
-    case SLOT_FEATURE_EXTRACTOR:
-        return open_feature_extractor(c, err);
-    case SLOT_COUNT:
-        break;
-    }
-    return fail(err, STYX_ERR_INTERNAL, "no such component");
-}
-
 int styx_component_open(const char *folder, const char *name, const char *variant,
                         styx_component **component, styx_error *err)
 {
     int slot = name ? slot_find(name) : -1, code;
+    styx_component *c = NULL;
     if (!folder || !component)
         return fail(err, STYX_ERR_INVALID, "styx_component_open needs a folder and a place for it");
     if (slot < 0)
@@ -195,18 +165,54 @@ int styx_component_open(const char *folder, const char *name, const char *varian
     if (!file_is_dir(folder))
         return fail(err, STYX_ERR_IO, "%s: no such folder; the model's %s was wanted there", folder,
                     name);
-    styx_component *c = calloc(1, sizeof *c);
-    if (!c)
-        return fail_nomem(err, sizeof *c);
-    atomic_init(&c->refs, 1);
-    c->slot = (enum slot)slot;
-    c->path = strdup(folder);
-    code = c->path ? open_as(c, variant, err) : fail_nomem(err, strlen(folder));
+    if ((code = component_new((enum slot)slot, folder, &c, err)))
+        return code;
+    code = holdings[slot].config ? open_network(c, variant, err) : open_tokenizer(c, err);
     if (code) {
         styx_component_free(c);
         return code;
     }
     *component = c;
+    return 0;
+}
+
+int component_make(enum slot slot, const char *path, json_t *config, const char *where,
+                   struct store *weights, styx_component **out, styx_error *err)
+{
+    styx_component *c = NULL;
+    int code = component_new(slot, path, &c, err);
+    if (code)
+        return code;
+    c->config = json_incref(config);
+    c->weights = weights ? store_ref(weights) : NULL;
+    code = read_config(c, where, err);
+    if (code)
+        styx_component_free(c);
+    else
+        *out = c;
+    return code;
+}
+
+int component_change(const styx_component *from, struct store *weights, struct tokenizer *tokenizer,
+                     styx_component **out, styx_error *err)
+{
+    styx_component *c = NULL;
+    int code = component_new(from->slot, from->path, &c, err);
+    if (code)
+        return code;
+    c->class_name = strdup(from->class_name);
+    c->config = json_incref(from->config);
+    c->weights = weights ? store_ref(weights) : NULL;
+    c->unet = from->unet;
+    c->vae = from->vae;
+    c->clip = from->clip;
+    c->vision_prefix = from->vision_prefix;
+    if (!c->class_name) {
+        styx_component_free(c);
+        return fail_nomem(err, strlen(from->class_name));
+    }
+    c->tokenizer = tokenizer;
+    *out = c;
     return 0;
 }
 
@@ -222,7 +228,9 @@ int styx_component_info(const styx_component *c, char **json, styx_error *err)
     if (c->config)
         json_object_set(root, "config", c->config);
     if (c->weights) {
-        json_object_set_new(root, "file", json_string(store_path(c->weights)));
+        /* the store of a part of a single file goes by another name than the file */
+        json_object_set_new(root, "file", json_string(file_is_dir(c->path) ? store_path(c->weights)
+                                                                           : c->path));
         json_object_set_new(root, "parameters", json_integer((json_int_t)sum.parameters));
         json_object_set_new(root, "bytes", json_integer((json_int_t)sum.bytes));
         json_object_set_new(root, "dtype", json_string(sum.ntypes ? sum.types[0].type : ""));

@@ -131,13 +131,17 @@ static int count_chunks(const struct job *j, const struct encoder *e, int n,
         for (size_t p = 0; p < j->prompts; p++) {
             for (int i = 0; i < n; i++) {
                 struct prompt c = { 0 };
-                const char *text = text_of(&sides[side], text_index(n, i), p);
-                if (!text)
+                const char *given = text_of(&sides[side], text_index(n, i), p);
+                char *text = NULL;
+                if (!given)
                     continue;
-                int code = prompt_parse(e[i].tokenizer, text, strlen(text), &c, err);
+                int code = tokenizer_expand(e[i].tokenizer, given, strlen(given), &text, err);
+                if (!code)
+                    code = prompt_parse(e[i].tokenizer, text, strlen(text), &c, err);
                 if (!code && c.nchunks > *chunks)
                     *chunks = c.nchunks;
                 prompt_free(&c);
+                free(text);
                 if (code)
                     return code;
             }
@@ -154,13 +158,15 @@ static int encode_one(struct job *j, const struct encoder *e, int n, const struc
     int code = 0;
     for (int i = 0; i < n && !code; i++) {
         int width = e[i].net->clip.dim;
-        const char *words = text_of(side, text_index(n, i), prompt);
+        const char *given = text_of(side, text_index(n, i), prompt);
+        char *words = NULL; /* given, with learnt words of several vectors spelled out */
         struct text_call call = { .encoder = e[i].net, .type = j->type };
         float *hidden = malloc((size_t)out->tokens * (size_t)width * sizeof *hidden);
         if (!hidden)
             return fail_nomem(err, (size_t)out->tokens * (size_t)width * sizeof *hidden);
         call.tokens = e[i].tokens;
-        code = hidden_layer(j, &e[i].net->clip, side->clip_skip, &call, err);
+        if (!(code = tokenizer_expand(e[i].tokenizer, given, strlen(given), &words, err)))
+            code = hidden_layer(j, &e[i].net->clip, side->clip_skip, &call, err);
         /* the pooled vector is that of the last encoder, the one with a projection */
         float *pool = e[i].net->clip.projection ? pooled : NULL;
         if (!code && j->r.emphasis)
@@ -170,6 +176,7 @@ static int encode_one(struct job *j, const struct encoder *e, int n, const struc
         for (int t = 0; t < out->tokens && !code; t++)
             memcpy(text + (size_t)t * out->width + e[i].column, hidden + (size_t)t * width,
                    (size_t)width * sizeof *hidden);
+        free(words);
         free(hidden);
     }
     return code;

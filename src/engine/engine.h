@@ -29,6 +29,9 @@ enum slot { /* order of diffusers' pipelines: what is moved to the device first 
 
 extern const char *const slot_names[SLOT_COUNT];
 int slot_find(const char *name); /* -1 if unknown */
+/* "config.json" and "diffusion_pytorch_model"; NULL where a folder has none. */
+const char *slot_config_file(enum slot slot);
+const char *slot_weights_stem(enum slot slot);
 
 struct styx_component {
     atomic_int refs;
@@ -43,6 +46,14 @@ struct styx_component {
     const char *vision_prefix; /* how the file calls the vision tower */
 };
 
+/* A component of a config and weights (which may be NULL), both of which it takes references of.
+ * where names the config in messages. */
+int component_make(enum slot slot, const char *path, json_t *config, const char *where,
+                   struct store *weights, styx_component **out, styx_error *err);
+/* A copy with other weights and another tokenizer, which becomes its own; each may be NULL. */
+int component_change(const styx_component *from, struct store *weights, struct tokenizer *tokenizer,
+                     styx_component **out, styx_error *err);
+
 enum family { FAMILY_SD, FAMILY_SDXL, FAMILY_REFINER };
 
 struct styx_model {
@@ -53,6 +64,18 @@ struct styx_model {
     bool aesthetics;  /* requires_aesthetics_score */
     bool force_zeros; /* force_zeros_for_empty_prompt */
 };
+
+/* model.c: one part as the options override it. *taken tells whether they do. */
+void model_take_override(styx_model *m, enum slot slot, const struct styx_model_options *o,
+                         bool *taken);
+/* The class and the pipeline's own settings of a model_index.json. */
+int model_take_index(styx_model *m, const json_t *index, const char *where, styx_error *err);
+
+/* single.c: a checkpoint file. */
+int model_open_single(styx_model *m, const struct styx_model_options *o, styx_error *err);
+
+/* adapt.c: merges what the options' loras and embeddings change into the parts of m. */
+int model_adapt(styx_model *m, const struct styx_model_options *o, styx_error *err);
 
 /* ---- programs ---- */
 

@@ -91,8 +91,7 @@ int tokenizer_check(const char *text, size_t bytes, styx_error *err)
     return STYX_OK;
 }
 
-int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts, int ntexts,
-                          struct tokenizer **copy, styx_error *err)
+static int clone(const struct tokenizer *tok, struct tokenizer **copy, styx_error *err)
 {
     struct tokenizer *t = calloc(1, sizeof *t);
     int rc;
@@ -102,7 +101,21 @@ int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts,
         return fail_nomem(err, sizeof *t);
     if ((rc = vocab_copy(&tok->vocab, &t->vocab, err)) ||
         (rc = specials_copy(&tok->specials, &t->specials, err)))
-        goto done;
+        tokenizer_free(t);
+    else
+        *copy = t;
+    return rc;
+}
+
+int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts, int ntexts,
+                          struct tokenizer **copy, styx_error *err)
+{
+    struct tokenizer *t;
+    int rc = clone(tok, &t, err);
+
+    *copy = NULL;
+    if (rc)
+        return rc;
     for (int i = 0; i < ntexts; i++) {
         if ((rc = tokenizer_check(texts[i], strlen(texts[i]), err)))
             goto done;
@@ -122,6 +135,25 @@ int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts,
 done:
     tokenizer_free(t);
     return rc;
+}
+
+int tokenizer_with_pad(const struct tokenizer *tok, const char *pad, struct tokenizer **copy,
+                       styx_error *err)
+{
+    struct tokenizer *t;
+    int rc = clone(tok, &t, err);
+
+    *copy = NULL;
+    if (rc)
+        return rc;
+    if (!specials_find(&t->specials, pad) &&
+        (rc = specials_add(&t->specials, &t->vocab, pad, false, err))) {
+        tokenizer_free(t);
+        return rc;
+    }
+    t->specials.pad = specials_find(&t->specials, pad)->id;
+    *copy = t;
+    return 0;
 }
 
 void tokens_free(struct tokens *tokens)

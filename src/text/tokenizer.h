@@ -31,6 +31,11 @@ void tokenizer_free(struct tokenizer *tok);
 int tokenizer_with_tokens(const struct tokenizer *tok, const char *const *texts, int ntexts,
                           struct tokenizer **copy, styx_error *err);
 
+/* A copy that pads with another token, which becomes a special one: SDXL's second tokenizer is the
+ * first one with "!". */
+int tokenizer_with_pad(const struct tokenizer *tok, const char *pad, struct tokenizer **copy,
+                       styx_error *err);
+
 /* A textual inversion of several vectors is the words T, T_1, T_2...: writes each T that text uses
  * as "T T_1 T_2 ...". *out is yours and ends with a NUL. */
 int tokenizer_expand(const struct tokenizer *tok, const char *text, size_t bytes, char **out,
