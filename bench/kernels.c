@@ -2,8 +2,9 @@
  *
  *   bench_kernels [f32|bf16] [conv|linear|attention]
  *                                     every shape that makes a percent of a network's work
- *   bench_kernels sd15|sdxl|refiner|vae512|vae1024 [f32|bf16] [runs]
- *                                     a whole network on random weights, time by operation
+ *   bench_kernels sd15|sdxl|refiner|vae512|vae1024 [f32|bf16] [runs] [600M]
+ *                                     a whole network on random weights, time by operation;
+ *                                     600M: weights in that much memory, the rest streamed
  *
  * Each line gives the best of several runs and its share of the peak, measured again for each
  * block of lines. STYX_THREADS and STYX_ISA are heeded. */
@@ -102,6 +103,7 @@ struct program {
     tape *t;
     void *loaded, *plan;
     struct run_args args;
+    struct weights weights;
 };
 
 static float random_number(void)
@@ -131,7 +133,7 @@ static struct weights random_weights(const tape *t)
     return (struct weights){ span, t->nparams };
 }
 
-static void start(struct program *p, struct cpu *dev, tape *t)
+static void start(struct program *p, struct cpu *dev, tape *t, size_t budget)
 {
     styx_error err = { 0 };
     double from = now();
@@ -139,7 +141,7 @@ static void start(struct program *p, struct cpu *dev, tape *t)
     must(tape_plan(t, &err), &err);
     struct weights w = random_weights(t);
     double made = now();
-    must(backend_cpu.load(dev, t, &w, 0, &p->loaded, &err), &err);
+    must(backend_cpu.load(dev, t, &w, budget, &p->loaded, &err), &err);
     double loaded = now();
     must(backend_cpu.prepare(dev, t, p->loaded, &p->plan, &err), &err);
     for (int i = 0; i < t->nin; i++) {
@@ -153,8 +155,7 @@ static void start(struct program *p, struct cpu *dev, tape *t)
     if (t->ncode > 8)
         printf("plan %.3f s, pack %.3f s, prepare and first run %.3f s\n", made - from,
                loaded - made, now() - loaded);
-    free((void *)(uintptr_t)w.span->data);
-    free((void *)(uintptr_t)w.span);
+    p->weights = w;
 }
 
 static void stop(struct program *p)
@@ -163,6 +164,8 @@ static void stop(struct program *p)
     backend_cpu.unload(p->dev, p->loaded);
     for (int i = 0; i < p->t->nin; i++)
         free((void *)(uintptr_t)p->args.in[i]);
+    free((void *)(uintptr_t)p->weights.span->data);
+    free((void *)(uintptr_t)p->weights.span);
     tape_free(p->t);
 }
 
@@ -200,7 +203,7 @@ static double time_step(struct plan *p, const struct step *s, int runs)
 static void report(struct cpu *dev, tape *t, const char *name, double peak)
 {
     struct program p;
-    start(&p, dev, t);
+    start(&p, dev, t, 0);
     struct plan *plan = p.plan;
     const struct step *s = &plan->step[t->ncode - 1];
     double best = time_step(plan, s, 60), flops = flops_of(s->i);
@@ -383,6 +386,8 @@ static void profile(struct plan *p, int runs, double peak)
         double begin = now();
         for (int i = t->once; i < t->ncode; i++) {
             double from = now();
+            if (p->step[i].packed && p->step[i].packed->streamed)
+                pack_stream(p->weights, p->step[i].packed);
             p->step[i].run(p, &p->step[i]);
             from = now() - from;
             best[i] = r == 0 || from < best[i] ? from : best[i];
@@ -420,6 +425,7 @@ int main(int argc, char **argv)
 {
     const char *net = NULL, *threads = getenv("STYX_THREADS");
     int runs = 3;
+    size_t budget = 0;
     enum dtype type = DT_BF16;
     void *dev = NULL;
     styx_error err = { 0 };
@@ -428,6 +434,8 @@ int main(int argc, char **argv)
             type = DT_F32;
         else if (strcmp(argv[i], "bf16") == 0)
             type = DT_BF16;
+        else if (atoi(argv[i]) > 0 && strchr(argv[i], 'M'))
+            budget = (size_t)atoi(argv[i]) << 20;
         else if (atoi(argv[i]) > 0)
             runs = atoi(argv[i]);
         else
@@ -450,7 +458,7 @@ int main(int argc, char **argv)
                     net);
             return 1;
         }
-        start(&p, dev, t);
+        start(&p, dev, t, budget);
         profile(p.plan, runs, peak_of(dev, type));
         stop(&p);
     }

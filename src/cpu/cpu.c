@@ -77,9 +77,7 @@ static void cpu_measure(void *dev, const tape *t, size_t budget, struct footprin
 {
     const struct cpu *c = dev;
     struct scratch most = scratch_most(c, t);
-    need->weights = pack_bytes(t);
-    if (budget && budget < need->weights)
-        need->weights = budget;
+    need->weights = pack_bytes(t, budget);
     need->arena = t->arena;
     need->workspace = most.shared + most.thread * (size_t)pool_threads(c->pool);
 }
@@ -103,9 +101,9 @@ static int cpu_load(void *dev, const tape *t, const struct weights *w, size_t bu
     struct loaded *l = calloc(1, sizeof *l);
     size_t n = (size_t)w->count;
     int status;
-    (void)budget;
     if (!l)
         return fail_nomem(err, sizeof *l);
+    l->budget = budget;
     l->dev = dev;
     l->nparams = w->count;
     l->span = malloc((n + 1) * sizeof *l->span);
@@ -288,6 +286,8 @@ static int cpu_run(void *plan, const struct run_args *args, styx_error *err)
             read_input(p, t->in[i], args->in[i]);
     for (int i = again ? t->once : 0; i < t->ncode; i++) {
         p->warm = i >= t->once;
+        if (p->step[i].packed && p->step[i].packed->streamed)
+            pack_stream(p->weights, p->step[i].packed);
         p->step[i].run(p, &p->step[i]);
         if (cancelled(p)) /* maybe while it ran: some of its jobs were skipped */
             return fail(err, STYX_ERR_CANCELLED, "cancelled");

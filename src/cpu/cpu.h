@@ -35,6 +35,8 @@ struct packed {
     size_t panel_bytes;
     char *data;            /* [phases][panels] */
     float *offset;         /* [panels][32]: the bias, or zeros */
+    bool streamed;         /* data is the window, and only while it is this one's turn */
+    atomic_int unpacked;   /* panels */
 };
 
 struct loaded {
@@ -45,6 +47,10 @@ struct loaded {
     struct packed **packed;
     int npacked, capacity;
     struct region *regions;
+    size_t budget; /* bytes of packed weights, the window included; 0: no limit */
+    char *window;  /* streamed weights are packed here, one at a time */
+    size_t window_bytes, window_held;
+    const struct packed *in_window;
 };
 
 /* Big memory of a loaded component, freed with it. */
@@ -59,8 +65,13 @@ void big_free(void *p, size_t bytes);
 
 /* Adds what t needs and l lacks, then packs it with all threads. */
 int pack_tape(struct loaded *l, const tape *t, styx_error *err);
-size_t pack_bytes(const tape *t); /* how much that is for an empty l */
-const struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i);
+
+/* How much that is for an empty l; under a budget, that or the least that works if it is more. */
+size_t pack_bytes(const tape *t, size_t budget);
+struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i);
+
+/* Packs w into the window. Nothing is allocated. */
+void pack_stream(struct loaded *l, struct packed *w);
 void pack_free(struct loaded *l);
 
 /* ---- values ---- */
@@ -80,7 +91,7 @@ struct plan;
 /* An instruction with everything looked up. */
 struct step {
     const instr *i;
-    const struct packed *packed;
+    struct packed *packed;
     const float *gamma, *beta;
     const struct span *table;
     void (*run)(struct plan *p, const struct step *s);

@@ -99,7 +99,7 @@ static bool same(const struct packed *a, const struct packed *b)
            a->split == b->split && a->phases == b->phases;
 }
 
-const struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i)
+struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i)
 {
     struct packed w;
     shape(&w, t, i, NULL);
@@ -195,20 +195,6 @@ static void pack_chunk(const struct loaded *l, const struct packed *w, const str
                (size_t)b->words * 4 * PANEL);
 }
 
-/* The rows of a panel have been read: the file's pages need not stay beside their packed copy. */
-static void release_rows(const struct loaded *l, const struct packed *w, int panel)
-{
-    size_t row = (size_t)w->cin * (size_t)(w->k * w->k);
-    for (int j = 0; j < PANEL;) {
-        int first = row_of(w, panel, j), n = 1;
-        while (first >= 0 && j + n < PANEL && row_of(w, panel, j + n) == first + n)
-            n++;
-        if (first >= 0)
-            span_release(&l->span[w->weight], (size_t)first * row, (size_t)n * row);
-        j += n;
-    }
-}
-
 static void pack_panel(const struct loaded *l, const struct packed *w, int phase, int panel)
 {
     char *to = w->data + ((size_t)phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
@@ -219,7 +205,6 @@ static void pack_panel(const struct loaded *l, const struct packed *w, int phase
         for (int c = 0; c < b->c; c += step)
             pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, to + b->at);
     }
-    release_rows(l, w, panel);
 }
 
 struct packing {
@@ -228,6 +213,14 @@ struct packing {
     int *first; /* job number of each entry's first panel */
 };
 
+/* The last panel of an entry sees the file's pages go: they need not stay beside the copy. */
+static void pack_one(const struct loaded *l, struct packed *w, int panel)
+{
+    pack_panel(l, w, panel / w->panels, panel % w->panels);
+    if (atomic_fetch_sub(&w->unpacked, 1) == 1)
+        span_release(&l->span[w->weight], 0, span_count(&l->span[w->weight]));
+}
+
 static void pack_job(void *ctx, int job, int thread)
 {
     const struct packing *p = ctx;
@@ -235,9 +228,7 @@ static void pack_job(void *ctx, int job, int thread)
     (void)thread;
     while (i + 1 < p->l->npacked && job >= p->first[i + 1 - p->from])
         i++;
-    const struct packed *w = p->l->packed[i];
-    int panel = job - p->first[i - p->from];
-    pack_panel(p->l, w, panel / w->panels, panel % w->panels);
+    pack_one(p->l, p->l->packed[i], job - p->first[i - p->from]);
 }
 
 static void pack_offset(const struct loaded *l, const struct packed *w)
@@ -282,6 +273,8 @@ static int add_vector(struct loaded *l, int index, styx_error *err)
     if (!l->vector[index])
         return fail_nomem(err, n * sizeof(float));
     span_read(&l->span[index], 0, n, l->vector[index]);
+    if (l->budget)
+        l->budget = l->budget > n * sizeof(float) ? l->budget - n * sizeof(float) : 1;
     return STYX_OK;
 }
 
@@ -300,34 +293,118 @@ static int add_region(struct loaded *l, size_t bytes, char **data, styx_error *e
     return STYX_OK;
 }
 
-/* Gives entries [from, npacked) their memory and fills it. */
+/* Which of the entries [from, npacked) stay in memory? All, or in program order as many as the
+ * budget holds beside a window that each of the others is packed into when its turn comes. (The
+ * order is the same in every step: keeping the last used ones would lose each just before its next
+ * use.) Returns the bytes of those that stay. */
+static size_t choose_resident(struct loaded *l, int from)
+{
+    size_t all = 0, most = 0, kept = 0, left = l->budget;
+    for (int i = from; i < l->npacked; i++) {
+        size_t bytes = data_bytes(l->packed[i]);
+        all += bytes;
+        most = bytes > most ? bytes : most;
+    }
+    if (!l->budget || (from == 0 && all <= l->budget))
+        return all;
+    l->window_bytes = most > l->window_bytes ? most : l->window_bytes;
+    left = from == 0 && left > most ? left - most : 0;
+    for (int i = from; i < l->npacked; i++) {
+        size_t bytes = data_bytes(l->packed[i]);
+        l->packed[i]->streamed = bytes > left - kept;
+        kept += l->packed[i]->streamed ? 0 : bytes;
+    }
+    return kept;
+}
+
+/* Gives entries [from, npacked) their memory and fills what is resident. */
 static int pack_entries(struct loaded *l, int from, styx_error *err)
 {
-    int jobs = 0, n = l->npacked - from;
-    size_t bytes = 0;
-    char *data = NULL;
+    int jobs = 0, n = l->npacked - from, status;
+    char *data = NULL, *offset = NULL;
+    size_t offsets = 0, bytes;
     if (n == 0)
         return STYX_OK;
     for (int i = from; i < l->npacked; i++)
-        bytes += data_bytes(l->packed[i]) + offset_bytes(l->packed[i]);
-    int status = add_region(l, bytes, &data, err);
-    if (status)
+        offsets += offset_bytes(l->packed[i]);
+    if (l->budget)
+        l->budget = l->budget > offsets ? l->budget - offsets : 1;
+    bytes = choose_resident(l, from);
+    if ((status = add_region(l, bytes + offsets, &data, err)))
         return status;
+    offset = data + bytes;
     struct packing p = { .l = l, .from = from, .first = malloc((size_t)n * sizeof(int)) };
     if (!p.first)
         return fail_nomem(err, (size_t)n * sizeof(int));
     for (int i = from; i < l->npacked; i++) {
         struct packed *w = l->packed[i];
-        w->data = data;
-        w->offset = (float *)(data + data_bytes(w));
-        data += data_bytes(w) + offset_bytes(w);
+        w->data = w->streamed ? NULL : data;
+        w->offset = (float *)offset;
+        w->unpacked = w->phases * w->panels;
+        data += w->streamed ? 0 : data_bytes(w);
+        offset += offset_bytes(w);
         p.first[i - from] = jobs;
-        jobs += w->phases * w->panels;
+        jobs += w->streamed ? 0 : w->phases * w->panels;
         pack_offset(l, w);
     }
     pool_run(l->dev->pool, pack_job, &p, jobs);
     free(p.first);
     return STYX_OK;
+}
+
+/* The window grows when a program brings a larger entry. */
+static int make_window(struct loaded *l, styx_error *err)
+{
+    if (l->window_bytes <= l->window_held)
+        return STYX_OK;
+    big_free(l->window, l->window_held);
+    l->window_held = 0;
+    l->in_window = NULL;
+    l->window = big_alloc(l->window_bytes);
+    if (!l->window)
+        return fail_nomem(err, l->window_bytes);
+    l->window_held = l->window_bytes;
+    return STYX_OK;
+}
+
+struct streaming {
+    const struct loaded *l;
+    struct packed *w;
+};
+
+static void stream_job(void *ctx, int job, int thread)
+{
+    const struct streaming *s = ctx;
+    (void)thread;
+    pack_one(s->l, s->w, job);
+}
+
+/* Asks the system to read the pages of the next streamed entry while this one is used. */
+static void read_ahead(const struct loaded *l, const struct packed *w)
+{
+    int i = 0;
+    while (l->packed[i] != w)
+        i++;
+    do
+        i = (i + 1) % l->npacked;
+    while (!l->packed[i]->streamed);
+    const struct span *s = &l->span[l->packed[i]->weight];
+    uintptr_t page = 4096, begin = (uintptr_t)s->data & ~(page - 1);
+    if (s->mapped)
+        madvise((void *)begin, (uintptr_t)s->data - begin + span_count(s) * dtype_bytes(s->type),
+                MADV_WILLNEED);
+}
+
+void pack_stream(struct loaded *l, struct packed *w)
+{
+    struct streaming s = { l, w };
+    if (l->in_window == w)
+        return;
+    w->data = l->window;
+    w->unpacked = w->phases * w->panels;
+    pool_run(l->dev->pool, stream_job, &s, w->phases * w->panels);
+    l->in_window = w;
+    read_ahead(l, w);
 }
 
 int pack_tape(struct loaded *l, const tape *t, styx_error *err)
@@ -345,25 +422,31 @@ int pack_tape(struct loaded *l, const tape *t, styx_error *err)
     }
     if (!status)
         status = pack_entries(l, from, err);
+    if (!status)
+        status = make_window(l, err);
     while (status && l->npacked > from) /* half-made entries must not be found later */
         free(l->packed[--l->npacked]);
     return status;
 }
 
-size_t pack_bytes(const tape *t)
+size_t pack_bytes(const tape *t, size_t budget)
 {
-    size_t bytes = 0;
+    size_t data = 0, rest = 0, most = 0;
     for (int j = 0; j < t->ncode; j++) {
         const instr *i = &t->code[j];
         struct packed w;
         if (multiplies(i)) {
             shape(&w, t, i, NULL);
-            bytes += data_bytes(&w) + offset_bytes(&w);
+            data += data_bytes(&w);
+            most = data_bytes(&w) > most ? data_bytes(&w) : most;
+            rest += offset_bytes(&w);
         } else if (i->op == OP_GROUP_NORM || i->op == OP_LAYER_NORM) {
-            bytes += 2 * sizeof(float) * (size_t)i->out->c;
+            rest += 2 * sizeof(float) * (size_t)i->out->c;
         }
     }
-    return bytes;
+    if (!budget || data + rest <= budget)
+        return data + rest;
+    return most + rest > budget ? most + rest : budget;
 }
 
 void pack_free(struct loaded *l)
@@ -374,6 +457,7 @@ void pack_free(struct loaded *l)
         big_free(r->data, r->bytes);
         free(r);
     }
+    big_free(l->window, l->window_held);
     for (int i = 0; i < l->npacked; i++)
         free(l->packed[i]);
     free(l->packed);

@@ -20,6 +20,7 @@
 static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16" };
 
 static uint32_t random_state;
+static size_t weight_budget; /* of solve(); 0: all weights are resident */
 
 static float uniform(void) /* [-1, 1) */
 {
@@ -98,7 +99,7 @@ static void solve(const struct backend *be, const struct device_options *options
     struct run_args args = { 0 };
     memcpy(args.in, p->in, sizeof args.in);
     memcpy(args.out, p->out, sizeof args.out);
-    if (be->open(options, &dev, &err) || be->load(dev, p->t, &p->w, 0, &loaded, &err) ||
+    if (be->open(options, &dev, &err) || be->load(dev, p->t, &p->w, weight_budget, &loaded, &err) ||
         be->prepare(dev, p->t, loaded, &plan, &err) || be->run(plan, &args, &err))
         fail_msg("%s", err.text);
     args.again = true; /* a second step must not find anything missing */
@@ -392,6 +393,46 @@ static void same_for_any_threads(void **state)
         }
 }
 
+/* The least budget streams everything through one window, the next ones a part of it. */
+static void streamed_weights_are_the_same(void **state)
+{
+    static const struct shape s = { 2, 8, 8, 32, 32, 8, 32 };
+    static const struct device_options o = { .threads = 2 };
+    struct problem want, got;
+    (void)state;
+    solve(&backend_cpu, &o, DT_BF16, record_resnet, &s, &want);
+    for (size_t budget = 1; budget < 200000; budget = 3 * budget + 5000) {
+        weight_budget = budget;
+        solve(&backend_cpu, &o, DT_BF16, record_resnet, &s, &got);
+        weight_budget = 0;
+        assert_memory_equal(got.out[0], want.out[0],
+                            tensor_count(want.t->out[0]) * sizeof(float));
+        problem_free(&got);
+    }
+    problem_free(&want);
+}
+
+/* measure() tells what load() takes: all, the budget, or the least that works. */
+static void budgets_are_measured(void **state)
+{
+    static const struct shape s = { 2, 8, 8, 32, 32, 8, 32 };
+    struct footprint all, least, some;
+    tape *t = tape_new("test", DT_BF16);
+    void *dev;
+    (void)state;
+    record_resnet(t, &s);
+    tape_fuse(t);
+    assert_int_equal(tape_plan(t, NULL), STYX_OK);
+    assert_int_equal(backend_cpu.open(&(struct device_options){ 0 }, &dev, NULL), STYX_OK);
+    backend_cpu.measure(dev, t, 0, &all);
+    backend_cpu.measure(dev, t, 1, &least);
+    backend_cpu.measure(dev, t, least.weights + 100, &some);
+    assert_true(least.weights < all.weights);
+    assert_true(some.weights == least.weights + 100);
+    backend_cpu.close(dev);
+    tape_free(t);
+}
+
 static void unknown_isa_is_refused(void **state)
 {
     void *dev = NULL;
@@ -410,6 +451,8 @@ int main(void)
         cmocka_unit_test(large_convolutions), cmocka_unit_test(resnets),
         cmocka_unit_test(attentions),         cmocka_unit_test(norms),
         cmocka_unit_test(other_operations),   cmocka_unit_test(same_for_any_threads),
+        cmocka_unit_test(streamed_weights_are_the_same),
+        cmocka_unit_test(budgets_are_measured),
         cmocka_unit_test(unknown_isa_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
