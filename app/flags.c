@@ -134,6 +134,11 @@ const struct flag flags[] = {
       "take this second text encoder" },
     { "tokenizer", 0, KIND_TEXT, LOAD | TOKENIZE | RECIPE, AT(tokenizer), "PATH", NONE,
       "take this tokenizer" },
+    { "lora", 0, KIND_TEXTS, LOAD | RECIPE, AT(loras), "FILE[:SCALE]", NONE,
+      "add this LoRA to the model, with a scale (default: 1); may be given several times" },
+    { "embedding", 0, KIND_TEXTS, LOAD | TOKENIZE | RECIPE, AT(embeddings), "FILE[:WORD]", NONE,
+      "learn this textual inversion, under another word if one is given; may be given several "
+      "times" },
     { "variant", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | RECIPE, AT(variant), "NAME", NONE,
       "prefer weights files of that name, such as fp16" },
     { "safety", 0, KIND_CHOICE, DRAW | RECIPE, AT(safety), "black|flag|off", WORDS(safeties),

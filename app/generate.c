@@ -9,6 +9,7 @@
 #include "paths.h"
 #include "recipe.h"
 #include "say.h"
+#include "value.h"
 
 /* Prompts of one file mostly share a model: the last one opened is kept. */
 struct loaded {
@@ -31,6 +32,8 @@ static char *key_of(const struct options *o)
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         json_array_append_new(list, parts[i] ? json_string(parts[i]) : json_null());
+    json_array_append_new(list, value_to_json(flag_find("lora"), &o->loras));
+    json_array_append_new(list, value_to_json(flag_find("embedding"), &o->embeddings));
     char *key = json_dumps(list, JSON_COMPACT);
     json_decref(list);
     return key;

@@ -37,7 +37,7 @@ static int about_model(const char *path, bool json)
     styx_model *model;
     const char *name;
     json_t *part;
-    int rc = model_open(path, NULL, &none, &model);
+    int rc = model_open(path, NULL, &none, NULL, NULL, &model);
     if (rc)
         return rc;
     json_t *info = model_info(model);

@@ -33,9 +33,23 @@ void options_free(struct options *o)
     options_init(o);
 }
 
+static int copy_texts(struct texts *texts)
+{
+    char **values = calloc(texts->count, sizeof *values);
+    size_t copied = 0;
+    while (values && copied < texts->count && (values[copied] = strdup(texts->values[copied])))
+        copied++;
+    int rc = copied < texts->count ? EXIT_FAILED : 0;
+    texts->values = values;
+    texts->count = copied;
+    return rc;
+}
+
 /* What a flag's value points to becomes the copy's own. */
 static int copy_value(const struct flag *f, void *field)
 {
+    if (f->kind == KIND_TEXTS && ((struct texts *)field)->count)
+        return copy_texts(field);
     char **text = field;
     struct reals *reals = field;
     struct seeds *seeds = field;
@@ -104,6 +118,27 @@ static int size_from_json(struct options *o, const json_t *object, const char *w
     return option_parse(o, f, what, text);
 }
 
+/* A list replaces what was there. */
+static int texts_from_json(struct options *o, const struct flag *f, const char *what,
+                           const json_t *value)
+{
+    struct texts *field = flag_field(o, f);
+    int rc = 0;
+    size_t i;
+    json_t *item;
+    value_free(f, field);
+    *field = (struct texts){ 0 };
+    if (!json_is_array(value))
+        return complain(EXIT_USAGE, "%s is not a list of texts", what);
+    json_array_foreach (value, i, item) {
+        if (rc == 0 && !json_is_string(item))
+            rc = complain(EXIT_USAGE, "%s is not a list of texts", what);
+        if (rc == 0)
+            rc = option_parse(o, f, what, json_string_value(item));
+    }
+    return rc;
+}
+
 static int setting_from_json(struct options *o, const char *key, const json_t *value,
                              const char *where, bool keep)
 {
@@ -114,6 +149,8 @@ static int setting_from_json(struct options *o, const char *key, const json_t *v
         return 0;
     char what[300];
     snprintf(what, sizeof what, "%.200s: %.60s", where, key);
+    if (f->kind == KIND_TEXTS)
+        return texts_from_json(o, f, what, value);
     bool matches = f->kind == KIND_TEXT ? json_is_string(value)
                    : f->kind == KIND_BOOL ? json_is_boolean(value)
                                           : !json_is_boolean(value) && !json_is_object(value);

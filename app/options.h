@@ -32,15 +32,21 @@ enum kind {
     KIND_REAL,   /* double */
     KIND_BYTES,  /* uint64_t, with K, M, G, T */
     KIND_TEXT,   /* char * */
+    KIND_TEXTS,  /* struct texts: each time the flag is given adds one */
     KIND_CHOICE, /* int: the index of the word */
     KIND_SIZE,   /* struct pair, as WxH */
     KIND_PAIR,   /* struct pair, as A,B */
     KIND_REALS,  /* struct reals */
-    KIND_SEEDS   /* struct seeds */
+    KIND_SEEDS,  /* struct seeds */
+    KIND_TEXTS   /* struct texts: given several times, or a list in JSON */
 };
 
 struct pair {
     int a, b;
+};
+struct texts {
+    char **values;
+    size_t count;
 };
 struct reals {
     double *values;
@@ -48,6 +54,10 @@ struct reals {
 };
 struct seeds {
     uint64_t *values;
+    size_t count;
+};
+struct texts {
+    char **values;
     size_t count;
 };
 
@@ -88,7 +98,9 @@ struct options {
     double denoising_start, denoising_end;
 
     /* Models. */
-    char *model, *variant, *vae, *text_encoder_2, *tokenizer;
+    char *model, *variant, *vae, *text_encoder_2, *tokenizer, *model_config;
+    struct texts loras, embeddings;
+    struct texts loras, embeddings;
     char *refiner;
     int refiner_mode;
     double refiner_at, refiner_strength;

@@ -117,7 +117,7 @@ static int open_model(struct recipe *r, struct run_model *m)
     }
     char *found = rc == 0 ? path_of_model(path) : NULL;
     if (rc == 0)
-        rc = found ? model_open(found, variant, &parts, &m->model) : EXIT_FAILED;
+        rc = found ? model_open(found, variant, &parts, NULL, NULL, &m->model) : EXIT_FAILED;
     free(found);
     parts_free(&parts);
     m->progress = DONE;

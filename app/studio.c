@@ -7,6 +7,7 @@
 
 #include "paths.h"
 #include "say.h"
+#include "value.h"
 
 static volatile sig_atomic_t interrupted;
 static styx_session *volatile running;
@@ -113,13 +114,72 @@ void parts_free(struct parts *p)
     p->count = 0;
 }
 
+/* What stands behind the last colon of "FILE:SCALE", if anything does; *path is yours. A file whose
+ * own name holds a colon is meant whole. */
+static int split(const char *text, char **path, const char **rest)
+{
+    const char *colon = strrchr(text, ':');
+    bool whole = !colon || path_exists(text);
+    *path = whole ? strdup(text) : strndup(text, (size_t)(colon - text));
+    *rest = whole ? NULL : colon + 1;
+    return *path ? 0 : complain_memory();
+}
+
+/* The extras of a model, as the library takes them. */
+struct extras {
+    struct styx_lora *loras;
+    struct styx_embedding *embeddings;
+    size_t lora_count, embedding_count;
+};
+
+static int read_lora(const char *text, struct styx_lora *lora)
+{
+    static const struct flag number = { .kind = KIND_REAL, .min = -100, .max = 100 };
+    const char *scale;
+    char *path;
+    int rc = split(text, &path, &scale);
+    lora->path = path;
+    lora->scale = 1;
+    return rc == 0 && scale ? value_parse(&number, "--lora: the scale", scale, &lora->scale) : rc;
+}
+
+static int extras_read(struct extras *e, const struct texts *loras, const struct texts *embeddings)
+{
+    int rc = 0;
+    e->loras = calloc((loras ? loras->count : 0) + 1, sizeof *e->loras);
+    e->embeddings = calloc((embeddings ? embeddings->count : 0) + 1, sizeof *e->embeddings);
+    if (!e->loras || !e->embeddings)
+        return complain_memory();
+    for (size_t i = 0; loras && i < loras->count && rc == 0; i++)
+        rc = read_lora(loras->values[i], &e->loras[e->lora_count++]);
+    for (size_t i = 0; embeddings && i < embeddings->count && rc == 0; i++) {
+        struct styx_embedding *x = &e->embeddings[e->embedding_count++];
+        char *path = NULL;
+        rc = split(embeddings->values[i], &path, &x->word);
+        x->path = path;
+    }
+    return rc;
+}
+
+static void extras_free(struct extras *e)
+{
+    for (size_t i = 0; i < e->lora_count; i++)
+        free((char *)e->loras[i].path);
+    for (size_t i = 0; i < e->embedding_count; i++)
+        free((char *)e->embeddings[i].path);
+    free(e->loras);
+    free(e->embeddings);
+}
+
 int model_open(const char *path, const char *variant, const struct parts *parts,
-               styx_model **model)
+               const struct texts *loras, const struct texts *embeddings, styx_model **model)
 {
     struct styx_model_options options = STYX_MODEL_OPTIONS_INIT;
+    struct extras extras = { 0 };
     const char *names[MAX_PARTS];
     styx_component *components[MAX_PARTS];
     styx_error err;
+    int rc = extras_read(&extras, loras, embeddings);
     for (size_t i = 0; i < parts->count; i++) {
         names[i] = parts->list[i].name;
         components[i] = parts->list[i].component;
@@ -128,10 +188,15 @@ int model_open(const char *path, const char *variant, const struct parts *parts,
     options.names = names;
     options.components = components;
     options.component_count = parts->count;
+    options.loras = extras.loras;
+    options.lora_count = extras.lora_count;
+    options.embeddings = extras.embeddings;
+    options.embedding_count = extras.embedding_count;
     options.warn = on_warning;
-    if (styx_model_open(path, &options, model, &err))
-        return complain_of(&err);
-    return 0;
+    if (rc == 0 && styx_model_open(path, &options, model, &err))
+        rc = complain_of(&err);
+    extras_free(&extras);
+    return rc;
 }
 
 int model_of_options(const struct options *o, styx_model **model)
@@ -148,7 +213,7 @@ int model_of_options(const struct options *o, styx_model **model)
     if (rc == 0 && o->tokenizer)
         rc = parts_open(&parts, "tokenizer", o->tokenizer, NULL);
     if (rc == 0)
-        rc = model_open(path, o->variant, &parts, model);
+        rc = model_open(path, o->variant, &parts, &o->loras, &o->embeddings, model);
     parts_free(&parts);
     free(path);
     return rc;
@@ -165,7 +230,7 @@ int refiner_of_options(const struct options *o, const styx_model *model, styx_mo
             rc = parts_borrow(&parts, "text_encoder_2", model, "text_encoder_2");
     }
     if (rc == 0)
-        rc = model_open(o->refiner, o->variant, &parts, refiner);
+        rc = model_open(o->refiner, o->variant, &parts, NULL, NULL, refiner);
     parts_free(&parts);
     return rc;
 }

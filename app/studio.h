@@ -34,8 +34,9 @@ int parts_borrow(struct parts *p, const char *name, const styx_model *model,
 int parts_leave_out(struct parts *p, const char *name);
 void parts_free(struct parts *p);
 
+/* loras, embeddings: "FILE" or "FILE:SCALE", "FILE:WORD"; each may be NULL. */
 int model_open(const char *path, const char *variant, const struct parts *parts,
-               styx_model **model);
+               const struct texts *loras, const struct texts *embeddings, styx_model **model);
 /* What --model, --variant, --vae, --text-encoder-2 and --tokenizer say. */
 int model_of_options(const struct options *o, styx_model **model);
 /* --refiner, which shares the second text encoder and the VAE of an SDXL model. */

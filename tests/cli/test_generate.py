@@ -131,6 +131,26 @@ class Generate(CommandTest):
         self.styx("generate", "a", "--model", SD, "--size", "64x64", "-o", "s.png",
                   "--sampler", "euler", "--sigmas", "10,3,1")
 
+    def test_lora(self):
+        name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+        tensors = {t["name"]: t["shape"] for t in json.loads(self.styx(
+            "info", SD + "/unet/diffusion_pytorch_model.safetensors", "--json").stdout)["tensors"]}
+        rows, columns = tensors[name + ".weight"]
+        self.path("l.safetensors").write_bytes(write_safetensors({
+            f"unet.{name}.lora_A.weight": ([1, columns], [1.0] * columns),
+            f"unet.{name}.lora_B.weight": ([rows, 1], [1.0] * rows)}))
+
+        def draw(name, *words):
+            self.generate("a", "-o", name, "--seed", 1, *words)
+            return png_pixels(self.read(name))
+        plain, none, full = (draw("plain.png"), draw("none.png", "--lora", "l.safetensors:0"),
+                             draw("full.png", "--lora", "l.safetensors"))
+        self.assertEqual(plain, none)
+        self.assertNotEqual(plain, full)
+        self.assertIn("equal", self.styx("replay", "full.png").stdout)
+        self.refused("generate", "a", "--model", SD, "--lora", "l.safetensors:x", says="'x'")
+        self.refused("generate", "a", "--model", SD, "--lora", "no.safetensors", says="no.", code=1)
+
     def test_model_from_the_environment(self):
         self.styx("generate", "a", *QUICK, "-o", "a.png", environment={"STYX_MODEL": SD})
 
