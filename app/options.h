@@ -32,7 +32,6 @@ enum kind {
     KIND_REAL,   /* double */
     KIND_BYTES,  /* uint64_t, with K, M, G, T */
     KIND_TEXT,   /* char * */
-    KIND_TEXTS,  /* struct texts: each time the flag is given adds one */
     KIND_CHOICE, /* int: the index of the word */
     KIND_SIZE,   /* struct pair, as WxH */
     KIND_PAIR,   /* struct pair, as A,B */
@@ -43,10 +42,6 @@ enum kind {
 
 struct pair {
     int a, b;
-};
-struct texts {
-    char **values;
-    size_t count;
 };
 struct reals {
     double *values;
@@ -99,7 +94,6 @@ struct options {
 
     /* Models. */
     char *model, *variant, *vae, *text_encoder_2, *tokenizer, *model_config;
-    struct texts loras, embeddings;
     struct texts loras, embeddings;
     char *refiner;
     int refiner_mode;

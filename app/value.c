@@ -91,19 +91,6 @@ static int parse_text(const char *text, char **field)
     return 0;
 }
 
-static int parse_texts(const char *text, struct texts *field)
-{
-    char *copy = strdup(text);
-    char **more = copy ? realloc(field->values, (field->count + 1) * sizeof *more) : NULL;
-    if (!more) {
-        free(copy);
-        return complain_memory();
-    }
-    field->values = more;
-    field->values[field->count++] = copy;
-    return 0;
-}
-
 static int parse_choice(const struct flag *f, const char *what, const char *text, int *field)
 {
     for (int i = 0; f->words[i]; i++)
@@ -228,8 +215,6 @@ int value_parse(const struct flag *f, const char *what, const char *text, void *
         return parse_bytes(what, text, field);
     case KIND_TEXT:
         return parse_text(text, field);
-    case KIND_TEXTS:
-        return parse_texts(text, field);
     case KIND_CHOICE:
         return parse_choice(f, what, text, field);
     case KIND_SIZE:
@@ -245,19 +230,10 @@ int value_parse(const struct flag *f, const char *what, const char *text, void *
     return EXIT_FAILED;
 }
 
-static void texts_free(struct texts *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->values[i]);
-    free(list->values);
-}
-
 void value_free(const struct flag *f, void *field)
 {
     if (f->kind == KIND_TEXT)
         free(*(char **)field);
-    else if (f->kind == KIND_TEXTS)
-        texts_free(field);
     else if (f->kind == KIND_REALS)
         free(((struct reals *)field)->values);
     else if (f->kind == KIND_SEEDS)
@@ -273,14 +249,6 @@ void value_free(const struct flag *f, void *field)
 json_t *seed_to_json(uint64_t seed)
 {
     return seed <= INT64_MAX ? json_integer((json_int_t)seed) : json_sprintf("%" PRIu64, seed);
-}
-
-static json_t *texts_to_json(const struct texts *list)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < list->count; i++)
-        json_array_append_new(array, json_string(list->values[i]));
-    return array;
 }
 
 static json_t *reals_to_json(const struct reals *list)
@@ -326,8 +294,6 @@ json_t *value_to_json(const struct flag *f, const void *field)
         return seed_to_json(*(const uint64_t *)field);
     case KIND_TEXT:
         return json_string(*(char *const *)field);
-    case KIND_TEXTS:
-        return texts_to_json(field);
     case KIND_CHOICE:
         return json_string(f->words[*(const int *)field]);
     case KIND_SIZE:
