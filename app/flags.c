@@ -34,9 +34,9 @@ const struct flag flags[] = {
     { "output", 'o', KIND_TEXT, DRAW | REPLAY | RECIPE, AT(output), "FILE|DIR", NONE,
       "where the picture goes: .png, .jpg or .webp, or a folder, which gets styx-SEED-N.png; "
       "default: the current folder" },
-    { "model", 0, KIND_TEXT, COMPUTE | TOKENIZE | SCHEDULE | RECIPE, AT(model), "PATH", NONE,
-      "a folder in the diffusers layout or a single checkpoint file; default: $STYX_MODEL, or the "
-      "model that comes with Styx" },
+    { "model", 0, KIND_TEXT, COMPUTE | TOKENIZE | SCHEDULE | RECIPE, AT(model), "MODEL", NONE,
+      "a folder in the diffusers layout, a single checkpoint file, or ORG/NAME of a model that "
+      "'styx pull' fetched; default: $STYX_MODEL, or the model that comes with Styx" },
     { "negative", 0, KIND_TEXT, DRAW | RECIPE, AT(negative), "TEXT", ALIAS("negative_prompt"),
       "what to keep away from" },
     { "steps", 0, KIND_INT, DRAW | EXPLAIN | SCHEDULE | RECIPE, AT(steps), "N", 1, 1000, NULL,
@@ -139,6 +139,9 @@ const struct flag flags[] = {
     { "embedding", 0, KIND_TEXTS, LOAD | TOKENIZE | RECIPE, AT(embeddings), "FILE[:WORD]", NONE,
       "learn this textual inversion, under another word if one is given; may be given several "
       "times" },
+    { "model-config", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | RECIPE, AT(model_config),
+      "FOLDER", NONE, "for a single file: take what its weights leave open from this folder in the "
+      "diffusers layout; default: the published configs" },
     { "variant", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | RECIPE, AT(variant), "NAME", NONE,
       "prefer weights files of that name, such as fp16" },
     { "safety", 0, KIND_CHOICE, DRAW | RECIPE, AT(safety), "black|flag|off", WORDS(safeties),
@@ -210,8 +213,7 @@ static bool same_name(const char *a, const char *b)
 const struct flag *flag_find(const char *name)
 {
     for (size_t i = 0; i < flag_count; i++)
-        if (same_name(flags[i].name, name) ||
-            (flags[i].alias && same_name(flags[i].alias, name)))
+        if (same_name(flags[i].name, name) || (flags[i].alias && same_name(flags[i].alias, name)))
             return &flags[i];
     return NULL;
 }

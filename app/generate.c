@@ -27,8 +27,8 @@ static void loaded_free(struct loaded *l)
 
 static char *key_of(const struct options *o)
 {
-    const char *parts[] = { o->model, o->variant, o->vae, o->text_encoder_2, o->tokenizer,
-                            o->refiner };
+    const char *parts[] = { o->model,     o->variant, o->vae,         o->text_encoder_2,
+                            o->tokenizer, o->refiner, o->model_config };
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         json_array_append_new(list, parts[i] ? json_string(parts[i]) : json_null());
@@ -114,8 +114,10 @@ static int check_outputs(const struct prompts *p, const char *path)
         for (size_t j = 0; j < i; j++) {
             const char *a = p->list[i].output, *b = p->list[j].output;
             if (a && b && strcmp(a, b) == 0 && !output_is_folder(a))
-                return complain(EXIT_USAGE, "%s: more than one line writes %s; give each its own "
-                                            "output, or a folder", path, a);
+                return complain(EXIT_USAGE,
+                                "%s: more than one line writes %s; give each its own "
+                                "output, or a folder",
+                                path, a);
         }
     return 0;
 }
@@ -178,8 +180,7 @@ int run_generate(struct options *o)
     if (rc == 0)
         rc = studio_begin(&studio, o);
     if (rc == 0)
-        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts)
-                        : draw_one(&studio, &loaded, o);
+        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts) : draw_one(&studio, &loaded, o);
     loaded_free(&loaded);
     if (studio.session)
         studio_end(&studio);

@@ -21,8 +21,8 @@ static void wrap(const char *text, int indent)
             putchar('\n');
             column = 0;
         }
-        column += column ? printf(" %.*s", length, text)
-                         : printf("%*s%.*s", indent, "", length, text);
+        column +=
+            column ? printf(" %.*s", length, text) : printf("%*s%.*s", indent, "", length, text);
         text += length;
         if (*text == '\n') {
             putchar('\n');
@@ -123,7 +123,7 @@ void help_manual(void)
 
 static bool names_file(const struct flag *f)
 {
-    static const char *const words[] = { "FILE", "PATH", "PICTURE", "DIR" };
+    static const char *const words[] = { "FILE", "PATH", "PICTURE", "DIR", "FOLDER", "MODEL" };
     for (size_t i = 0; f->argument && i < sizeof words / sizeof *words; i++)
         if (strstr(f->argument, words[i]))
             return true;

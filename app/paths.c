@@ -52,6 +52,36 @@ char *path_beside(const char *path, const char *name)
     return joined;
 }
 
+bool path_is_model_id(const char *given)
+{
+    /* a file that is not there is no model on a hub */
+    static const char *const endings[] = { ".safetensors", ".gguf", ".ckpt", ".pt", ".bin" };
+    const char *slash = strchr(given, '/'), *dot = strrchr(given, '.');
+    if (!slash || slash == given || !slash[1] || strchr("./~", *given) || path_exists(given) ||
+        (strchr(slash + 1, '/') && !strchr(slash, '@')))
+        return false;
+    for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
+        if (strcmp(dot, endings[i]) == 0)
+            return false;
+    return true;
+}
+
+/* ORG/NAME in the cache, or the path itself; free it. */
+static char *find_model(const char *given)
+{
+    char *found = NULL, *path;
+    styx_error err;
+    if (path_is_model_id(given) && styx_hub_find(given, &found, &err)) {
+        complain_of(&err);
+        return NULL;
+    }
+    path = strdup(found ? found : given);
+    if (!path)
+        complain_memory();
+    styx_text_free(found);
+    return path;
+}
+
 char *path_of_model(const char *given)
 {
     /* From the build folder of a clone, and from PREFIX/bin. */
@@ -61,12 +91,8 @@ char *path_of_model(const char *given)
     char *path = NULL;
     if (!given)
         given = getenv("STYX_MODEL");
-    if (given && *given) {
-        path = strdup(given);
-        if (!path)
-            complain_memory();
-        return path;
-    }
+    if (given && *given)
+        return find_model(given);
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     self[length > 0 ? length : 0] = '\0';
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {

@@ -4,9 +4,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The path given, else $STYX_MODEL, else the model that comes with Styx, found from where the
- * command lies. NULL with the reason on stderr; free it. */
+/* The path given, or that of ORG/NAME in the Hugging Face cache, else $STYX_MODEL, else the model
+ * that comes with Styx, found from where the command lies. NULL with the reason on stderr; free it.
+ */
 char *path_of_model(const char *given);
+
+/* Is it ORG/NAME or ORG/NAME@REVISION, and no path that is there? */
+bool path_is_model_id(const char *given);
 
 bool path_exists(const char *path);
 bool path_is_folder(const char *path);

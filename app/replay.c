@@ -28,7 +28,7 @@ static int find_model(struct options *o, const char *picture)
     int rc = beside ? 0 : complain_memory();
     if (rc == 0 && !path_exists(o->model) && path_exists(beside))
         rc = option_parse(o, flag_find("model"), "model", beside);
-    else if (rc == 0 && !path_exists(o->model))
+    else if (rc == 0 && !path_exists(o->model) && !path_is_model_id(o->model))
         rc = complain(EXIT_FAILED, "%s was drawn with the model %s, which is missing", picture,
                       o->model);
     free(beside);

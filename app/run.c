@@ -109,9 +109,12 @@ static int open_model(struct recipe *r, struct run_model *m)
     int rc = read_text(r, m->text, m->name, "path", &path);
     if (rc == 0)
         rc = read_text(r, m->text, m->name, "variant", &variant);
+    if (rc == 0)
+        rc = read_text(r, m->text, m->name, "config", &parts.config);
     if (rc)
         return rc;
-    json_object_foreach (json_object_get(m->text, "components"), name, value) {
+    json_object_foreach(json_object_get(m->text, "components"), name, value)
+    {
         if (rc == 0)
             rc = add_part(r, m, name, value, &parts);
     }
@@ -133,7 +136,8 @@ static int read_models(struct recipe *r)
     r->models = calloc(json_object_size(models) + 1, sizeof *r->models);
     if (!r->models)
         return complain_memory();
-    json_object_foreach (models, name, value) {
+    json_object_foreach(models, name, value)
+    {
         if (!json_is_object(value))
             return complain(EXIT_USAGE, "%s: model %s is no object", r->path, name);
         r->models[r->model_count++] = (struct run_model){ .name = name, .text = value };

@@ -62,6 +62,7 @@ int studio_begin(struct studio *s, const struct options *o)
     running = s->session;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write(), not the end */
     return 0;
 }
 
@@ -188,6 +189,7 @@ int model_open(const char *path, const char *variant, const struct parts *parts,
     options.names = names;
     options.components = components;
     options.component_count = parts->count;
+    options.config = parts->config;
     options.loras = extras.loras;
     options.lora_count = extras.lora_count;
     options.embeddings = extras.embeddings;
@@ -201,7 +203,7 @@ int model_open(const char *path, const char *variant, const struct parts *parts,
 
 int model_of_options(const struct options *o, styx_model **model)
 {
-    struct parts parts = { 0 };
+    struct parts parts = { .config = o->model_config };
     int rc = 0;
     char *path = path_of_model(o->model);
     if (!path)
@@ -223,15 +225,17 @@ int refiner_of_options(const struct options *o, const styx_model *model, styx_mo
 {
     struct parts parts = { 0 };
     struct model_facts facts;
-    int rc = model_facts(model, &facts);
+    char *path = path_of_model(o->refiner);
+    int rc = path ? model_facts(model, &facts) : EXIT_FAILED;
     if (rc == 0 && strcmp(facts.family, "sdxl") == 0) {
         rc = parts_borrow(&parts, "vae", model, "vae");
         if (rc == 0)
             rc = parts_borrow(&parts, "text_encoder_2", model, "text_encoder_2");
     }
     if (rc == 0)
-        rc = model_open(o->refiner, o->variant, &parts, NULL, NULL, refiner);
+        rc = model_open(path, o->variant, &parts, NULL, NULL, refiner);
     parts_free(&parts);
+    free(path);
     return rc;
 }
 

@@ -24,12 +24,13 @@ enum { MAX_PARTS = 8 };
 struct parts {
     struct part list[MAX_PARTS];
     size_t count;
+    const char *config; /* a folder of configs, for a single file; may be NULL */
 };
 
-/* Adds the component in folder, or the one that a model has of that name (nothing if it has none). */
+/* Adds the component in folder, or the one that a model has of that name (nothing if it has none).
+ */
 int parts_open(struct parts *p, const char *name, const char *folder, const char *variant);
-int parts_borrow(struct parts *p, const char *name, const styx_model *model,
-                 const char *its_name);
+int parts_borrow(struct parts *p, const char *name, const styx_model *model, const char *its_name);
 /* The model is to do without it. */
 int parts_leave_out(struct parts *p, const char *name);
 void parts_free(struct parts *p);
