@@ -47,6 +47,8 @@ static int find_tables(struct embedding *e, const char **word, styx_error *err)
         e->table[i] = store_find(e->file, keys[i]);
     if (!e->table[FIRST] && !e->table[SECOND]) {
         e->table[FIRST] = store_find(e->file, "emb_params");
+        if (!e->table[FIRST] && (e->table[FIRST] = store_find(e->file, "string_to_param.*")))
+            *word = store_metadata(e->file, "name"); /* an A1111 .pt that was converted */
         if (!e->table[FIRST] && store_count(e->file) == 1) {
             e->table[FIRST] = store_at(e->file, 0);
             *word = e->table[FIRST]->name;

@@ -67,6 +67,16 @@ static void words_and_rows(void **state)
     assert_int_equal(embedding_rows(e), 3);
     embedding_free(e);
 
+    const char *const metadata[] = { "name", "converted", NULL };
+    const struct saved old[] = { { "string_to_param.*", DT_F32, 2, { 2, 4 }, numbers },
+                                 { "string_to_token.*", DT_F32, 1, { 1 }, numbers } };
+    const char *path = in_folder(folder, "pt.safetensors");
+    assert_int_equal(save_file(path, old, 2, metadata, FILE_REPLACE, NULL), STYX_OK);
+    e = open_good(path, NULL);
+    assert_string_equal(embedding_word(e), "converted");
+    assert_int_equal(embedding_rows(e), 2);
+    embedding_free(e);
+
     e = open_good(put("xl.safetensors", 2, sdxl), "word");
     assert_string_equal(embedding_word(e), "word");
     assert_int_equal(embedding_rows(e), 2);

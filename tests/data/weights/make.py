@@ -1,14 +1,19 @@
-"""Writes quants.gguf and quants.safetensors: blocks of every type that the GGUF reader takes, and
-the numbers that the `gguf` package (0.19) makes of them.
+"""Writes the fixtures of tests/unit/{gguf,pickle}_test.c.
 
-    pip install gguf numpy safetensors && python3 make.py
+    pip install gguf numpy safetensors torch && python3 make.py
 
-K-quants are random bytes (that package cannot quantise to them) with sane scales."""
+quants.gguf and quants.safetensors: blocks of every type that the GGUF reader takes, and the numbers
+that the `gguf` package (0.19) makes of them. K-quants are random bytes (that package cannot quantise
+to them) with sane scales.
 
+checkpoint.pt and harmful.pt: what torch.save writes, with and without something to run."""
+
+import collections
 import os
 
 import gguf
 import numpy
+import torch
 from gguf import GGMLQuantizationType as Type
 from safetensors.numpy import save_file
 
@@ -63,3 +68,32 @@ writer.write_kv_data_to_file()
 writer.write_tensors_to_file()
 writer.close()
 save_file(want, os.path.join(here, "quants.safetensors"))
+
+weights = torch.arange(24, dtype=torch.float32)
+state = collections.OrderedDict()
+state["a.weight"] = weights.reshape(4, 6)
+state["a.half"] = weights.half().reshape(2, 3, 4, 1)
+state["a.view"] = weights[12:18]  # shares the storage of a.weight
+state["b.bf16"] = weights[:5].bfloat16()
+state["b.ids"] = torch.arange(3)
+state["b.scalar"] = torch.tensor(2.5, dtype=torch.float64)
+state["b.parameter"] = torch.nn.Parameter(torch.ones(2))
+state._metadata = {"": {"version": 1}}
+checkpoint = {
+    "epoch": 7,
+    "global_step": 2**40,
+    "lr": 1e-4,
+    "name": "a text",
+    "list": [1, (2, 3), None, True],
+    "note": numpy.float64(0.5),
+    "state_dict": state,
+}
+torch.save(checkpoint, os.path.join(here, "checkpoint.pt"))
+
+
+class Harm:
+    def __reduce__(self):
+        return os.system, ("echo harm",)
+
+
+torch.save({"state_dict": state, "x": Harm()}, os.path.join(here, "harmful.pt"))
