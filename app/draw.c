@@ -57,8 +57,9 @@ int draw_check(struct options *o)
         rc = settle_seeds(o);
     pictures = o->only ? 1 : o->count;
     if (rc == 0 && pictures > 1 && !output_is_folder(o->output))
-        return complain(EXIT_USAGE, "-o %s is one file, but %d pictures will be drawn; name a "
-                                    "folder (%s/)",
+        return complain(EXIT_USAGE,
+                        "-o %s is one file, but %d pictures will be drawn; name a "
+                        "folder (%s/)",
                         o->output, pictures, o->output);
     if (rc == 0)
         rc = output_check(o->output, o->force);
@@ -221,6 +222,23 @@ static int announce(const struct options *o, const struct styx_result *result, s
     return o->show ? show(&result->images[k]) : 0;
 }
 
+/* A full disk must not cost the picture: another one may have room. */
+static int rescue(const struct styx_image *image, const struct styx_save_options *options,
+                  uint64_t seed, const styx_error *why)
+{
+    const char *folder = getenv("TMPDIR");
+    struct styx_save_options fresh = *options;
+    fresh.overwrite = 0;
+    char *path = output_name(folder && *folder ? folder : "/tmp", seed);
+    if (why->code != STYX_ERR_IO || !path || styx_image_save(image, path, &fresh, NULL)) {
+        free(path);
+        return complain_of(why);
+    }
+    complain(EXIT_FAILED, "%s; the picture is in %s instead", why->text, path);
+    free(path);
+    return EXIT_FAILED;
+}
+
 static int save(struct job *job, const struct options *o, const struct record *record,
                 struct styx_result *result, size_t k)
 {
@@ -229,8 +247,8 @@ static int save(struct job *job, const struct options *o, const struct record *r
     styx_error err;
     bool folder = output_is_folder(o->output);
     char *recipe = NULL, *parameters = NULL;
-    char *path = folder ? output_name(o->output, o->seeds.values[o->seeds.count > 1 ? k : 0])
-                        : strdup(o->output);
+    uint64_t seed = o->seeds.values[o->seeds.count > 1 ? k : 0];
+    char *path = folder ? output_name(o->output, seed) : strdup(o->output);
     int rc = path ? make_texts(job, o, record, result, k, &recipe, &parameters) : complain_memory();
     if (rc == 0 && job->source)
         rc = compose(image, job->source, o);
@@ -238,7 +256,7 @@ static int save(struct job *job, const struct options *o, const struct record *r
     options.parameters = parameters;
     options.overwrite = o->force && !folder;
     if (rc == 0 && styx_image_save(image, path, &options, &err))
-        rc = complain_of(&err);
+        rc = rescue(image, &options, seed, &err);
     if (rc == 0 && o->keep_latents)
         rc = keep_latents(result, k, path);
     if (rc == 0 && !job->recipe)

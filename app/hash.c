@@ -83,8 +83,7 @@ static bool blob_name(const char *path, char hex[65])
     if (!realpath(path, real))
         return false;
     const char *name = strrchr(real, '/') + 1;
-    if (!strstr(real, "/blobs/") || strlen(name) != 64 ||
-        strspn(name, "0123456789abcdef") != 64)
+    if (!strstr(real, "/blobs/") || strlen(name) != 64 || strspn(name, "0123456789abcdef") != 64)
         return false;
     memcpy(hex, name, 65);
     return true;
@@ -123,14 +122,15 @@ static void *hash_all(void *user)
     json_t *file, *shard;
     size_t i;
     for (int m = 0; m < 2; m++) {
-        json_object_foreach (h->files[m], name, file) {
+        json_object_foreach(h->files[m], name, file)
+        {
             if (json_is_string(file)) {
                 json_object_set_new(h->hashes[m], name,
                                     hash_value(json_string_value(file), &h->rc));
                 continue;
             }
             json_t *list = json_array();
-            json_array_foreach (file, i, shard)
+            json_array_foreach(file, i, shard)
                 json_array_append_new(list, hash_value(json_string_value(shard), &h->rc));
             json_object_set_new(h->hashes[m], name, list);
         }
@@ -144,7 +144,8 @@ static json_t *shards(const char *index)
     json_t *root = json_load_file(index, 0, NULL), *value;
     json_t *seen = json_object(), *list = json_array();
     const char *tensor;
-    json_object_foreach (json_object_get(root, "weight_map"), tensor, value) {
+    json_object_foreach(json_object_get(root, "weight_map"), tensor, value)
+    {
         const char *name = json_string_value(value);
         if (!name || json_object_get(seen, name))
             continue;
@@ -162,7 +163,8 @@ static json_t *weights_files(const styx_model *model)
 {
     json_t *files = json_object(), *info = model ? model_info(model) : NULL, *part;
     const char *name;
-    json_object_foreach (json_object_get(info, "components"), name, part) {
+    json_object_foreach(json_object_get(info, "components"), name, part)
+    {
         const char *file = json_string_value(json_object_get(part, "file"));
         size_t length = file ? strlen(file) : 0;
         if (length > 5 && strcmp(file + length - 5, ".json") == 0)

@@ -48,7 +48,8 @@ static int about_model(const char *path, bool json)
     } else {
         printf("%s: %s (%s), %lldx%lld\n", path, text_at(info, "class"), text_at(info, "family"),
                number_at(info, "size"), number_at(info, "size"));
-        json_object_foreach (json_object_get(info, "components"), name, part) {
+        json_object_foreach(json_object_get(info, "components"), name, part)
+        {
             printf("  %-18s %-28s", name, text_at(part, "class"));
             if (number_at(part, "parameters"))
                 printf(" %13lld parameters, %s", number_at(part, "parameters"),
@@ -66,7 +67,7 @@ static void print_tensor(const json_t *tensor)
     size_t i;
     json_t *side;
     printf("  %-8s [", text_at(tensor, "dtype"));
-    json_array_foreach (json_object_get(tensor, "shape"), i, side)
+    json_array_foreach(json_object_get(tensor, "shape"), i, side)
         printf("%s%lld", i ? ", " : "", (long long)json_integer_value(side));
     printf("] %s\n", text_at(tensor, "name"));
 }
@@ -87,8 +88,7 @@ static int about_weights(const char *path, bool json)
     } else {
         printf("%s: %zu tensors, %lld parameters, %lld bytes\n", path, json_array_size(tensors),
                number_at(info, "parameters"), number_at(info, "bytes"));
-        json_array_foreach (tensors, i, tensor)
-            print_tensor(tensor);
+        json_array_foreach(tensors, i, tensor) print_tensor(tensor);
     }
     json_decref(info);
     return rc;

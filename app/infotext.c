@@ -160,10 +160,10 @@ static int take_clip_skip(struct options *o, const char *value, const char *wher
 int infotext_take(struct options *o, const char *text, const char *where)
 {
     static const char *const same[][2] = {
-        { "Prompt", "prompt" },  { "Negative prompt", "negative" },
-        { "Steps", "steps" },    { "CFG scale", "guidance" },
-        { "Seed", "seed" },      { "Size", "size" },
-        { "Eta", "eta" },        { "Denoising strength", "strength" },
+        { "Prompt", "prompt" }, { "Negative prompt", "negative" },
+        { "Steps", "steps" },   { "CFG scale", "guidance" },
+        { "Seed", "seed" },     { "Size", "size" },
+        { "Eta", "eta" },       { "Denoising strength", "strength" },
     };
     char *json;
     styx_error err;

@@ -2,7 +2,8 @@
  *
  *     prompt
  *     Negative prompt: ...
- *     Steps: 25, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ... */
+ *     Steps: 25, Sampler: Euler a, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, ...
+ */
 #ifndef STYX_APP_INFOTEXT_H
 #define STYX_APP_INFOTEXT_H
 #include "options.h"

@@ -30,7 +30,8 @@ static void print_link(const char *picture, const char *hash, const json_t *reci
     }
     printf("    %s \"%s\"\n", text_at(recipe, "command"), text_at(settings, "prompt"));
     printf("    model %s, Styx %s\n    ", text_at(model, "path"), text_at(recipe, "styx"));
-    json_object_foreach ((json_t *)settings, key, value) {
+    json_object_foreach((json_t *)settings, key, value)
+    {
         if (strcmp(key, "prompt") == 0 || strcmp(key, "model") == 0)
             continue;
         char *text = json_text_of(value, JSON_ENCODE_ANY | JSON_COMPACT);

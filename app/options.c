@@ -130,7 +130,8 @@ static int texts_from_json(struct options *o, const struct flag *f, const char *
     *field = (struct texts){ 0 };
     if (!json_is_array(value))
         return complain(EXIT_USAGE, "%s is not a list of texts", what);
-    json_array_foreach (value, i, item) {
+    json_array_foreach(value, i, item)
+    {
         if (rc == 0 && !json_is_string(item))
             rc = complain(EXIT_USAGE, "%s is not a list of texts", what);
         if (rc == 0)
@@ -151,7 +152,7 @@ static int setting_from_json(struct options *o, const char *key, const json_t *v
     snprintf(what, sizeof what, "%.200s: %.60s", where, key);
     if (f->kind == KIND_TEXTS)
         return texts_from_json(o, f, what, value);
-    bool matches = f->kind == KIND_TEXT ? json_is_string(value)
+    bool matches = f->kind == KIND_TEXT   ? json_is_string(value)
                    : f->kind == KIND_BOOL ? json_is_boolean(value)
                                           : !json_is_boolean(value) && !json_is_object(value);
     char *text = matches ? value_text_of_json(value) : NULL;
@@ -172,7 +173,8 @@ int options_from_json(struct options *o, const json_t *object, const char *where
     json_t *value;
     if (!json_is_object(object))
         return complain(EXIT_USAGE, "%s is no JSON object", where);
-    json_object_foreach ((json_t *)object, key, value) {
+    json_object_foreach((json_t *)object, key, value)
+    {
         if (listed(key, skip) || strcmp(key, "width") == 0 || strcmp(key, "height") == 0)
             continue;
         int rc = setting_from_json(o, key, value, where, keep);
@@ -194,7 +196,8 @@ json_t *options_to_json(const struct options *o)
         for (; f->name[n] && n + 1 < sizeof key; n++)
             key[n] = f->name[n] == '-' ? '_' : f->name[n];
         key[n] = '\0';
-        if (json_object_set_new(object, key, value_to_json(f, flag_field((struct options *)o, f)))) {
+        if (json_object_set_new(object, key,
+                                value_to_json(f, flag_field((struct options *)o, f)))) {
             json_decref(object);
             return NULL;
         }

@@ -202,8 +202,8 @@ int recipe_read(const char *picture, json_t **recipe)
     if (text) {
         *recipe = json_loads(text, JSON_REJECT_DUPLICATES, &where);
         if (!*recipe || !json_is_object(json_object_get(*recipe, "settings")))
-            rc = complain(EXIT_FAILED, "%s: its recipe is broken%s%s", picture,
-                          *recipe ? "" : ": ", *recipe ? "" : where.text);
+            rc = complain(EXIT_FAILED, "%s: its recipe is broken%s%s", picture, *recipe ? "" : ": ",
+                          *recipe ? "" : where.text);
         else if (json_integer_value(json_object_get(*recipe, "format")) > RECIPE_FORMAT)
             rc = complain(EXIT_FAILED, "%s: its recipe is of a newer Styx (%s)", picture,
                           text_at(*recipe, "styx"));

@@ -71,8 +71,8 @@ static int scheduler_of_options(const struct options *o, const styx_model *model
                             o->scheduler_config, where.text, where.line);
         config = json_dumps(file, 0);
     } else {
-        failed = styx_model_scheduler(model, &own, &err) ||
-                 styx_scheduler_config(own, &config, &err);
+        failed =
+            styx_model_scheduler(model, &own, &err) || styx_scheduler_config(own, &config, &err);
     }
     if (!failed)
         failed = styx_scheduler_new(o->sampler, config, NULL, scheduler, &err);
@@ -204,8 +204,7 @@ int request_refine(struct request *request, const struct options *o, const styx_
     r->prompts = request->prompts = repeated(r->prompt, base->count, &rc);
     r->prompts_2 = request->prompts_2 = repeated(r->prompt_2, base->count, &rc);
     r->negative_prompts = request->negatives = repeated(r->negative_prompt, base->count, &rc);
-    r->negative_prompts_2 = request->negatives_2 =
-        repeated(r->negative_prompt_2, base->count, &rc);
+    r->negative_prompts_2 = request->negatives_2 = repeated(r->negative_prompt_2, base->count, &rc);
     r->prompt = r->prompt_2 = r->negative_prompt = r->negative_prompt_2 = NULL;
     r->prompt_count = base->count;
     if (ensemble) {

@@ -10,7 +10,7 @@ struct request {
     struct styx_request r;
     styx_scheduler *scheduler;
     struct styx_tensor latents;
-    const char **prompts, **negatives;   /* of a refiner's batch */
+    const char **prompts, **negatives; /* of a refiner's batch */
     const char **prompts_2, **negatives_2;
 };
 

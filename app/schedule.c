@@ -26,8 +26,8 @@ static int config_text(const struct options *o, char **config)
         return *config ? 0 : complain_memory();
     }
     rc = model_of_options(o, &model);
-    if (rc == 0 && (styx_model_scheduler(model, &own, &err) ||
-                    styx_scheduler_config(own, &text, &err)))
+    if (rc == 0 &&
+        (styx_model_scheduler(model, &own, &err) || styx_scheduler_config(own, &text, &err)))
         rc = complain_of(&err);
     if (rc == 0) {
         json_t *copy = json_loads(text, 0, NULL);
@@ -53,10 +53,10 @@ static int print_json(const styx_scheduler *s, const char *config)
     size_t nt, ns;
     const float *timesteps = styx_scheduler_timesteps(s, &nt);
     const float *sigmas = styx_scheduler_sigmas(s, &ns);
-    json_t *root = json_pack("{s:o, s:o, s:f, s:i, s:o}", "timesteps", floats(timesteps, nt),
-                             "sigmas", floats(sigmas, ns), "init_noise_sigma",
-                             styx_scheduler_init_noise_sigma(s), "order", styx_scheduler_order(s),
-                             "config", json_loads(config, 0, NULL));
+    json_t *root =
+        json_pack("{s:o, s:o, s:f, s:i, s:o}", "timesteps", floats(timesteps, nt), "sigmas",
+                  floats(sigmas, ns), "init_noise_sigma", styx_scheduler_init_noise_sigma(s),
+                  "order", styx_scheduler_order(s), "config", json_loads(config, 0, NULL));
     /* Nine digits are what a float holds. */
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
@@ -94,12 +94,11 @@ int run_schedule(struct options *o)
     if (o->model && o->config)
         return complain(EXIT_USAGE, "--model and --config exclude each other");
     rc = config_text(o, &config);
-    if (rc == 0 &&
-        (styx_scheduler_new(o->sampler, config, NULL, &s, &err) ||
-         styx_scheduler_set_timesteps(s, o->steps ? o->steps : 50, o->timesteps.values,
-                                      o->timesteps.count, o->sigmas.values, o->sigmas.count,
-                                      &err) ||
-         styx_scheduler_config(s, &used, &err)))
+    if (rc == 0 && (styx_scheduler_new(o->sampler, config, NULL, &s, &err) ||
+                    styx_scheduler_set_timesteps(s, o->steps ? o->steps : 50, o->timesteps.values,
+                                                 o->timesteps.count, o->sigmas.values,
+                                                 o->sigmas.count, &err) ||
+                    styx_scheduler_config(s, &used, &err)))
         rc = complain_of(&err);
     if (rc == 0 && o->json)
         rc = print_json(s, used);

@@ -316,7 +316,8 @@ static char *text_of_list(const json_t *list)
     char *text = strdup("");
     size_t i;
     json_t *item;
-    json_array_foreach (list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         char *word = json_is_array(item) ? NULL : value_text_of_json(item);
         char *more = word ? realloc(text, bytes += strlen(word) + 1) : NULL;
         if (!more) {

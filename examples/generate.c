@@ -36,10 +36,10 @@ int main(int argc, char **argv)
     if (styx_image_check(argv[3], 1, &err) || /* before the work */
         styx_model_open(argv[1], NULL, &model, &err) || styx_session_new(NULL, &session, &err) ||
         styx_generate(session, model, &request, &result, &err) ||
-        styx_image_save(&result.images[0], argv[3],
-                        &(struct styx_save_options){ .size = sizeof(struct styx_save_options),
-                                                     .overwrite = 1 },
-                        &err))
+        styx_image_save(
+            &result.images[0], argv[3],
+            &(struct styx_save_options){ .size = sizeof(struct styx_save_options), .overwrite = 1 },
+            &err))
         fprintf(stderr, "%s\n", err.text);
     else
         printf("%s: seed %llu\n", argv[3], (unsigned long long)result.seeds[0]);

@@ -1,5 +1,5 @@
-/* api_test.c - the promises of styx.h that are about calling: sizes of structs, cancelling, threads,
- * hooks, batches, sharing. */
+/* api_test.c - the promises of styx.h that are about calling: sizes of structs, cancelling,
+ * threads, hooks, batches, sharing. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

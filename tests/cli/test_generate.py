@@ -173,6 +173,32 @@ class Generate(CommandTest):
         self.assertEqual(process.returncode, 130, said)
         self.assertEqual(self.files(), [])
 
+    def test_full_disk_loses_no_picture(self):
+        self.path("rescue").mkdir()
+        self.path("disk").mkdir()
+        script = ('mount -t tmpfs -o size=8k none disk && "$@"; code=$?; ls -A disk; exit $code')
+        done = subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", STYX, "generate", "a",
+                               "--model", SD, *QUICK, "--seed", "3", "-o", "disk/a.png"],
+                              cwd=self.folder, capture_output=True, text=True,
+                              env=dict(os.environ, TMPDIR=str(self.path("rescue")),
+                                       XDG_CACHE_HOME=str(self.folder / "cache")))
+        if "unshare" in done.stderr or "mount:" in done.stderr:
+            self.skipTest("no file system can be made here")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("disk/a.png", done.stderr)
+        self.assertIn("rescue/styx-3-1.png", done.stderr)
+        self.assertEqual(done.stdout, "")  # no half file
+        self.assertEqual(png_pixels(self.read("rescue/styx-3-1.png"))[:2], (64, 64))
+
+    def test_a_limit_of_file_size_is_an_error_not_a_crash(self):
+        script = 'ulimit -f 4; exec "$@"'
+        done = subprocess.run(["sh", "-c", script, "sh", STYX, "generate", "a", "--model", SD,
+                               *QUICK, "-o", "a.png"], cwd=self.folder, capture_output=True,
+                              text=True, env=dict(os.environ, TMPDIR=str(self.folder)))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("a.png", done.stderr)
+        self.assertEqual([name for name in self.files() if name.endswith(".png")], [])
+
     def test_full_disk_is_told(self):
         if not pathlib.Path("/dev/full").exists():
             self.skipTest("no /dev/full here")

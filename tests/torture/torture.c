@@ -36,11 +36,11 @@ void __wrap_free(void *p);
 enum { FAILURES_SHOWN = 20 };
 
 static struct {
-    int on;         /* allocations are counted and fail */
-    int child;      /* this process is one that was told so */
-    long count;     /* allocations so far */
-    long live;      /* allocated and not freed */
-    long failures;  /* children that did not come back as they should */
+    int on;        /* allocations are counted and fail */
+    int child;     /* this process is one that was told so */
+    long count;    /* allocations so far */
+    long live;     /* allocated and not freed */
+    long failures; /* children that did not come back as they should */
 } torture;
 
 /* True in the child only. */
