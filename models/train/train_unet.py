@@ -21,8 +21,9 @@ import sample
 from stream import sheet, stream
 from tokenizer import LENGTH, Tokenizer
 
-FRESH = 192       # scenes composed at a time
-RENEW_EVERY = 6   # steps between two renewals
+FRESH = 768       # scenes composed at a time: many, for composing is bound by kernel launches
+PART = 192        # of them encoded at a time
+RENEW_EVERY = 36  # steps between two renewals
 WARMUP = 300
 CONSTANT = 0.35   # the part of the time before the rate falls
 BUCKETS = 5       # the loss is printed for this many ranges of t
@@ -36,11 +37,11 @@ def arguments():
     a.add_argument("--out", required=True)
     a.add_argument("--init")
     a.add_argument("--seconds", type=float, default=1200)
-    a.add_argument("--batch", type=int, default=384)
-    a.add_argument("--rate", type=float, default=1e-3)
+    a.add_argument("--batch", type=int, default=256)
+    a.add_argument("--rate", type=float, default=8e-4)
     a.add_argument("--average", type=float, default=0.9995, help="decay of the moving average")
     a.add_argument("--pool", type=int, default=131072, help="latents kept on the device")
-    a.add_argument("--first", type=int, default=24576, help="latents made before the first step")
+    a.add_argument("--first", type=int, default=16128, help="latents made before the first step")
     a.add_argument("--sheet-every", type=float, default=240, help="seconds between sample sheets and exports")
     a.add_argument("--workers", type=int, default=12)
     a.add_argument("--eager", action="store_true", help="do not compile")
@@ -57,17 +58,22 @@ class Pool:
         self.ids = torch.zeros(size, LENGTH, dtype=torch.int16, device=device)
         self.vae, self.encode, self.compositor, self.plans = vae, encode, compositor, plans
         self.filled = self.at = 0
+        self.broken = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def renew(self):
-        """Replaces the oldest FRESH entries by new scenes."""
+        """Replaces the oldest FRESH entries by new scenes; one with a value that is not finite is never kept."""
         rows, objects, ground, ids = next(self.plans)
         x = self.compositor.draw(rows, objects, ground).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16):
-            mean = self.vae.quant_conv(self.encode(x)).float().chunk(2, 1)[0]
+            mean = torch.cat([self.vae.quant_conv(self.encode(part)).float().chunk(2, 1)[0] for part in x.split(PART)])
+        broken = ~torch.isfinite(mean).all((1, 2, 3))
+        self.broken += broken.sum()
+        mean = torch.where(broken.view(-1, 1, 1, 1), mean[(~broken).int().argmax()], mean)
+        ids = torch.where(broken.view(-1, 1), ids.to(broken.device)[(~broken).int().argmax()], ids.to(broken.device))
         n = min(len(mean), len(self.z) - self.at)
         self.z[self.at:self.at + n] = (mean[:n] * self.vae.config.scaling_factor).half()
-        self.ids[self.at:self.at + n] = ids[:n].to(self.ids.device)
+        self.ids[self.at:self.at + n] = ids[:n]
         self.filled = max(self.filled, self.at + n)
         self.at = (self.at + n) % len(self.z)
 
@@ -92,12 +98,12 @@ class Trainer:
         self.text.to(device).train()
         self.forward = self.unet if args.eager else torch.compile(self.unet)
         self.params = [*self.unet.parameters(), *self.text.parameters()]
-        self.optimiser = torch.optim.AdamW(self.params, args.rate, betas=(0.9, 0.99), weight_decay=0.01,
-                                           fused=device == "cuda")
+        self.optimiser = torch.optim.AdamW(self.params, args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.average = [p.detach().clone() for p in self.params]
         self.levels = networks.schedule().alphas_cumprod.to(device)
         self.losses = torch.zeros(2, BUCKETS, device=device)
         self.step = 0
+        self.skipped = torch.zeros((), device=device)
 
     def train_step(self, z, ids, rate):
         """One step on latents and captions; the plain velocity loss weights all t alike."""
@@ -114,13 +120,16 @@ class Trainer:
         each = (guess.float() - velocity).square().mean((1, 2, 3))
         self.optimiser.zero_grad(set_to_none=True)
         each.mean().backward()
-        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        self.optimiser.found_inf = (~torch.isfinite(norm)).float()  # the fused step then leaves the weights alone
+        self.optimiser.grad_scale = None
+        self.skipped += self.optimiser.found_inf
         self.optimiser.step()
         self.step += 1
         decay = min(self.args.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.params], 1 - decay)
         bucket = t * BUCKETS // 1000
-        self.losses[0].index_add_(0, bucket, each.detach())
+        self.losses[0].index_add_(0, bucket, each.detach().nan_to_num(0, 0, 0))
         self.losses[1].index_add_(0, bucket, torch.ones_like(each))
 
     def report(self):
@@ -160,7 +169,7 @@ def deadline_of(out, default):
 
 def rehearse(trainer, vae, encode, args):
     """Compiles everything on random numbers."""
-    x = torch.zeros(FRESH, 3, 256, 256, device=trainer.device).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(PART, 3, 256, 256, device=trainer.device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), torch.autocast(trainer.device, torch.bfloat16):
         encode(x)
     for _ in range(3):
@@ -173,6 +182,7 @@ def main():
     args = arguments()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.enable_cudnn_sdp(False)  # flash attention instead: its backward pass has been the steadier
     os.makedirs(args.out, exist_ok=True)
     vae = networks.make_vae() if args.rehearse else networks.AutoencoderKL.from_pretrained(
         args.vae, torch_dtype=torch.float32)
@@ -200,6 +210,7 @@ def main():
         trainer.train_step(*pool.draw(args.batch), rate)
         if trainer.step % 200 == 0 or trainer.step in (3, 50):
             print(f"unet {trainer.step} loss {trainer.report()} rate {rate:.1e} pool {pool.filled} "
+                  f"skipped {int(trainer.skipped)} broken {int(pool.broken)} "
                   f"{time.time() - start:.0f} of {end - start:.0f} s", flush=True)
             end = deadline_of(args.out, end)
         if now - shown > args.sheet_every:
