@@ -1,0 +1,106 @@
+"""The sessions that all pipelines share.
+
+One session serves the whole process, so that pipelines with common components hold their weights
+once. A session works for one caller at a time: other threads wait. A callback that calls a network
+(to decode the latents of a step, say) is served by a second session, made when first needed.
+"""
+
+import json
+import logging
+import threading
+
+from . import _core
+
+logger = logging.getLogger("styx")
+
+#: numbers of enum styx_dtype
+AUTO, F32, BF16, F16 = range(4)
+
+_settings = {"backend": None, "threads": 0, "isa": None, "max_memory": 0, "compute": None}
+_sessions = []
+_depth = 0
+_lock = threading.RLock()
+
+
+def configure(*, backend=None, threads=None, isa=None, max_memory=None, compute=None):
+    """Settings for all pipelines; what is None stays as it is.
+
+    backend: "auto", "cpu" or "ref". threads: 0 for as many as the process may use. isa: "auto",
+    "portable", "avx2", "avx512", "avx512bf16". max_memory: bytes, 0 for no limit. compute: the type
+    the networks run in, "float32" or "bfloat16", whatever a pipeline's torch_dtype says ("auto":
+    that decides). A change of the device drops the weights that are loaded.
+    """
+    given = {"backend": backend, "threads": threads, "isa": isa, "max_memory": max_memory}
+    changed = {k: v for k, v in given.items() if v is not None}
+    if compute not in (None, "auto", "float32", "bfloat16"):
+        raise ValueError(f"compute is {compute!r}; 'auto', 'float32' or 'bfloat16' was wanted")
+    with _lock:
+        if _depth:
+            raise RuntimeError("configure() cannot be called while a picture is being drawn")
+        if compute is not None:
+            _settings["compute"] = None if compute == "auto" else compute
+        if changed:
+            before = dict(_settings)
+            _settings.update(changed)
+            try:
+                made = _new()
+            except BaseException:
+                _settings.update(before)
+                raise
+            _sessions[:] = [made]
+
+
+def device_info():
+    """What the networks run on: a dict with backend, device, isa, threads, bf16, held_bytes."""
+    with Session() as session:
+        return json.loads(_core.session_info(session))
+
+
+def free_memory():
+    """Drops the weights and working memory of all pipelines; the next call loads them again."""
+    with _lock:
+        if _depth:
+            raise RuntimeError("free_memory() cannot be called while a picture is being drawn")
+        for session in _sessions:
+            _core.session_trim(session)
+
+
+def _new():
+    s = _settings
+    return _core.session_new(s["backend"], s["threads"], s["isa"], s["max_memory"])
+
+
+class Session:
+    """The session for a `with` block; its warnings are logged at the end."""
+
+    def __enter__(self):
+        global _depth
+        _lock.acquire()
+        try:
+            if _depth == len(_sessions):
+                _sessions.append(_new())
+            self.session = _sessions[_depth]
+            _depth += 1
+        except BaseException:
+            _lock.release()
+            raise
+        return self.session
+
+    def __exit__(self, *exception):
+        global _depth
+        _depth -= 1
+        lines = _core.session_warnings(self.session)
+        _lock.release()
+        for line in dict.fromkeys(lines):
+            logger.warning(line)
+
+
+def compute_type(dtype):
+    """The enum styx_dtype to compute in for a pipeline of that dtype name."""
+    name = _settings["compute"] or dtype
+    return {"float32": F32, "bfloat16": BF16}.get(name, AUTO)
+
+
+def noise_type(dtype):
+    """The enum styx_dtype that torch would draw noise in."""
+    return {"float16": F16, "bfloat16": BF16}.get(dtype, F32)
