@@ -93,13 +93,16 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
     for (int i = 0; i < n; i++) {
         const struct stage *s = &stages[i];
         uint64_t bytes = s->need.weights + s->need.arena + s->need.workspace;
+        uint64_t limit = j->s->max_memory ? j->s->max_memory : UINT64_MAX;
         fprintf(to, "%-12s %-5s %8d %14zu %12.1f %12.1f %12.1f\n", s->t->name,
                 dtype_name(s->t->type), s->t->ncode, tape_parameters(s->t), mib(s->need.weights),
                 mib(s->need.arena), mib(s->need.workspace));
-        if (j->r.offload || (j->s->max_memory && held + bytes > j->s->max_memory))
+        if (j->r.offload || held + bytes + SESSION_OVERHEAD > limit)
             held = 0; /* earlier stages are dropped, always or when the limit asks */
         held += bytes;
-        peak = held > peak ? held : peak;
+        if (held + SESSION_OVERHEAD > limit) /* the weights are streamed */
+            held = limit - SESSION_OVERHEAD;
+        peak = held + SESSION_OVERHEAD > peak ? held + SESSION_OVERHEAD : peak;
     }
     fprintf(to, "peak of anonymous memory: %llu bytes (%.1f MiB)%s\n", (unsigned long long)peak,
             mib(peak), j->r.offload ? ", each stage dropped when it is done"

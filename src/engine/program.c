@@ -175,7 +175,7 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 {
     if (!s->max_memory)
         return;
-    while (s->held + bytes > s->max_memory) {
+    while (s->held + bytes + SESSION_OVERHEAD > s->max_memory) {
         struct loaded *w = idle(s, keep);
         struct program *p = oldest(s);
         if (w)
@@ -191,7 +191,7 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 static int weight_budget(styx_session *s, const struct program_key *key, const tape *t,
                          const struct footprint *need, uint64_t *budget, styx_error *err)
 {
-    uint64_t rest = need->arena + need->workspace;
+    uint64_t rest = need->arena + need->workspace + SESSION_OVERHEAD;
     struct footprint least;
     *budget = 0;
     if (!s->max_memory || s->held + need->weights + rest <= s->max_memory)
@@ -199,12 +199,10 @@ static int weight_budget(styx_session *s, const struct program_key *key, const t
     s->backend->measure(s->device, t, 1, &least); /* the smallest window that works */
     if (s->held + least.weights + rest > s->max_memory)
         return fail(err, STYX_ERR_NOMEM,
-                    "%s needs %llu bytes at least (%llu for values, %llu for weights); the limit "
-                    "is %llu: %llu would do",
-                    network_names[key->network], (unsigned long long)(least.weights + rest),
-                    (unsigned long long)rest, (unsigned long long)least.weights,
-                    (unsigned long long)s->max_memory,
-                    (unsigned long long)(s->held + least.weights + rest));
+                    "%s needs %llu bytes at least (%llu of them for weights); the limit is %llu",
+                    network_names[key->network],
+                    (unsigned long long)(s->held + least.weights + rest),
+                    (unsigned long long)least.weights, (unsigned long long)s->max_memory);
     *budget = s->max_memory - s->held - rest;
     return 0;
 }
