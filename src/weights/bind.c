@@ -23,7 +23,6 @@ static const struct alias {
 /* Tensors that many files carry and that no program wants. A trailing '*': all that begin so. */
 static const char *const idle[] = {
     "model_ema.*",     "*position_ids", "*logit_scale", "*num_batches_tracked",
-    "*.scale_weight", /* written beside F8 weights */
     "alphas_cumprod*", "betas",         "sqrt_*",       "log_one_minus_alphas_cumprod",
     "posterior_*",     "loss.*",        "v_pred", /* empty markers of v-prediction models */
     "ztsnr",

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -374,6 +375,19 @@ static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
     return STYX_OK;
 }
 
+/* ComfyUI's scaled 8-bit floats: without the scale the numbers would be wrong. */
+static bool is_scaled_f8(const struct store *s, const struct entry *e)
+{
+    char name[512];
+    size_t length = strlen(e->name);
+
+    if (strncmp(e->type, "F8_", 3) || length < 7 || length > sizeof name - 16 ||
+        strcmp(e->name + length - 7, ".weight"))
+        return false;
+    snprintf(name, sizeof name, "%.*s.scale_weight", (int)length - 7, e->name);
+    return store_find(s, name) != NULL;
+}
+
 int store_seal(struct store *s, styx_error *err)
 {
     if (s->nslots)
@@ -384,6 +398,8 @@ int store_seal(struct store *s, styx_error *err)
                         SHOW(s->slots[i].e.name));
     for (int i = 0; i < s->nslots; i++) {
         struct slot *at = &s->slots[i];
+        if (is_scaled_f8(s, &at->e))
+            at->e.expand = NULL;
         int rc = at->e.span.data && at->e.span.type == DT_I8 ? tie_scale(s, at, err) : STYX_OK;
         if (rc)
             return rc;

@@ -123,17 +123,49 @@ static void unsupported_only_when_wanted(void **state)
     styx_error err = { 0 };
 
     struct store *s =
-        open_good("{\"f8\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[0,2]},"
+        open_good("{\"f8\":{\"dtype\":\"F8_E8M0\",\"shape\":[2],\"data_offsets\":[0,2]},"
                   "\"five\":{\"dtype\":\"F16\",\"shape\":[1,1,1,1,1],\"data_offsets\":[2,4]},"
                   "\"q\":{\"dtype\":\"I8\",\"shape\":[2,2],\"data_offsets\":[4,8]},"
                   "\"f4\":{\"dtype\":\"F4\",\"shape\":[16],\"data_offsets\":[8,16]}}",
                   data, sizeof data);
     assert_int_equal(store_span(s, store_find(s, "f8"), &span, &err), STYX_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "'f8' is F8_E4M3"));
+    assert_non_null(strstr(err.text, "'f8' is F8_E8M0"));
     assert_int_equal(store_span(s, store_find(s, "five"), &span, &err), STYX_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "more than 4 dimensions"));
     assert_int_equal(store_span(s, store_find(s, "q"), &span, &err), STYX_ERR_FORMAT);
     assert_non_null(strstr(err.text, "without its scales"));
+    store_unref(s);
+}
+
+static void eight_bit_floats(void **state)
+{
+    (void)state;
+    /* 1, -1.75, the largest, the smallest, and the not-a-number of both. */
+    const unsigned char data[10] = { 0x38, 0xbe, 0x7e, 0x01, 0x7f, 0x3c, 0xbf, 0x7b, 0x01, 0x7d };
+    const float e4m3[] = { 1, -1.75f, 448, 0x1p-9f }, e5m2[] = { 1, -1.75f, 57344, 0x1p-16f };
+    float got[5];
+    struct span span;
+
+    struct store *s =
+        open_good("{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[5],\"data_offsets\":[0,5]},"
+                  "\"b\":{\"dtype\":\"F8_E5M2\",\"shape\":[5,1],\"data_offsets\":[5,10]}}",
+                  data, sizeof data);
+    assert_int_equal(store_span(s, store_find(s, "a"), &span, NULL), STYX_OK);
+    span_read(&span, 0, 5, got);
+    assert_memory_equal(got, e4m3, sizeof e4m3);
+    assert_true(got[4] != got[4]);
+    assert_int_equal(store_span(s, store_find(s, "b"), &span, NULL), STYX_OK);
+    assert_int_equal(span.dims, 2);
+    span_read(&span, 0, 5, got);
+    assert_memory_equal(got, e5m2, sizeof e5m2);
+    assert_true(got[4] != got[4]);
+    store_unref(s);
+
+    styx_error err;
+    s = open_good("{\"a.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[5],\"data_offsets\":[0,5]},"
+                  "\"a.scale_weight\":{\"dtype\":\"U8\",\"shape\":[5],\"data_offsets\":[5,10]}}",
+                  data, sizeof data);
+    assert_int_equal(store_span(s, store_find(s, "a.weight"), &span, &err), STYX_ERR_UNSUPPORTED);
     store_unref(s);
 }
 
@@ -263,6 +295,7 @@ int main(void)
         cmocka_unit_test(tensors_come_out),
         cmocka_unit_test(scalars_and_misaligned),
         cmocka_unit_test(unsupported_only_when_wanted),
+        cmocka_unit_test(eight_bit_floats),
         cmocka_unit_test(eight_bits_with_scales),
         cmocka_unit_test(bad_lengths),
         cmocka_unit_test(bad_json),

@@ -269,7 +269,7 @@ static void all_that_is_wrong_is_told(void **state)
     styx_error err;
     const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
                           "\"b\":{\"dtype\":\"F32\",\"shape\":[3,2],\"data_offsets\":[12,36]},"
-                          "\"d\":{\"dtype\":\"F8_E5M2\",\"shape\":[2],\"data_offsets\":[36,38]},"
+                          "\"d\":{\"dtype\":\"F8_E8M0\",\"shape\":[2],\"data_offsets\":[36,38]},"
                           "\"ids\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[38,39]}}";
     unsigned char zeros[39] = { 0 };
 
@@ -284,7 +284,7 @@ static void all_that_is_wrong_is_told(void **state)
     assert_int_equal(report.unusable, 2);
     assert_non_null(strstr(report.text, "missing: c [1]\n"));
     assert_non_null(strstr(report.text, "wrong shape: b is [3,2], [2,3] was wanted\n"));
-    assert_non_null(strstr(report.text, "'d' is F8_E5M2, which is not supported"));
+    assert_non_null(strstr(report.text, "'d' is F8_E8M0, which is not supported"));
     assert_non_null(strstr(report.text, "ids holds integers (U8)"));
     assert_int_equal(store_bind(s, wanted, 5, spans, NULL, NULL), STYX_ERR_FORMAT);
     store_report_free(&report);
