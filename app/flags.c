@@ -12,6 +12,7 @@ static const char *const isas[] = { "auto", "portable", "avx2", "avx512", "avx51
 static const char *const refiner_modes[] = { "img2img", "ensemble", NULL };
 static const char *const safeties[] = { "black", "flag", "off", NULL };
 static const char *const tilings[] = { "auto", "off", "on", "seamless", NULL };
+static const char *const types[] = { "f32", "f16", "bf16", "q8_0", NULL };
 static const char *const prints[] = { "man", "bash", "zsh", "fish", NULL };
 
 #define AT(field) offsetof(struct options, field)
@@ -30,6 +31,8 @@ const struct flag flags[] = {
     { "picture", 0, KIND_TEXT, RECIPE, AT(picture), "PICTURE", ALIAS("image"),
       "the picture to work on" },
     { "subject", 0, KIND_TEXT, 0, AT(subject), "PATH", NONE, "what to look at" },
+
+    { "target", 0, KIND_TEXT, 0, AT(target), "OUT", NONE, "what to write" },
 
     { "output", 'o', KIND_TEXT, DRAW | REPLAY | RECIPE, AT(output), "FILE|DIR", NONE,
       "where the picture goes: .png, .jpg or .webp, or a folder, which gets styx-SEED-N.png; "
@@ -139,7 +142,7 @@ const struct flag flags[] = {
     { "embedding", 0, KIND_TEXTS, LOAD | TOKENIZE | RECIPE, AT(embeddings), "FILE[:WORD]", NONE,
       "learn this textual inversion, under another word if one is given; may be given several "
       "times" },
-    { "model-config", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | RECIPE, AT(model_config),
+    { "model-config", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | CONVERT | RECIPE, AT(model_config),
       "FOLDER", NONE, "for a single file: take what its weights leave open from this folder in the "
       "diffusers layout; default: the published configs" },
     { "variant", 0, KIND_TEXT, LOAD | TOKENIZE | SCHEDULE | RECIPE, AT(variant), "NAME", NONE,
@@ -176,13 +179,13 @@ const struct flag flags[] = {
       "take the settings out of a picture of Styx or A1111; other flags override them" },
     { "trace", 0, KIND_TEXT, DRAW, AT(trace), "FILE.safetensors", NONE,
       "store every intermediate value" },
-    { "force", 0, KIND_BOOL, DRAW | REPLAY | RUN, AT(force), NULL, NONE,
+    { "force", 0, KIND_BOOL, DRAW | REPLAY | RUN | CONVERT, AT(force), NULL, NONE,
       "overwrite existing files" },
     { "show", 0, KIND_BOOL, DRAW, AT(show), NULL, NONE,
       "draw the picture in the terminal (Kitty, Ghostty, iTerm2, Konsole, or coarse blocks)" },
     { "json", 0, KIND_BOOL, DRAW | TOKENIZE | SCHEDULE | INFO | LOG | REPLAY | RUN, AT(json), NULL,
       NONE, "print results as JSON" },
-    { "quiet", 'q', KIND_BOOL, DRAW | REPLAY | RUN, AT(quiet), NULL, NONE,
+    { "quiet", 'q', KIND_BOOL, DRAW | REPLAY | RUN | CONVERT, AT(quiet), NULL, NONE,
       "say nothing but errors" },
 
     { "batch", 0, KIND_INT, EXPLAIN, AT(batch), "N", RANGE(1, 10000),
@@ -194,6 +197,10 @@ const struct flag flags[] = {
       "which tokenizer of the model; default: 1" },
     { "config", 0, KIND_TEXT, SCHEDULE, AT(config), "FILE", NONE,
       "a scheduler_config.json instead of a model's" },
+    { "type", 0, KIND_CHOICE, CONVERT, AT(type), "f32|f16|bf16|q8_0", WORDS(types),
+      "of the weights; default: as they are" },
+    { "allow-pickle", 0, KIND_BOOL, CONVERT, AT(allow_pickle), NULL, NONE,
+      "read .ckpt, .pt and .bin files too; nothing in them is run" },
     { "print", 0, KIND_CHOICE, HELP, AT(print), "man|bash|zsh|fish", WORDS(prints),
       "print the manual page or the completion for a shell" },
 };

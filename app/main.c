@@ -37,6 +37,14 @@ const struct command commands[] = {
       "Of a model's scheduler, or of a scheduler_config.json.", run_schedule },
     { "info", INFO, { "subject" }, 1, "PATH", "describe a model, a weights file or a picture", "",
       run_info },
+    { "convert", CONVERT, { "subject", "target" }, 2, "IN OUT",
+      "write a model in another layout or type",
+      "IN is a folder in the diffusers layout, a single checkpoint file, or any file of weights. OUT "
+      "becomes a single file if it ends in .safetensors or .gguf, else a folder in the diffusers "
+      "layout.\n"
+      "Python pickles (.ckpt, .pt, .bin) can run any program when Python opens them, so they are "
+      "refused. With --allow-pickle they are read without running anything.",
+      run_convert },
     { "help", HELP, { "subject" }, 0, "[COMMAND]", "explain a command", "", run_help },
     { 0 },
 };

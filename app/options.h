@@ -23,7 +23,9 @@ enum command_bit {
     REPLAY = 128,
     RUN = 256,
     HELP = 512,
-    RECIPE = 1024 /* a setting that decides the picture */
+    RECIPE = 1024, /* a setting that decides the picture */
+    CONVERT = 2048,
+    PULL = 4096
 };
 
 enum kind {
@@ -118,6 +120,11 @@ struct options {
     int batch, encoder, print;
     char *network, *config;
     bool code;
+
+    /* Models in other forms and places. */
+    char *target;
+    int type;
+    bool allow_pickle;
 };
 
 extern const struct flag flags[];

@@ -234,6 +234,12 @@ int refiner_of_options(const struct options *o, const styx_model *model, styx_mo
     }
     if (rc == 0)
         rc = model_open(path, o->variant, &parts, NULL, NULL, refiner);
+    if (rc == 0)
+        rc = model_facts(*refiner, &facts);
+    if (rc == 0 && strcmp(facts.family, "sdxl") == 0)
+        rc = complain(EXIT_USAGE,
+                      "--refiner: %s is an SDXL base, want a refiner; --model takes the base",
+                      o->refiner);
     parts_free(&parts);
     free(path);
     return rc;

@@ -172,6 +172,8 @@ class Models(CommandTest):
     def test_models_in_the_wrong_place(self):
         self.whole_model("refiner", REFINER, SDXL)
         self.refused("generate", "a", "--model", "refiner", "--steps", "1", says="refiner")
+        self.refused("generate", "a", "--model", SDXL, "--refiner", SDXL, "--steps", "1",
+                     says=["--refiner", "base"])
         self.whole_model("inpaint", INPAINT, SD)
         self.refused("generate", "a", "--model", "inpaint", "--steps", "1", "--size", "64x64",
                      says="inpaint")
