@@ -213,12 +213,22 @@ struct packing {
     int *first; /* job number of each entry's first panel */
 };
 
-/* The last panel of an entry sees the file's pages go: they need not stay beside the copy. */
-static void pack_one(const struct loaded *l, struct packed *w, int panel)
+/* The file's pages need not stay beside the copy: whole ones go with each panel, those that two
+ * panels share with the last one. */
+static void pack_one(const struct loaded *l, struct packed *w, int job)
 {
-    pack_panel(l, w, panel / w->panels, panel % w->panels);
+    const struct span *s = &l->span[w->weight];
+    int panel = job % w->panels, rows = w->act == ACT_GEGLU ? 16 : PANEL;
+    size_t row = (size_t)w->cin * (size_t)(w->k * w->k), count = span_count(s);
+    size_t first = (size_t)(panel * rows) * row, n = (size_t)rows * row;
+
+    pack_panel(l, w, job / w->panels, panel);
+    n = first + n > count ? count - first : n;
+    span_release(s, first, n);
+    if (w->act == ACT_GEGLU && first + n + count / 2 <= count)
+        span_release(s, first + count / 2, n);
     if (atomic_fetch_sub(&w->unpacked, 1) == 1)
-        span_release(&l->span[w->weight], 0, span_count(&l->span[w->weight]));
+        span_release(s, 0, count);
 }
 
 static void pack_job(void *ctx, int job, int thread)
