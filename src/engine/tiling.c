@@ -142,7 +142,7 @@ static int run_tiles(const struct tiles *t, const struct plane *from, const stru
     return code;
 }
 
-/* Would the whole run exceed the session's memory limit? */
+/* Does a run at this size exceed the session's memory limit? */
 static bool too_large(const struct vae_call *c, bool decode, int h, int w)
 {
     struct program_key key = { .component = c->vae, .type = c->type, .n = 1, .h = h, .w = w,
@@ -153,23 +153,39 @@ static bool too_large(const struct vae_call *c, bool decode, int h, int w)
         return false;
     c->s->backend->measure(c->s->device, t, 0, &need);
     tape_free(t);
-    return need.weights + need.arena + need.workspace > c->s->max_memory;
+    return need.weights + need.arena + need.workspace + SESSION_OVERHEAD > c->s->max_memory;
 }
 
-static int run(const struct vae_call *c, bool decode, int h, int w, const float *in, float *out,
+/* Under a memory limit: the largest tile that fits, halving the VAE's own size. */
+static void fit(struct vae_call *c, bool decode, int h, int w)
+{
+    enum { LEAST = 128 }; /* smaller tiles would be all seams */
+    int scale = vae_scale(&c->vae->vae), pixels = tile_pixels(c);
+    if (!too_large(c, decode, h, w))
+        return;
+    for (; pixels > LEAST; pixels /= 2) {
+        int side = decode ? pixels / scale : pixels;
+        if ((h > side || w > side) && !too_large(c, decode, side, side))
+            break;
+    }
+    c->tile = pixels;
+    c->tiling = STYX_TILING_SEAMLESS;
+    session_warn(c->s, "The VAE is run in tiles of %d pixels to stay under the memory limit.",
+                 pixels);
+}
+
+static int run(const struct vae_call *asked, bool decode, int h, int w, const float *in, float *out,
                styx_error *err)
 {
-    struct tiles t = cut(c, decode);
-    const struct vae_config *m = &c->vae->vae;
+    struct vae_call c = *asked;
+    const struct vae_config *m = &c.vae->vae;
     int scale = vae_scale(m);
-    bool larger = h > t.side || w > t.side;
-    bool tiled = c->tiling == STYX_TILING_DIFFUSERS || c->tiling == STYX_TILING_SEAMLESS;
-    if (larger && c->tiling == STYX_TILING_AUTO && too_large(c, decode, h, w)) {
-        session_warn(c->s, "The VAE is run in tiles to stay under the memory limit.");
-        tiled = true;
-    }
-    if (!tiled || !larger)
-        return run_whole(c, decode, h, w, in, out, err);
+    if (c.tiling == STYX_TILING_AUTO)
+        fit(&c, decode, h, w);
+    struct tiles t = cut(&c, decode);
+    bool tiled = c.tiling == STYX_TILING_DIFFUSERS || c.tiling == STYX_TILING_SEAMLESS;
+    if (!tiled || (h <= t.side && w <= t.side))
+        return run_whole(&c, decode, h, w, in, out, err);
     struct plane from = { (float *)in, decode ? m->latent : m->in, h, w };
     struct plane to = { out, decode ? m->out : 2 * m->latent, decode ? h * scale : h / scale,
                         decode ? w * scale : w / scale };
