@@ -154,6 +154,24 @@ STYX_API int styx_hub_folder(char **path, styx_error *err);
  * tag or a commit; default: main). Nothing is fetched: IO if it is not there. */
 STYX_API int styx_hub_find(const char *id, char **path, styx_error *err);
 
+struct styx_convert_options {
+    size_t size;
+    const char *type;   /* of the weights: "f32", "f16", "bf16", "q8_0"; NULL: as they are */
+    const char *config; /* as in styx_model_options */
+    int allow_pickle;   /* read .ckpt, .pt and .bin files too; nothing in them is run */
+    int overwrite;      /* 0: an existing file is an error; a folder always is one */
+    int (*progress)(void *user, uint64_t done, uint64_t all); /* bytes; non-zero cancels */
+    void *user;
+};
+#define STYX_CONVERT_OPTIONS_INIT STYX_SIZED(struct styx_convert_options)
+
+/* Writes a model in another layout, container or type: in is what styx_model_open takes, or any
+ * file of weights (then its names stay). out becomes a single file if it ends in .safetensors or
+ * .gguf, else a new folder in the diffusers layout. Tensors stream through, one at a time. options
+ * may be NULL. */
+STYX_API int styx_convert(const char *in, const char *out,
+                          const struct styx_convert_options *options, styx_error *err);
+
 /* Puts a pipeline together from components, as diffusers' pipeline constructors do. class_name:
  * "StableDiffusionPipeline", "StableDiffusionXLPipeline", ...; config: JSON text of the pipeline's
  * own settings (requires_aesthetics_score, force_zeros_for_empty_prompt) or NULL. A NULL class_name

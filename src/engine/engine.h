@@ -71,8 +71,10 @@ void model_take_override(styx_model *m, enum slot slot, const struct styx_model_
 /* The class and the pipeline's own settings of a model_index.json. */
 int model_take_index(styx_model *m, const json_t *index, const char *where, styx_error *err);
 
-/* single.c: a checkpoint file. */
+/* single.c: a checkpoint file, at m->path; and one that is open already. */
 int model_open_single(styx_model *m, const struct styx_model_options *o, styx_error *err);
+int model_take_single(styx_model *m, struct store *file, const struct styx_model_options *o,
+                      styx_error *err);
 
 /* adapt.c: merges what the options' loras and embeddings change into the parts of m. */
 int model_adapt(styx_model *m, const struct styx_model_options *o, styx_error *err);

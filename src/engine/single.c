@@ -157,9 +157,10 @@ static int take_index(styx_model *m, const struct single *s, styx_error *err)
     return code;
 }
 
-int model_open_single(styx_model *m, const struct styx_model_options *o, styx_error *err)
+int model_take_single(styx_model *m, struct store *file, const struct styx_model_options *o,
+                      styx_error *err)
 {
-    struct single s = { .config = o->config, .o = o };
+    struct single s = { .file = file, .config = o->config, .o = o };
     char *beside = NULL;
     int code = 0;
     if (o->config && !file_is_dir(o->config))
@@ -169,15 +170,21 @@ int model_open_single(styx_model *m, const struct styx_model_options *o, styx_er
         code = find_config(m->path, &beside, err);
     if (beside)
         s.config = beside;
-    if (code || (code = store_open_file(m->path, &s.file, err)))
-        goto done;
-    s.kind = single_file_kind(s.file);
-    if (s.kind == SINGLE_UNKNOWN || s.kind == SINGLE_SD2)
+    s.kind = single_file_kind(file);
+    if (!code && (s.kind == SINGLE_UNKNOWN || s.kind == SINGLE_SD2))
         code = refuse(&s, err);
-    else if (!(code = take_index(m, &s, err)))
+    else if (!code && !(code = take_index(m, &s, err)))
         code = open_parts(m, &s, err);
-done:
-    store_unref(s.file);
     free(beside);
+    return code;
+}
+
+int model_open_single(styx_model *m, const struct styx_model_options *o, styx_error *err)
+{
+    struct store *file = NULL;
+    int code = store_open_file(m->path, &file, err);
+    if (!code)
+        code = model_take_single(m, file, o, err);
+    store_unref(file);
     return code;
 }

@@ -264,10 +264,14 @@ static int count_levels(const struct store *s, const char *prefix, const char *p
 
 /* ---- The view. ---- */
 
+/* The VAE's attention is 1x1 convolutions there, matrices here. */
 static int add_renamed(struct store *view, const struct entry *e, const char *name, styx_error *err)
 {
     struct entry renamed = *e;
     renamed.name = name;
+    if (strstr(name, "coder.mid_block.attentions.0.to_") && e->dims == 4 && e->shape[2] == 1 &&
+        e->shape[3] == 1)
+        renamed.dims = renamed.span.dims = 2;
     return store_add(view, &renamed, err);
 }
 
