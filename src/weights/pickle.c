@@ -371,24 +371,18 @@ static int drop(struct machine *m)
     return pop(m) ? STYX_OK : bad(m, "the stack is empty");
 }
 
-/* One instruction whose number, if it has one, was read. (Lib/pickletools.py names them all.) */
-static int step(struct machine *m, unsigned char op, uint64_t n)
+static int refuse(const struct machine *m, unsigned char op)
 {
-    struct value **items;
-    size_t count;
+    return fail(m->err, STYX_ERR_UNSUPPORTED,
+                "%s: its pickle uses the instruction 0x%02x, which has no place among tensors: the "
+                "file is refused, and nothing in it was run",
+                m->path, op);
+}
 
+/* Instructions that push a value of their own. n is the number that follows them. */
+static int step_value(struct machine *m, unsigned char op, uint64_t n)
+{
     switch (op) {
-    case 0x80: /* PROTO */
-    case 0x95: /* FRAME */
-        return STYX_OK;
-    case '(':
-        m->marks[m->nmarks++] = m->nstack;
-        return STYX_OK;
-    case '0':
-    case 'b': /* BUILD: attributes of an object, none of which matters here */
-        return drop(m);
-    case '1':
-        return take_marked(m, &items, &count);
     case 'N':
     case 0x88: /* True */
     case 0x89: /* False */
@@ -415,14 +409,40 @@ static int step(struct machine *m, unsigned char op, uint64_t n)
         return push_new(m, LIST, 0);
     case ')':
         return push_tuple(m, 0);
+    case 'c':
+        return read_global(m);
+    case 'h':
+    case 'j':
+        return recall(m, n);
+    default:
+        return refuse(m, op);
+    }
+}
+
+/* Instructions that work on the stack. (Lib/pickletools.py of Python names them all.) */
+static int step(struct machine *m, unsigned char op, uint64_t n)
+{
+    struct value **items;
+    size_t count;
+
+    switch (op) {
+    case 0x80: /* PROTO */
+    case 0x95: /* FRAME */
+        return STYX_OK;
+    case '(':
+        m->marks[m->nmarks++] = m->nstack;
+        return STYX_OK;
+    case '0':
+    case 'b': /* BUILD: attributes of an object, none of which matters here */
+        return drop(m);
+    case '1':
+        return take_marked(m, &items, &count);
     case 0x85:
     case 0x86:
     case 0x87:
         return push_tuple(m, op - 0x84u);
     case 't':
         return push_marked_tuple(m);
-    case 'c':
-        return read_global(m);
     case 0x93:
         return read_stack_global(m);
     case 'R':
@@ -444,14 +464,8 @@ static int step(struct machine *m, unsigned char op, uint64_t n)
         return remember(m, n);
     case 0x94:
         return remember(m, m->nmemo);
-    case 'h':
-    case 'j':
-        return recall(m, n);
     default:
-        return fail(m->err, STYX_ERR_UNSUPPORTED,
-                    "%s: its pickle uses the instruction 0x%02x, which has no place among tensors: "
-                    "the file is refused, and nothing in it was run",
-                    m->path, op);
+        return step_value(m, op, n);
     }
 }
 
