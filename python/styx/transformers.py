@@ -56,15 +56,25 @@ class CLIPTokenizer(Component):
         if not isinstance(text, str):
             raise ValueError(f"text input must be of type `str` or a list of them, not "
                              f"{type(text).__name__}")
+        ids, cut = self._window(text)
+        while not truncate and cut:  # the rest, window by window
+            more, cut = self._window(cut)
+            ids = ids[:-1] + more[1:]
+        return ids
+
+    def _window(self, text):
+        """Ids with start and end but without padding (which may look like the end), and the rest."""
+        text = text.replace("\0", "")  # C's texts end there
         ids, cut = _core.tokenize(self._loose(), 1, text)
         ids = list(ids)
-        end = ids.index(self.eos_token_id, 1) + 1
-        ids = ids[:end]
-        while not truncate and cut:  # the rest, window by window
-            more, cut = _core.tokenize(self._loose(), 1, cut)
-            more = list(more)
-            ids = ids[:-1] + more[1:more.index(self.eos_token_id, 1) + 1]
-        return ids
+        if cut:
+            return ids, cut
+        end = ids.index(self.eos_token_id, 1)
+        if "<|" in text:  # perhaps an end that was written out: a word behind it shows how long it is
+            longer = list(_core.tokenize(self._loose(), 1, text + " a")[0])
+            padding = (self.eos_token_id, self.pad_token_id)
+            end = max(i for i, id in enumerate(longer) if id not in padding)
+        return ids[:end] + [self.eos_token_id], None
 
     def __call__(self, text, padding=False, max_length=None, truncation=False,
                  return_tensors=None, **ignored):

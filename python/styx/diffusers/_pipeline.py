@@ -197,7 +197,9 @@ class DiffusionPipeline:
         info = json.loads(_core.model_info(handle))
         dtype = dtype_of(dtype if dtype is not None else torch_dtype) or float32
         for name in cls.component_names:
-            part = None if name in parts else _core.model_component(handle, name)
+            if name in parts or name == "image_encoder":
+                continue
+            part = _core.model_component(handle, name)
             if part is not None and name != "scheduler":
                 class_name = json.loads(_core.component_info(part))["class"]
                 parts[name] = _components.class_of(class_name)._of(part, dtype)

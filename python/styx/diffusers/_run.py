@@ -52,7 +52,7 @@ def text_fields(a):
         if isinstance(x, str):
             x = [x] * rows
         if x is not None:
-            fields[field] = x
+            fields[field] = [text.replace("\0", "") for text in x]  # which CLIP drops anyway
     if "negative_prompts" not in fields:  # diffusers: no negative_prompt means none at all
         fields.pop("negative_prompts_2", None)
     return fields

@@ -1,0 +1,219 @@
+"""What the package does to its process: imports, threads, signals, memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, open_model
+
+from styx import diffusers, torch
+
+SD = {"model": "tiny_sd15", "pipeline": "StableDiffusionPipeline"}
+
+
+def python(code, *flags, **environment):
+    """Runs code in a fresh interpreter that finds styx where this one does."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    run = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": path, **environment}, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_import_is_light():
+    code = ("import time; t = time.perf_counter(); import styx; "
+            "print(time.perf_counter() - t); import sys; "
+            "print([m for m in ('torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'tqdm') "
+            "if m in sys.modules])")
+    lines = [python(code).split("\n") for _ in range(3)]
+    assert min(float(line[0]) for line in lines) <= 0.15
+    assert lines[0][1] == "[]"
+
+
+def test_all_names_are_there():
+    from styx import transformers
+    from styx.diffusers.pipelines.stable_diffusion.safety_checker import \
+        StableDiffusionSafetyChecker
+
+    for module in (diffusers, transformers, torch):
+        for name in module.__all__:
+            assert getattr(module, name).__doc__, f"{module.__name__}.{name} has no docstring"
+    assert StableDiffusionSafetyChecker.__doc__
+    from styx.diffusers.schedulers import EulerDiscreteScheduler
+    assert EulerDiscreteScheduler is diffusers.EulerDiscreteScheduler
+    for name in dir(diffusers.StableDiffusionXLPipeline):
+        member = getattr(diffusers.StableDiffusionXLPipeline, name)
+        if not name.startswith("_") and callable(member):
+            assert member.__doc__ or name.startswith(("disable", "enable", "load")), name
+
+
+BARE = """
+import sys
+for name in ("numpy", "PIL", "tqdm"):
+    sys.modules[name] = None
+from styx.diffusers import StableDiffusionPipeline
+from styx import torch
+pipe = StableDiffusionPipeline.from_pretrained({folder!r})
+image = pipe("a castle", num_inference_steps=2,
+             generator=torch.Generator().manual_seed(0)).images[0]
+assert image._repr_png_()[:4] == b"\\x89PNG" and image.size == (64, 64)
+import hashlib
+print(hashlib.sha256(image.tobytes()).hexdigest())
+"""
+
+
+def test_without_numpy_pillow_and_tqdm(tiny):
+    import hashlib
+
+    pipe = open_model(GOLDEN, SD)
+    image = pipe("a castle", num_inference_steps=2,
+                 generator=torch.Generator().manual_seed(0)).images[0]
+    bare = python(BARE.format(folder=tiny("tiny_sd15"))).strip()
+    assert bare == hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def test_own_bar_has_the_same_texts(capsys, monkeypatch):
+    from styx import _progress
+
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with _progress.bar(7, desc="Loading pipeline components...") as bar:
+        bar.update(7)
+    text = capsys.readouterr().err
+    assert "Loading pipeline components...:   0%|" in text
+    assert "| 0/7 [00:00<?, ?it/s]" in text and "100%|" in text and "7/7" in text
+
+
+@pytest.mark.parametrize("call, total", [
+    (dict(), 50), (dict(num_inference_steps=125), 125)])
+def test_bars_of_text_to_image(capfd, call, total):
+    pipe = open_model(GOLDEN, SD)
+    capfd.readouterr()
+    pipe.set_progress_bar_config(mininterval=0)
+    pipe("a castle", **call)
+    text = capfd.readouterr().err
+    assert f"0/{total} [00:00<?, ?it/s]" in text and f"{total}/{total}" in text
+
+
+def test_bars_of_the_refiner(capfd):
+    from PIL import Image
+
+    pipe = open_model(GOLDEN, {"model": "tiny_refiner",
+                               "pipeline": "StableDiffusionXLImg2ImgPipeline"})
+    assert "Loading pipeline components...: 100%" in capfd.readouterr().err
+    pipe.set_progress_bar_config(mininterval=0)
+    image = Image.new("RGB", (64, 64), "red")
+    pipe("a castle", image=image)
+    assert "15/15" in capfd.readouterr().err
+    pipe("a castle", image=image, strength=0.5, guidance_scale=8.0)
+    assert "25/25" in capfd.readouterr().err
+
+
+def test_interrupt_from_the_keyboard():
+    pipe = open_model(GOLDEN, SD)
+    want = pipe("a", num_inference_steps=2, output_type="np",
+                generator=torch.Generator().manual_seed(0)).images
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pipe("a", num_inference_steps=900, height=256, width=256)
+    timer.join()
+    assert time.monotonic() - begin < 5
+    got = pipe("a", num_inference_steps=2, output_type="np",
+               generator=torch.Generator().manual_seed(0)).images
+    np.testing.assert_array_equal(got, want)
+
+
+def test_other_threads_run_meanwhile():
+    pipe = open_model(GOLDEN, SD)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin = time.monotonic()
+    pipe("a", num_inference_steps=40, height=128, width=128)
+    seconds = time.monotonic() - begin
+    stop.set()
+    thread.join()
+    assert len(ticks) > 20 * seconds
+
+
+def test_two_threads_draw():
+    pipe = open_model(GOLDEN, SD)
+    made = {}
+
+    def draw(seed):
+        made[seed] = pipe("a", num_inference_steps=3, output_type="np",
+                          generator=torch.Generator().manual_seed(seed)).images
+
+    threads = [threading.Thread(target=draw, args=(seed,)) for seed in (1, 2, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    draw(3)
+    first = dict(made)
+    draw(1)
+    np.testing.assert_array_equal(first[1], made[1])
+
+
+LEAK = """
+import gc, json, os, sys, threading
+from styx.diffusers import StableDiffusionPipeline
+from styx import torch
+def rss():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+def fresh():
+    pipe = StableDiffusionPipeline.from_pretrained({folder!r})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+pipe = fresh()
+def keep(pipe, i, t, arrays):
+    return arrays
+def draw(n):
+    for i in range(n):
+        pipe("a castle", num_inference_steps=1, callback_on_step_end=keep,
+             generator=torch.Generator().manual_seed(i)).images
+draw(60)
+gc.collect()
+before, threads = rss(), len(os.listdir("/proc/self/task"))
+draw(200)
+gc.collect()
+print(json.dumps([before, rss(), threads, len(os.listdir("/proc/self/task"))]))
+"""
+
+
+def test_two_hundred_pictures_leak_nothing(tiny):
+    before, after, threads, threads_after = json.loads(
+        python(LEAK.format(folder=tiny("tiny_sd15"))))
+    assert after <= before * 1.01, f"{before} kB, then {after} kB"
+    assert threads_after <= threads
+
+
+def test_configure():
+    import styx
+
+    info = styx.device_info()
+    assert info["backend"] in ("cpu", "cuda") and info["threads"] >= 1
+    styx.configure(threads=1)
+    assert styx.device_info()["threads"] == 1
+    with pytest.raises(ValueError, match="backend"):
+        styx.configure(backend="abacus")
+    assert styx.device_info()["threads"] == 1
+    styx.configure(threads=0)
+    styx.free_memory()
+    with pytest.raises(ValueError, match="compute"):
+        styx.configure(compute="float8")
