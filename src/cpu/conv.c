@@ -109,6 +109,10 @@ struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i
     struct geometry g = geometry_of(i);
     struct slab s = slab_of(i, &g, t->type);
     struct scratch need = { .shared = shift_bytes(i), .thread = product_scratch(dev) };
+    if (conv_winograd(dev, i)) {
+        struct scratch more = winograd_scratch(dev, i);
+        return (struct scratch){ need.shared + more.shared, more.thread };
+    }
     size_t row = round_up((size_t)i->in[0]->c * sizeof(float), 64);
     if (!in_place(i->in[0], t->type, &g))
         need.shared += slab_bytes(&s);
@@ -264,7 +268,14 @@ static void run_in_place(struct plan *p, const struct step *s, struct product *m
     m->n = out->n;
     m->h = g->h;
     m->width = g->w;
-    run_phases(m, g, in, out, res, 0, 0);
+    if (!s->packed->winograd) {
+        run_phases(m, g, in, out, res, 0, 0);
+        return;
+    }
+    m->in[0] = in[0];
+    m->out = grid_at(out, 0, 0);
+    m->residual = res ? grid_at(res, 0, 0) : (struct grid){ 0 };
+    winograd_run(m, s->i, p->shared + shift_bytes(s->i));
 }
 
 static void run_copied(struct plan *p, const struct step *s, struct product *m,

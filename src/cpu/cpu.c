@@ -11,6 +11,7 @@ static int cpu_open(const struct device_options *options, void **dev, styx_error
     if (!c)
         return fail_nomem(err, sizeof *c);
     c->hard = options->hard;
+    c->winograd = !options->direct;
     c->k = kernels_choose(isa);
     if (!c->k) {
         free(c);
@@ -77,7 +78,7 @@ static void cpu_measure(void *dev, const tape *t, size_t budget, struct footprin
 {
     const struct cpu *c = dev;
     struct scratch most = scratch_most(c, t);
-    need->weights = pack_bytes(t, budget);
+    need->weights = pack_bytes(c, t, budget);
     need->arena = t->arena;
     need->workspace = most.shared + most.thread * (size_t)pool_threads(c->pool);
 }

@@ -11,7 +11,7 @@
 struct cpu {
     struct pool *pool;
     const struct kernels *k;
-    bool hard;
+    bool hard, winograd;
 };
 
 /* ---- weights ---- */
@@ -29,6 +29,7 @@ struct packed {
     enum act act;          /* ACT_GEGLU: value and gate columns lie side by side in a panel */
     int split;             /* channels of the first part of the input; 0: there is one part */
     int phases;            /* 4: a 3x3 filter over a 2x upsampling as four 2x2 ones; else 1 */
+    bool winograd;         /* a 3x3 filter transformed to 16 taps, each of another product */
     enum dtype type;       /* F32 or BF16 */
     int cout, cin, k, taps, panels, nblocks;
     struct block *block;
@@ -67,7 +68,7 @@ void big_free(void *p, size_t bytes);
 int pack_tape(struct loaded *l, const tape *t, styx_error *err);
 
 /* How much that is for an empty l; under a budget, that or the least that works if it is more. */
-size_t pack_bytes(const tape *t, size_t budget);
+size_t pack_bytes(const struct cpu *dev, const tape *t, size_t budget);
 struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i);
 
 /* Packs w into the window. Nothing is allocated. */
@@ -163,6 +164,9 @@ size_t product_scratch(const struct cpu *dev); /* bytes per thread */
 bool conv_doubles(const instr *i); /* reads its input as upsampled exactly twofold */
 void conv_run(struct plan *p, const struct step *s);
 struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i);
+bool conv_winograd(const struct cpu *dev, const instr *i);
+void winograd_run(const struct product *p, const instr *i, char *slab);
+struct scratch winograd_scratch(const struct cpu *dev, const instr *i);
 void attention_run(struct plan *p, const struct step *s);
 struct scratch attention_scratch(const struct cpu *dev, const instr *i);
 void group_norm_run(struct plan *p, const struct step *s);

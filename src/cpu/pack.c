@@ -48,6 +48,8 @@ static int cut_part(struct packed *w, int part, int c, struct block *block, size
     int n = (int)((bytes + BLOCK_BYTES - 1) / BLOCK_BYTES), size;
     if (n > (c + 15) / 16)
         n = (c + 15) / 16;
+    if (w->winograd) /* its tap is a product by itself */
+        n = 1;
     size = (int)round_up((size_t)(c + n - 1) / (size_t)n, (size_t)per_word * 8);
     for (n = 0; n * size < c; n++) {
         int left = c - n * size;
@@ -62,7 +64,8 @@ static int cut_part(struct packed *w, int part, int c, struct block *block, size
 }
 
 /* Everything but the memory. block NULL: only counts. */
-static void shape(struct packed *w, const tape *t, const instr *i, struct block *block)
+static void shape(struct packed *w, const struct cpu *dev, const tape *t, const instr *i,
+                  struct block *block)
 {
     const param *p = &t->params[i->weight];
     const tensor *x = i->in[0];
@@ -74,7 +77,8 @@ static void shape(struct packed *w, const tape *t, const instr *i, struct block 
     w->cout = p->shape[0] / (w->act == ACT_GEGLU ? 2 : 1);
     w->cin = p->shape[1];
     w->k = i->op == OP_CONV2D ? i->u.conv.k : 1;
-    w->taps = w->phases == 4 ? 4 : w->k * w->k;
+    w->winograd = conv_winograd(dev, i);
+    w->taps = w->winograd ? 16 : w->phases == 4 ? 4 : w->k * w->k;
     w->panels = w->act == ACT_GEGLU ? (w->cout + 15) / 16 : (w->cout + PANEL - 1) / PANEL;
     w->block = block;
     w->nblocks = cut_part(w, 0, w->split ? w->split : w->cin, block, &at);
@@ -96,13 +100,13 @@ static size_t offset_bytes(const struct packed *w)
 static bool same(const struct packed *a, const struct packed *b)
 {
     return a->weight == b->weight && a->bias == b->bias && a->act == b->act &&
-           a->split == b->split && a->phases == b->phases;
+           a->split == b->split && a->phases == b->phases && a->winograd == b->winograd;
 }
 
 struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i)
 {
     struct packed w;
-    shape(&w, t, i, NULL);
+    shape(&w, l->dev, t, i, NULL);
     for (int j = 0; j < l->npacked; j++)
         if (same(l->packed[j], &w))
             return l->packed[j];
@@ -141,6 +145,28 @@ static void fold(float *w, int channels, int phase)
             for (int x = 0; x < 3; x++)
                 to[2 * ((y + 1 - py) / 2) + (x + 1 - px) / 2] += from[3 * y + x];
         memcpy(w + 4 * c, to, sizeof to);
+    }
+}
+
+/* U = G g G^T of each channel, in place from the last one on; G = [1 0 0; 1/2 1/2 1/2;
+ * 1/2 -1/2 1/2; 0 0 1]. */
+static void transform(float *w, int channels)
+{
+    for (int c = channels - 1; c >= 0; c--) {
+        float rows[4][3], *g = w + 9 * c, *to = w + 16 * c;
+        for (int x = 0; x < 3; x++) {
+            rows[0][x] = g[x];
+            rows[1][x] = 0.5f * (g[x] + g[3 + x] + g[6 + x]);
+            rows[2][x] = 0.5f * (g[x] - g[3 + x] + g[6 + x]);
+            rows[3][x] = g[6 + x];
+        }
+        for (int y = 0; y < 4; y++) {
+            const float *r = rows[y];
+            to[4 * y] = r[0];
+            to[4 * y + 1] = 0.5f * (r[0] + r[1] + r[2]);
+            to[4 * y + 2] = 0.5f * (r[0] - r[1] + r[2]);
+            to[4 * y + 3] = r[2];
+        }
     }
 }
 
@@ -187,6 +213,8 @@ static void pack_chunk(const struct loaded *l, const struct packed *w, const str
         read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
         if (w->phases == 4)
             fold(row, n, phase);
+        if (w->winograd)
+            transform(row, n);
         if (n % per_word) /* an odd channel count: a zero completes the last pair */
             memset(row + n * w->taps, 0, (size_t)w->taps * sizeof *row);
         k->from_f32(w->type, row, numbers + (size_t)j * stride, count);
@@ -253,7 +281,7 @@ static void pack_offset(const struct loaded *l, const struct packed *w)
 static int add_entry(struct loaded *l, const tape *t, const instr *i, styx_error *err)
 {
     struct packed count, *w;
-    shape(&count, t, i, NULL);
+    shape(&count, l->dev, t, i, NULL);
     if (count.k * count.k > MAX_TAPS)
         return fail(err, STYX_ERR_UNSUPPORTED, "%s: a %dx%d filter is larger than 16x16",
                     t->params[i->weight].name, count.k, count.k);
@@ -269,7 +297,7 @@ static int add_entry(struct loaded *l, const tape *t, const instr *i, styx_error
     w = malloc(bytes);
     if (!w)
         return fail_nomem(err, bytes);
-    shape(w, t, i, (struct block *)(w + 1));
+    shape(w, l->dev, t, i, (struct block *)(w + 1));
     l->packed[l->npacked++] = w;
     return STYX_OK;
 }
@@ -439,14 +467,14 @@ int pack_tape(struct loaded *l, const tape *t, styx_error *err)
     return status;
 }
 
-size_t pack_bytes(const tape *t, size_t budget)
+size_t pack_bytes(const struct cpu *dev, const tape *t, size_t budget)
 {
     size_t data = 0, rest = 0, most = 0;
     for (int j = 0; j < t->ncode; j++) {
         const instr *i = &t->code[j];
         struct packed w;
         if (multiplies(i)) {
-            shape(&w, t, i, NULL);
+            shape(&w, dev, t, i, NULL);
             data += data_bytes(&w);
             most = data_bytes(&w) > most ? data_bytes(&w) : most;
             rest += offset_bytes(&w);

@@ -14,6 +14,7 @@ struct device_options {
     int threads;     /* 0: as many as the process may use */
     int index;       /* which card */
     const char *isa; /* NULL: the best this CPU has; "portable", "avx2", "avx512", "avx512bf16" */
+    bool direct;     /* no Winograd convolutions */
     bool hard;       /* poison the arena with NaN and dead values after use (tests) */
 };
 
