@@ -18,7 +18,7 @@ def _cache_folder(cache_dir):
 
 def bundled():
     """The folder of the model that comes with Styx, or None."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = os.path.dirname(os.path.realpath(__file__))
     for path in (os.path.join(here, "models", BUNDLED),
                  os.path.join(here, "..", "..", "models", BUNDLED)):  # in a clone
         if os.path.exists(os.path.join(path, "model_index.json")):

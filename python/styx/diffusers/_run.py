@@ -138,6 +138,8 @@ class _Bar:
         if done > self.done:
             self.bar.update(done - self.done)
             self.done = done
+        if done == total:
+            self.close()
 
     def close(self):
         if self.bar is not None:
