@@ -40,9 +40,10 @@ struct kernels {
     void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,
                    const char *residual, long ldr, char *out, long ldo);
 
-    /* The 16 transformed values of a 4x4 tile at x, step bytes apart, for each channel. */
-    void (*winograd_in)(const char *x, enum dtype type, long row, long px, int c, char *v,
-                        long step);
+    /* The 16 transformed values, step bytes apart, of each channel of some tiles in a row, line
+     * bytes apart. x: the first tile's corner; tiles overlap by two of their four pixels. */
+    void (*winograd_in)(const char *x, enum dtype type, long row, long px, int c, int tiles,
+                        char *v, long line, long step);
 
     /* y[4][tiles][32] from m[16][tiles][32]; step floats from matrix to matrix. */
     void (*winograd_out)(const float *m, long step, int tiles, float *y);

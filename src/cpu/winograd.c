@@ -6,27 +6,34 @@
  * 16 independent products over the channels of many tiles at once. The larger F(4x4) would save
  * more, but its sums lose bf16's few digits; F(2x2) only adds and subtracts its inputs.
  *
- * The transformed inputs of some tile rows (a slab) lie in the L3 cache while all weights pass by;
- * the 16 products of a few tiles and 32 output channels stay in L2 until they become outputs. */
+ * A group of up to 14 tiles of a row makes the rows of a product. With few channels a job
+ * transforms its own groups and keeps them in its L2 cache while all weights pass by. With many,
+ * the weights would pass too often: then some tile rows (a slab) are transformed into the L3 cache
+ * first. Either way the 16 products of a job's groups and 32 output channels stay in L2 until they
+ * become outputs. */
 #include "cpu/cpu.h"
 
 enum {
-    SLAB_BYTES = 8 << 20,
-    GROUPS = 6,   /* groups of up to 14 tiles in a job: their products take 172 KB */
-    CHUNK = 16,   /* tiles transformed by a job */
     POSITIONS = 16,
+    GROUPS = 6,                  /* of a job at most: their products take 172 KB */
+    OWN_GROUPS = 2,              /* a job that holds fewer would read the weights too often */
+    OWN_BYTES = 512 << 10,       /* of transformed inputs in a core's L2 cache */
+    SLAB_BYTES = 8 << 20,        /* in the L3 cache */
     JOBS_PER_THREAD = 32,
-    PIXELS_PER_WEIGHT = 1280 /* see conv_winograd */
+    CHANNELS_PER_PIXEL = 1280    /* see conv_winograd */
 };
 
 struct winograd {
     const struct product *p;
     enum dtype type;
-    char *slab;          /* [position][tile][channel] */
-    long line, step;     /* bytes of a tile's channels, of a position */
     int tile_w, tile_h;  /* tiles of an image */
-    int first, rows;     /* tile rows of the slab, counted through all images */
     int per_row, group;  /* groups of a tile row, tiles of a group */
+    long line;           /* bytes of a transformed channel vector */
+    bool own;            /* each job transforms its groups */
+    int most;            /* groups of a job */
+    char *slab;          /* [position][group][tile][channel] */
+    long step;           /* bytes of a position of the slab */
+    int first, rows;     /* tile rows of the slab, counted through all images */
     int ranges, splits;  /* jobs: ranges of groups times splits of the panels */
 };
 
@@ -40,44 +47,70 @@ bool conv_winograd(const struct cpu *dev, const instr *i)
            i->u.conv.pad == 1 && i->u.conv.pad_end == 1 && !i->u.conv.up_h && x->halo &&
            x->type == y->type && y->h % 2 == 0 && y->w % 2 == 0 && y->w >= 16 && x->c >= 32 &&
            x->c % 2 == 0 && y->c >= PANEL &&
-           (long)x->c * y->c <= (long)PIXELS_PER_WEIGHT * y->h * y->w;
+           (long)x->c * y->c <= (long)CHANNELS_PER_PIXEL * y->h * y->w;
 }
 
-static int slab_rows(const instr *i)
+static void cut(struct winograd *m, const struct cpu *dev, const instr *i)
 {
     const tensor *x = i->in[0];
-    size_t row = POSITIONS * (size_t)(x->w / 2) * (size_t)x->c * dtype_bytes(x->type);
-    int rows = (int)(SLAB_BYTES / row), all = x->n * x->h / 2;
-    return rows < 1 ? 1 : rows > all ? all : rows;
+    int tall = dev->k->rows, all = x->n * x->h / 2;
+    m->tile_w = x->w / 2;
+    m->tile_h = x->h / 2;
+    m->per_row = (m->tile_w + tall - 1) / tall;
+    m->group = (m->tile_w + m->per_row - 1) / m->per_row;
+    m->per_row = (m->tile_w + m->group - 1) / m->group;
+    m->line = (long)x->c * (long)dtype_bytes(x->type);
+    long bytes = POSITIONS * m->group * m->line, row = bytes * m->per_row;
+    m->most = (int)(OWN_BYTES / bytes);
+    m->own = m->most >= OWN_GROUPS;
+    m->most = m->own && m->most < GROUPS ? m->most : GROUPS;
+    m->rows = m->own ? all : (int)(SLAB_BYTES / row);
+    m->rows = m->rows < 1 ? 1 : m->rows > all ? all : m->rows;
+    m->step = (long)(m->own ? m->most : m->rows * m->per_row) * m->group * m->line;
 }
 
-static size_t products_bytes(const struct cpu *dev, int groups)
+static size_t products_bytes(const struct cpu *dev)
 {
-    return (size_t)groups * (size_t)dev->k->rows * PANEL * sizeof(float);
+    return (size_t)(POSITIONS * GROUPS + 4) * (size_t)dev->k->rows * PANEL * sizeof(float);
 }
 
 struct scratch winograd_scratch(const struct cpu *dev, const instr *i)
 {
-    const tensor *x = i->in[0];
-    size_t row = POSITIONS * (size_t)(x->w / 2) * (size_t)x->c * dtype_bytes(x->type);
-    return (struct scratch){ (size_t)slab_rows(i) * row,
-                             products_bytes(dev, POSITIONS * GROUPS + 4) };
+    struct winograd m = { 0 };
+    cut(&m, dev, i);
+    size_t slab = POSITIONS * (size_t)m.step;
+    return (struct scratch){ m.own ? 0 : slab, products_bytes(dev) + (m.own ? slab : 0) };
+}
+
+/* Where a group is: image, tile row, first tile and how many. */
+struct place {
+    int n, y, x, tiles;
+};
+
+static struct place locate(const struct winograd *m, int group)
+{
+    int row = m->first + group / m->per_row, x = group % m->per_row * m->group;
+    int left = m->tile_w - x;
+    return (struct place){ row / m->tile_h, row % m->tile_h, x, left < m->group ? left : m->group };
+}
+
+/* slot: the group's place in the slab. */
+static void transform(const struct winograd *m, int group, char *slab, int slot)
+{
+    const struct product *p = m->p;
+    const struct grid *in = &p->in[0];
+    struct place at = locate(m, group);
+    const char *from = in->data + at.n * in->img + 2 * at.y * in->row + 2 * at.x * in->px;
+    p->plan->dev->k->winograd_in(from, m->type, in->row, in->px, p->w->cin, at.tiles,
+                                 slab + (long)slot * m->group * m->line, m->line, m->step);
 }
 
 static void transform_job(void *ctx, int job, int thread)
 {
     const struct winograd *m = ctx;
-    const struct product *p = m->p;
-    int chunks = (m->tile_w + CHUNK - 1) / CHUNK, row = job / chunks, x = job % chunks * CHUNK;
-    int n = (m->first + row) / m->tile_h, y = (m->first + row) % m->tile_h;
-    const char *from = p->in[0].data + n * p->in[0].img + 2 * y * p->in[0].row;
-    char *to = m->slab + ((long)row * m->tile_w + x) * m->line;
     (void)thread;
-    if (cancelled(p->plan))
-        return;
-    for (int end = x + CHUNK; x < end && x < m->tile_w; x++, to += m->line)
-        p->plan->dev->k->winograd_in(from + 2 * x * p->in[0].px, m->type, p->in[0].row,
-                                     p->in[0].px, p->w->cin, to, m->step);
+    if (!cancelled(m->p->plan))
+        transform(m, job, m->slab, job);
 }
 
 /* One panel's outputs of a group from its 16 products. */
@@ -85,21 +118,41 @@ static void outputs(const struct winograd *m, int group, int panel, const float 
 {
     const struct product *p = m->p;
     const struct kernels *k = p->plan->dev->k;
-    int row = m->first + group / m->per_row, x = group % m->per_row * m->group;
-    int n = row / m->tile_h, ty = row % m->tile_h, first = panel * PANEL;
-    int tiles = m->tile_w - x < m->group ? m->tile_w - x : m->group;
-    int cols = p->w->cout - first < PANEL ? p->w->cout - first : PANEL;
+    const struct grid *r = &p->residual, *out = &p->out;
+    struct place at = locate(m, group);
+    int first = panel * PANEL, left = p->w->cout - first, cols = left < PANEL ? left : PANEL;
     long unit = (long)dtype_bytes(p->finish.out), res = (long)dtype_bytes(p->finish.residual);
 
-    k->winograd_out(products, (long)k->rows * PANEL, tiles, y);
+    k->winograd_out(products, (long)k->rows * PANEL, at.tiles, y);
     for (int i = 0; i < 4; i++, y += k->rows * PANEL) {
-        int py = 2 * ty + i / 2, px = 2 * x + i % 2;
-        const struct grid *r = &p->residual;
-        k->finish(&p->finish, y, tiles, cols, p->offset + n * p->offset_img + first,
-                  r->data ? r->data + n * r->img + py * r->row + px * r->px + first * res : NULL,
-                  2 * r->px,
-                  p->out.data + n * p->out.img + py * p->out.row + px * p->out.px + first * unit,
-                  2 * p->out.px);
+        int py = 2 * at.y + i / 2, px = 2 * at.x + i % 2;
+        k->finish(&p->finish, y, at.tiles, cols, p->offset + at.n * p->offset_img + first,
+                  r->data ? r->data + at.n * r->img + py * r->row + px * r->px + first * res : NULL,
+                  2 * r->px, out->data + at.n * out->img + py * out->row + px * out->px + first * unit,
+                  2 * out->px);
+    }
+}
+
+/* Groups [g0, g1), of which g0 is at v, by panels [p0, p1). */
+static void multiply(const struct winograd *m, int g0, int g1, int p0, int p1, const char *v,
+                     float *products)
+{
+    const struct product *p = m->p;
+    const struct kernels *k = p->plan->dev->k;
+    tile_fn *const *kernel = k->tile[m->type == DT_BF16];
+    long tile = (long)k->rows * PANEL, zero = 0, words = p->w->block[0].words;
+
+    for (int panel = p0; panel < p1; panel++) {
+        const char *u = p->w->data + (size_t)panel * p->w->panel_bytes;
+        for (int i = 0; i < POSITIONS; i++, u += words * 4 * PANEL)
+            for (int g = g0; g < g1; g++)
+                kernel[locate(m, g).tiles](v + i * m->step + (g - g0) * m->group * m->line, m->line,
+                                           &zero, 1, u, (int)words,
+                                           products + ((g - g0) * POSITIONS + i) * tile, PANEL,
+                                           false);
+        for (int g = g0; g < g1; g++)
+            outputs(m, g, panel, products + (g - g0) * POSITIONS * tile,
+                    products + GROUPS * POSITIONS * tile);
     }
 }
 
@@ -107,56 +160,40 @@ static void multiply_job(void *ctx, int job, int thread)
 {
     const struct winograd *m = ctx;
     const struct product *p = m->p;
-    const struct kernels *k = p->plan->dev->k;
-    const struct block *block = &p->w->block[0];
-    tile_fn *const *kernel = k->tile[m->type == DT_BF16];
     int groups = m->rows * m->per_row, range = job % m->ranges, split = job / m->ranges;
     int g0 = (int)((long)groups * range / m->ranges);
     int g1 = (int)((long)groups * (range + 1) / m->ranges);
     int p0 = (int)((long)p->w->panels * split / m->splits);
     int p1 = (int)((long)p->w->panels * (split + 1) / m->splits);
-    float *products = thread_scratch(p->plan, thread);
-    long tile = (long)k->rows * PANEL, zero = 0;
+    char *scratch = thread_scratch(p->plan, thread), *v = m->slab + g0 * m->group * m->line;
 
     if (cancelled(p->plan))
         return;
-    for (int panel = p0; panel < p1; panel++) {
-        const char *u = p->w->data + (size_t)panel * p->w->panel_bytes;
-        for (int i = 0; i < POSITIONS; i++, u += (long)block->words * 4 * PANEL)
-            for (int g = g0; g < g1; g++) {
-                int x = g % m->per_row * m->group;
-                int rows = m->tile_w - x < m->group ? m->tile_w - x : m->group;
-                const char *v = m->slab + i * m->step +
-                                ((long)(g / m->per_row) * m->tile_w + x) * m->line;
-                kernel[rows](v, m->line, &zero, 1, u, block->words,
-                             products + ((g - g0) * POSITIONS + i) * tile, PANEL, false);
-            }
+    if (m->own) {
+        v = scratch + products_bytes(p->plan->dev);
         for (int g = g0; g < g1; g++)
-            outputs(m, g, panel, products + (g - g0) * POSITIONS * tile,
-                    products + GROUPS * POSITIONS * tile);
+            transform(m, g, v, g - g0);
     }
+    multiply(m, g0, g1, p0, p1, v, (float *)scratch);
 }
 
 /* p: as for a direct convolution in place, so in[0].data is the border's corner. */
 void winograd_run(const struct product *p, const instr *i, char *slab)
 {
     struct pool *pool = p->plan->dev->pool;
-    int tall = p->plan->dev->k->rows, all = p->n * p->h / 2, rows = slab_rows(i);
     struct winograd m = { .p = p, .type = p->w->type, .slab = slab };
+    int all = p->n * p->h / 2, rows;
 
-    m.tile_w = p->width / 2;
-    m.tile_h = p->h / 2;
-    m.line = (long)p->w->cin * (long)dtype_bytes(m.type);
-    m.step = (long)rows * m.tile_w * m.line;
-    m.per_row = (m.tile_w + tall - 1) / tall;
-    m.group = (m.tile_w + m.per_row - 1) / m.per_row;
-    m.per_row = (m.tile_w + m.group - 1) / m.group;
+    cut(&m, p->plan->dev, i);
+    rows = m.rows;
     for (; m.first < all; m.first += m.rows) {
         m.rows = all - m.first < rows ? all - m.first : rows;
-        m.ranges = (m.rows * m.per_row + GROUPS - 1) / GROUPS;
+        int groups = m.rows * m.per_row;
+        m.ranges = (groups + m.most - 1) / m.most;
         m.splits = (JOBS_PER_THREAD * pool_threads(pool) + m.ranges - 1) / m.ranges;
-        m.splits = m.splits > p->w->panels ? p->w->panels : m.splits;
-        pool_run(pool, transform_job, &m, m.rows * ((m.tile_w + CHUNK - 1) / CHUNK));
+        m.splits = m.own ? 1 : m.splits > p->w->panels ? p->w->panels : m.splits;
+        if (!m.own)
+            pool_run(pool, transform_job, &m, groups);
         pool_run(pool, multiply_job, &m, m.ranges * m.splits);
     }
 }
