@@ -116,15 +116,42 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
     }
 }
 
+/* A refiner works on a picture; to explain it any picture of the asked size will do. */
+static int with_picture(const styx_model *m, const struct styx_request *asked,
+                        struct styx_request *r, struct styx_image *picture, styx_error *err)
+{
+    int side = m->part[SLOT_UNET]->unet.sample_size * vae_scale(&m->part[SLOT_VAE]->vae);
+    styx_request_init(r, sizeof *r);
+    memcpy(r, asked, asked->size < sizeof *r ? asked->size : sizeof *r);
+    r->size = sizeof *r;
+    if (m->family != FAMILY_REFINER || r->image_count || r->image_tensor)
+        return 0;
+    picture->width = r->width > 0 ? r->width : side;
+    picture->height = r->height > 0 ? r->height : side;
+    picture->channels = 3;
+    if (picture->width > MAX_SIDE || picture->height > MAX_SIDE)
+        return 0; /* refused as any other size */
+    picture->pixels = calloc((size_t)picture->width * (size_t)picture->height, 3);
+    if (!picture->pixels)
+        return fail_nomem(err, (size_t)picture->width * (size_t)picture->height * 3);
+    r->images = picture;
+    r->image_count = 1;
+    return 0;
+}
+
 int styx_explain(styx_session *session, const styx_model *model, const struct styx_request *request,
                  const char *network, int code, char **text, styx_error *err)
 {
-    struct job j;
+    struct job j = { 0 };
     struct stage stages[MAX_STAGES] = { 0 };
+    struct styx_request r;
+    struct styx_image picture = { 0 };
     char *made = NULL;
     size_t bytes = 0;
-    int n = 0, rc = job_init(&j, session, model, request, err);
     FILE *to = NULL;
+    int n = 0, rc = with_picture(model, request, &r, &picture, err);
+    if (!rc)
+        rc = job_init(&j, session, model, &r, err);
     if (!rc)
         rc = record_stages(&j, stages, &n, err);
     if (!rc && !(to = open_memstream(&made, &bytes)))
@@ -137,6 +164,7 @@ int styx_explain(styx_session *session, const styx_model *model, const struct st
     for (int i = 0; i < n; i++)
         tape_free(stages[i].t);
     job_free(&j);
+    styx_image_free(&picture);
     if (rc) {
         free(made);
         return rc;
