@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")"
 
 PACKAGES="build-essential cmake ninja-build pkg-config python3 libjansson-dev libpng-dev
-          libjpeg62-turbo-dev libturbojpeg0-dev libwebp-dev libutf8proc-dev"
+          libjpeg62-turbo-dev libturbojpeg0-dev libwebp-dev libutf8proc-dev
+          libcurl4-openssl-dev"
 TEST_PACKAGES="libcmocka-dev python3-venv python3-dev"
 
 usage() {

@@ -35,6 +35,7 @@ int run_info(struct options *o);
 int run_log(struct options *o);
 int run_replay(struct options *o);
 int run_recipe(struct options *o);
+int run_pull(struct options *o);
 int run_convert(struct options *o);
 int run_help(struct options *o);
 

@@ -27,8 +27,10 @@ static double now(void)
 static int on_progress(void *user, uint64_t done, uint64_t all)
 {
     const double *begin = user;
-    struct styx_progress p = { .size = sizeof p, .stage = "convert, MB",
-                               .done = (int)(done >> 20), .total = (int)(all >> 20) + 1,
+    struct styx_progress p = { .size = sizeof p,
+                               .stage = "convert, MB",
+                               .done = (int)(done >> 20),
+                               .total = (int)(all >> 20) + 1,
                                .seconds = now() - *begin };
     if (p.done > 0)
         progress_report(&p);

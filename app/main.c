@@ -37,6 +37,16 @@ const struct command commands[] = {
       "Of a model's scheduler, or of a scheduler_config.json.", run_schedule },
     { "info", INFO, { "subject" }, 1, "PATH", "describe a model, a weights file or a picture", "",
       run_info },
+    { "pull", PULL, { "subject", "target" }, 1, "MODEL|list|rm|verify", "fetch a model",
+      "MODEL is ORG/NAME or ORG/NAME@REVISION of a Hugging Face hub, civitai:VERSION, or a URL. A "
+      "hub's models go into the cache that Python's packages use, and --model ORG/NAME finds them "
+      "there. Only what a pipeline needs is fetched, never pickles; sizes and hashes are checked; "
+      "what was cut off goes on where it stopped. Of a file that is here already, 'styx pull FILE "
+      "--sha256 HASH' checks the hash.\n"
+      "'styx pull list' tells what is in the cache, 'styx pull rm ORG/NAME' removes a model, 'styx "
+      "pull verify ORG/NAME' hashes its files again.\n"
+      "Environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, CIVITAI_TOKEN.",
+      run_pull },
     { "convert", CONVERT, { "subject", "target" }, 2, "IN OUT",
       "write a model in another layout or type",
       "IN is a folder in the diffusers layout, a single checkpoint file, or any file of weights. OUT "

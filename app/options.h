@@ -125,6 +125,9 @@ struct options {
     char *target;
     int type;
     bool allow_pickle;
+    char *only_parts, *sha256, *place;
+    bool dry_run;
+    int jobs, timeout;
 };
 
 extern const struct flag flags[];

@@ -14,6 +14,11 @@ void say_quiet(int quiet)
     silent = quiet;
 }
 
+int say_is_quiet(void)
+{
+    return silent;
+}
+
 static void line(const char *prefix, const char *fmt, va_list args)
 {
     progress_clear();

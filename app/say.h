@@ -11,5 +11,6 @@ int complain_memory(void);
 /* A line that --quiet leaves out. */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void say_quiet(int quiet);
+int say_is_quiet(void);
 
 #endif

@@ -559,6 +559,13 @@ STYX_API void styx_tensors_free(char **names, struct styx_tensor *tensors, size_
 /* JSON text about a weights file (safetensors, GGUF), without reading its weights: tensors with
  * name, dtype and shape, metadata, parameters, bytes. */
 STYX_API int styx_weights_info(const char *path, char **json, styx_error *err);
+/* SHA-256 of what comes in pieces: new, add..., end (which gives the digits), free. */
+typedef struct styx_hash styx_hash;
+STYX_API int styx_hash_new(styx_hash **hash, styx_error *err);
+STYX_API void styx_hash_add(styx_hash *hash, const void *data, size_t bytes);
+STYX_API void styx_hash_end(styx_hash *hash, char hex[65]);
+STYX_API void styx_hash_free(styx_hash *hash);
+
 /* SHA-256 of a file as lower-case hexadecimal digits. */
 STYX_API int styx_file_hash(const char *path, char hex[65], styx_error *err);
 

@@ -4,12 +4,44 @@
 #include "image/infotext.h"
 #include "styx.h"
 #include "weights/store.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 int styx_file_hash(const char *path, char hex[65], styx_error *err)
 {
     return sha256_file(path, hex, err);
+}
+
+struct styx_hash {
+    struct sha256 sha256;
+};
+
+int styx_hash_new(styx_hash **hash, styx_error *err)
+{
+    *hash = malloc(sizeof **hash);
+    if (!*hash)
+        return fail_nomem(err, sizeof **hash);
+    sha256_start(&(*hash)->sha256);
+    return 0;
+}
+
+void styx_hash_add(styx_hash *hash, const void *data, size_t bytes)
+{
+    sha256_add(&hash->sha256, data, bytes);
+}
+
+void styx_hash_end(styx_hash *hash, char hex[65])
+{
+    unsigned char digest[SHA256_BYTES];
+    sha256_finish(&hash->sha256, digest);
+    for (int i = 0; i < SHA256_BYTES; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+void styx_hash_free(styx_hash *hash)
+{
+    free(hash);
 }
 
 static json_t *describe_tensors(const struct store *file)

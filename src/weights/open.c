@@ -208,6 +208,10 @@ int store_open_component(const char *folder, const char *stem, const char *varia
     if (rc || *out)
         return rc;
     rc = open_variant(folder, stem, "", out, err);
+    if (!rc && !*out && !*variant) /* published models often come as halves alone */
+        return (rc = open_variant(folder, stem, "fp16", out, err)) || *out
+                   ? rc
+                   : nothing_found(folder, stem, err);
     if (rc)
         return rc;
     if (!*out)

@@ -24,7 +24,8 @@ int store_open_file(const char *path, struct store **out, styx_error *err);
 
 /* Opens FOLDER/STEM[.VARIANT].safetensors, or its shards with their index, or FOLDER/STEM.gguf.
  * stem: "diffusion_pytorch_model" or "model". Without a file of that variant the plain one is
- * taken, and store_note says so. variant may be NULL. */
+ * taken, and store_note says so. variant may be NULL: the plain file, or that of fp16 where there is
+ * no other. */
 int store_open_component(const char *folder, const char *stem, const char *variant,
                          struct store **out, styx_error *err);
 
