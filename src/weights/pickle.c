@@ -315,8 +315,8 @@ static int push_tuple(struct machine *m, size_t n)
 
 static int push_marked_tuple(struct machine *m)
 {
-    struct value **items, *v = make(m, TUPLE);
-    size_t n;
+    struct value **items = NULL, *v = make(m, TUPLE);
+    size_t n = 0;
     int rc = v ? take_marked(m, &items, &n) : STYX_ERR_NOMEM;
     if (rc || (rc = append(m, v, items, n)))
         return rc;
