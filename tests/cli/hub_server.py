@@ -59,12 +59,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_file(hub, path[len("/direct/"):])
         if path.startswith("/api/v1/model-versions/"):
             return self.answer(200, json.dumps(hub.civitai).encode())
-        if path.startswith(f"/api/models/{hub.repository}/revision/"):
-            if path.rsplit("/", 1)[1] not in ("main", COMMIT):
+        about = f"/api/models/{hub.repository}"
+        if path == about or path.startswith(about + "/revision/"):
+            if path != about and path.rsplit("/", 1)[1] not in ("main", COMMIT):
                 return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
             names = [{"rfilename": name} for name in hub.files]
-            return self.answer(200, json.dumps({"sha": COMMIT, "siblings": names}).encode())
-        if path == f"/api/models/{hub.repository}/tree/{COMMIT}" and hub.tree:
+            info = {"id": hub.repository, "sha": COMMIT, "siblings": names, "private": False,
+                    "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+            return self.answer(200, json.dumps(info).encode())
+        if path in (f"{about}/tree/{COMMIT}", f"{about}/tree/main") and hub.tree:
             return self.send_tree(hub, query)
         start = f"/{hub.repository}/resolve/{COMMIT}/"
         if path.startswith(start) and path[len(start):] in hub.files:
@@ -78,9 +81,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             entry = {"type": "file", "path": name, "size": len(data), "oid": blob_name("", data)}
             if name.endswith((".safetensors", ".bin")):
                 entry["lfs"] = {"oid": hub.announced(name),
-                                "size": hub.sizes.get(name, len(data))}
+                                "size": hub.sizes.get(name, len(data)), "pointerSize": 134}
             entries.append(entry)
-        entries.append({"type": "directory", "path": "unet"})
+        entries.append({"type": "directory", "path": "unet", "oid": "00"})
         entries.extend({"type": "file", "path": p, "size": 1, "oid": "00"} for p in hub.evil)
         here = entries[page * 5:page * 5 + 5]
         more = {}

@@ -48,7 +48,8 @@ class PullTest(CommandTest):
 
     def environment(self, **more):
         names = dict(HF_HOME=str(self.home), HF_ENDPOINT=self.hub.endpoint, HF_TOKEN="",
-                     HF_HUB_CACHE="", HF_HUB_OFFLINE="", no_proxy="127.0.0.1", CIVITAI_ENDPOINT=self.hub.endpoint)
+                     HF_HUB_CACHE="", HF_HUB_OFFLINE="", no_proxy="127.0.0.1",
+                     CIVITAI_ENDPOINT=self.hub.endpoint)
         names.update(more)
         return names
 
