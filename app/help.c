@@ -46,7 +46,7 @@ void help_command(const struct command *c)
 {
     bool any = false;
     printf("usage: styx %s %s%s[FLAGS]\n\n", c->name, c->shown, *c->shown ? " " : "");
-    wrap(c->summary, 0);
+    printf("%s.\n", c->summary);
     wrap(c->text, 0);
     for (size_t i = 0; i < flag_count; i++) {
         const struct flag *f = &flags[i];
