@@ -1,26 +1,40 @@
-"""Whether a picture shows what its prompt asked, by checks that need no network, and their tolerances.
+"""Whether a picture shows what its prompt asked, by checks that need no network, and their
+tolerances.
 
 Pictures are uint8 arrays [256,256,3]. The tolerances below were fixed before the model was trained.
 Object identity is judged by `classifier.py`.
 """
+
 import numpy as np
 
-GROUND_TOLERANCE = 32    # levels: the largest channel difference from the palette's colour
-OBJECT_CONTRAST = 36     # levels: a pixel this far from the background belongs to an object
-TINT_TOLERANCE = 22.0    # degrees of hue
-PLACE_TOLERANCE = 30.0   # degrees of hue, for each of two tints that are 70 degrees apart or more
-SMALL_AT_MOST = 0.47     # the object's longer side, as a part of the picture's
+GROUND_TOLERANCE = 32  # levels: the largest channel difference from the palette's colour
+OBJECT_CONTRAST = 36  # levels: a pixel this far from the background belongs to an object
+TINT_TOLERANCE = 22.0  # degrees of hue
+PLACE_TOLERANCE = 30.0  # degrees of hue, for each of two tints that are 70 degrees apart or more
+SMALL_AT_MOST = 0.47  # the object's longer side, as a part of the picture's
 BIG_AT_LEAST = 0.76
-SPECK = 20               # cells of a 64x64 grid: smaller components are not counted
-RING = 8                 # pixels: the border in which the background is measured
+SPECK = 20  # cells of a 64x64 grid: smaller components are not counted
+RING = 8  # pixels: the border in which the background is measured
 
 COLOURS = {
-    "white": (255, 255, 255), "black": (12, 12, 14), "gray": (128, 128, 128), "red": (214, 40, 40),
-    "orange": (245, 130, 32), "yellow": (250, 210, 50), "green": (50, 160, 70),
-    "teal": (20, 140, 140), "blue": (40, 90, 210), "sky blue": (135, 200, 245),
-    "navy": (22, 30, 80), "purple": (120, 60, 170), "pink": (245, 150, 190),
-    "brown": (120, 75, 40), "beige": (235, 220, 190), "mint": (170, 230, 200),
-    "lavender": (200, 180, 240), "gold": (212, 170, 60),
+    "white": (255, 255, 255),
+    "black": (12, 12, 14),
+    "gray": (128, 128, 128),
+    "red": (214, 40, 40),
+    "orange": (245, 130, 32),
+    "yellow": (250, 210, 50),
+    "green": (50, 160, 70),
+    "teal": (20, 140, 140),
+    "blue": (40, 90, 210),
+    "sky blue": (135, 200, 245),
+    "navy": (22, 30, 80),
+    "purple": (120, 60, 170),
+    "pink": (245, 150, 190),
+    "brown": (120, 75, 40),
+    "beige": (235, 220, 190),
+    "mint": (170, 230, 200),
+    "lavender": (200, 180, 240),
+    "gold": (212, 170, 60),
 }
 
 
@@ -72,7 +86,7 @@ def near_hue(pixels, name, tolerance):
 
 
 def longer_side(mask):
-    """The longer side of the figure's box, as a part of the picture's side; 0 for an empty picture."""
+    """The longer side of the figure's box, as a part of the picture's; 0 if there is none."""
     ys, xs = np.nonzero(cells(mask))
     return (max(np.ptp(ys), np.ptp(xs)) + 1) / 64 if len(ys) else 0.0
 
@@ -92,7 +106,9 @@ def count_holds(picture, fact):
 def place_holds(picture, fact):
     mask, half = figure(picture), picture.shape[1] // 2
     left, right = picture[:, :half][mask[:, :half]], picture[:, half:][mask[:, half:]]
-    return near_hue(left, fact["left"], PLACE_TOLERANCE) and near_hue(right, fact["right"], PLACE_TOLERANCE)
+    return near_hue(left, fact["left"], PLACE_TOLERANCE) and near_hue(
+        right, fact["right"], PLACE_TOLERANCE
+    )
 
 
 def size_holds(picture, fact):
@@ -100,5 +116,10 @@ def size_holds(picture, fact):
     return 0 < side <= SMALL_AT_MOST if fact["size"] == "small" else side >= BIG_AT_LEAST
 
 
-CHECKS = {"background": background_holds, "tint": tint_holds, "count": count_holds,
-          "place": place_holds, "size": size_holds}
+CHECKS = {
+    "background": background_holds,
+    "tint": tint_holds,
+    "count": count_holds,
+    "place": place_holds,
+    "size": size_holds,
+}

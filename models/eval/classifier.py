@@ -1,8 +1,10 @@
-"""A small network that names the object in a picture; weights in classifier.safetensors, run in numpy.
+"""A small network that names the object in a picture; weights in classifier.safetensors, run in
+numpy.
 
-Five convolutions (batch norm folded in) on the picture shrunk to 64x64, the mean and the maximum over
-the last 4x4 places, and one matrix to the 500 common objects. `train_classifier.py` makes it.
+Five convolutions (batch norm folded in) on the picture shrunk to 64x64, the mean and the maximum
+over the last 4x4 places, and one matrix to the 500 common objects. `train_classifier.py` makes it.
 """
+
 import json
 import os
 import struct
@@ -19,8 +21,12 @@ def read_safetensors(path):
         header = json.loads(f.read(size))
         data = f.read()
     meta = header.pop("__metadata__", {})
-    return {k: np.frombuffer(data[v["data_offsets"][0]:v["data_offsets"][1]], "<f2").reshape(v["shape"])
-            .astype(np.float32) for k, v in header.items()}, meta
+    return {
+        k: np.frombuffer(data[v["data_offsets"][0] : v["data_offsets"][1]], "<f2")
+        .reshape(v["shape"])
+        .astype(np.float32)
+        for k, v in header.items()
+    }, meta
 
 
 def convolve(x, weight, bias, stride):
@@ -40,9 +46,17 @@ class Classifier:
     def scores(self, pictures):
         """uint8 [n,256,256,3] to scores [n,500]."""
         n, h, w, _ = pictures.shape
-        x = pictures.reshape(n, 64, h // 64, 64, w // 64, 3).mean((2, 4), dtype=np.float32) / 127.5 - 1
+        x = (
+            pictures.reshape(n, 64, h // 64, 64, w // 64, 3).mean((2, 4), dtype=np.float32) / 127.5
+            - 1
+        )
         for k in range(5):
-            x = convolve(x, self.tensors[f"conv{k}.weight"], self.tensors[f"conv{k}.bias"], 1 if k == 0 else 2)
+            x = convolve(
+                x,
+                self.tensors[f"conv{k}.weight"],
+                self.tensors[f"conv{k}.bias"],
+                1 if k == 0 else 2,
+            )
             x = np.maximum(x, 0)
         pooled = np.concatenate([x.mean((1, 2)), x.max((1, 2))], 1)
         return pooled @ self.tensors["fc.weight"].T + self.tensors["fc.bias"]

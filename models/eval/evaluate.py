@@ -2,12 +2,13 @@
 
 usage: evaluate.py [--n 500] [--styx build/styx | --pictures DIR] [--data DIR] [options]
 
-Draws the first N lines of prompts.jsonl with `styx generate` (or takes the pictures of a folder, named
-0000.png, 0001.png, ...), checks each, and repeats the checks with the facts shuffled within each kind:
-that row must be at chance, or a check holds for anything. With --data, scenes composed from the
-cut-outs as the prompts say are checked too: that row must be at 98 % or more. The exit status is 1 if a
-control fails. Needs numpy and Pillow; --data needs torch as well.
+Draws the first N lines of prompts.jsonl with `styx generate` (or takes the pictures of a folder,
+named 0000.png, 0001.png, ...), checks each, and repeats the checks with the facts shuffled within
+each kind: that row must be at chance, or a check holds for anything. With --data, scenes composed
+from the cut-outs as the prompts say are checked too: that row must be at 98 % or more. The exit
+status is 1 if a control fails. Needs numpy and Pillow; --data needs torch as well.
 """
+
 import argparse
 import json
 import os
@@ -22,19 +23,21 @@ from PIL import Image
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import checks  # noqa: E402
-from classifier import Classifier  # noqa: E402
+import checks
+from classifier import Classifier
 
 KINDS = [*checks.CHECKS, "identity"]
-# A shuffled row above this means that the check sees nothing. Sizes are a choice of two, so chance is a
-# half and a little more with 60 prompts.
+# A shuffled row above this means that the check sees nothing. Sizes are a choice of two, so chance
+# is a half and a little more with 60 prompts.
 CHANCE_AT_MOST = {"size": 0.65}
 CHANCE_OF_OTHERS = 0.5
 TRUTH_AT_LEAST = 0.98
 
 
 def arguments():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument("--n", type=int, default=500)
     a.add_argument("--styx", default="styx", help="the styx command")
     a.add_argument("--model", help="the model folder (default: the bundled one)")
@@ -61,7 +64,16 @@ def draw(args, facts, folder):
     lines = os.path.join(folder, "prompts.jsonl")
     with open(lines, "w", encoding="utf-8") as f:
         for i, fact in enumerate(facts):
-            f.write(json.dumps({"prompt": fact["prompt"], "seed": fact["seed"], "output": os.path.join(folder, f"{i:04d}.png")}) + "\n")
+            f.write(
+                json.dumps(
+                    {
+                        "prompt": fact["prompt"],
+                        "seed": fact["seed"],
+                        "output": os.path.join(folder, f"{i:04d}.png"),
+                    }
+                )
+                + "\n"
+            )
     command = [args.styx, "generate", "--prompts", lines, "--guidance", str(args.guidance)]
     if args.model:
         command += ["--model", args.model]
@@ -84,9 +96,13 @@ def compose_truth(folder, facts):
     place = {row: i for i, row in enumerate(used)}
     for s in planned:
         s.objects = [(place[o[0]], *o[1:]) for o in s.objects]
-    compositor = compose.Compositor(compose.read_pictures(folder, [rows[i] for i in used]), "cpu", 1)
-    out = [compositor.draw(*scenes.pack(planned[k:k + 20])) for k in range(0, len(planned), 20)]
-    return [((p + 1) * 127.5).round().byte().numpy().transpose(1, 2, 0) for part in out for p in part]
+    compositor = compose.Compositor(
+        compose.read_pictures(folder, [rows[i] for i in used]), "cpu", 1
+    )
+    out = [compositor.draw(*scenes.pack(planned[k : k + 20])) for k in range(0, len(planned), 20)]
+    return [
+        ((p + 1) * 127.5).round().byte().numpy().transpose(1, 2, 0) for part in out for p in part
+    ]
 
 
 def judge(pictures, facts, guesses):
@@ -94,7 +110,9 @@ def judge(pictures, facts, guesses):
     held = {k: [] for k in KINDS}
     for picture, fact, names in zip(pictures, facts, guesses):
         kind = fact["kind"]
-        held[kind].append(fact["object"] in names if kind == "identity" else checks.CHECKS[kind](picture, fact))
+        held[kind].append(
+            fact["object"] in names if kind == "identity" else checks.CHECKS[kind](picture, fact)
+        )
     return {k: float(np.mean(v)) if v else float("nan") for k, v in held.items()}
 
 
@@ -118,7 +136,11 @@ def main():
     judge_objects = Classifier()
 
     def measure(pictures, against):
-        guesses = [g for k in range(0, len(pictures), 50) for g in judge_objects.best(np.stack(pictures[k:k + 50]))]
+        guesses = [
+            g
+            for k in range(0, len(pictures), 50)
+            for g in judge_objects.best(np.stack(pictures[k : k + 50]))
+        ]
         return judge(pictures, against, guesses)
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -128,11 +150,18 @@ def main():
             draw(args, facts, folder)
         pictures = [read_picture(os.path.join(folder, f"{i:04d}.png")) for i in range(len(facts))]
     counts = {k: sum(f["kind"] == k for f in facts) for k in KINDS}
-    print(f"{len(facts)} held-out prompts".ljust(26) + "".join(f"{f'{k} ({counts[k]})':>12}" for k in KINDS))
+    print(
+        f"{len(facts)} held-out prompts".ljust(26)
+        + "".join(f"{f'{k} ({counts[k]})':>12}" for k in KINDS)
+    )
     row("this model", measure(pictures, facts))
     control = measure(pictures, shuffled(facts))
     row("control: shuffled prompts", control)
-    bad = [k for k in KINDS if len(facts) >= 100 and control[k] > CHANCE_AT_MOST.get(k, CHANCE_OF_OTHERS)]
+    bad = [
+        k
+        for k in KINDS
+        if len(facts) >= 100 and control[k] > CHANCE_AT_MOST.get(k, CHANCE_OF_OTHERS)
+    ]
     if args.data:
         truth = measure(compose_truth(args.data, facts), facts)
         row("control: true scenes", truth)

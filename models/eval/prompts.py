@@ -1,10 +1,12 @@
-"""Writes prompts.jsonl: 500 prompts whose combinations were kept out of training, with what to check.
+"""Writes prompts.jsonl: 500 prompts whose combinations were kept out of training, with what to
+check.
 
 usage: prompts.py DATA
 
-Each line: kind, prompt, seed, and the facts its check needs. Objects are common ones that the checks
-can see: one piece, not too thin, and not white on white.
+Each line: kind, prompt, seed, and the facts its check needs. Objects are common ones that the
+checks can see: one piece, not too thin, and not white on white.
 """
+
 import json
 import os
 import random
@@ -15,9 +17,9 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "train"))
 
-import catalogue  # noqa: E402
-import checks  # noqa: E402
-import scenes  # noqa: E402
+import catalogue
+import checks
+import scenes
 
 TINTS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"]
 HOW_MANY = {"background": 100, "tint": 80, "count": 80, "place": 80, "size": 60, "identity": 100}
@@ -44,14 +46,20 @@ def background(rng, names):
 
 def tint(rng, names):
     name, colour = rng.choice(names), rng.choice(TINTS)
-    return (catalogue.held_out(name, "tint:" + colour), f"{catalogue.article(colour)} {name}",
-            {"object": name, "tint": colour})
+    return (
+        catalogue.held_out(name, "tint:" + colour),
+        f"{catalogue.article(colour)} {name}",
+        {"object": name, "tint": colour},
+    )
 
 
 def count(rng, names):
     name, k = rng.choice(names), rng.randint(2, 4)
-    return (catalogue.held_out(name, f"count:{k}"), f"{catalogue.NUMBERS[k]} {catalogue.plural(name)}",
-            {"object": name, "count": k})
+    return (
+        catalogue.held_out(name, f"count:{k}"),
+        f"{catalogue.NUMBERS[k]} {catalogue.plural(name)}",
+        {"object": name, "count": k},
+    )
 
 
 def place(rng, names):
@@ -60,17 +68,30 @@ def place(rng, names):
     apart = abs((hues[0] - hues[1] + 180) % 360 - 180) >= 70
     trained = not catalogue.held_out(a, "tint:" + s) and not catalogue.held_out(b, "tint:" + t)
     text = f"{catalogue.article(s)} {a} on the left and {catalogue.article(t)} {b} on the right"
-    return (apart and trained and catalogue.held_out(a, "place:" + b), text,
-            {"object": a, "other": b, "left": s, "right": t})
+    return (
+        apart and trained and catalogue.held_out(a, "place:" + b),
+        text,
+        {"object": a, "other": b, "left": s, "right": t},
+    )
 
 
 def size(rng, names):
     name, word = rng.choice(names), rng.choice(["small", "big"])
-    return catalogue.held_out(name, "size:" + word), f"a {word} {name}", {"object": name, "size": word}
+    return (
+        catalogue.held_out(name, "size:" + word),
+        f"a {word} {name}",
+        {"object": name, "size": word},
+    )
 
 
-MAKERS = {"background": background, "tint": tint, "count": count, "place": place, "size": size,
-          "identity": background}
+MAKERS = {
+    "background": background,
+    "tint": tint,
+    "count": count,
+    "place": place,
+    "size": size,
+    "identity": background,
+}
 
 
 def make(rows, pictures):
@@ -87,8 +108,11 @@ def make(rows, pictures):
             good, prompt, facts = MAKERS[kind](rng, everyone if kind == "identity" else plain)
             if good:
                 found[kind].setdefault(prompt, facts)
-    order = sorted(((i + 0.5) / len(found[k]), k, p, f) for k in found
-                   for i, (p, f) in enumerate(found[k].items()))
+    order = sorted(
+        ((i + 0.5) / len(found[k]), k, p, f)
+        for k in found
+        for i, (p, f) in enumerate(found[k].items())
+    )
     return [{"kind": k, "prompt": p, "seed": 1000 + i, **f} for i, (_, k, p, f) in enumerate(order)]
 
 
@@ -103,9 +127,18 @@ def true_scene(planner, fact):
         return scene
     if "ground" in fact:
         scene.colours = (catalogue.COLOUR_NAMES.index(fact["ground"]),) * 2
-    low, high, free = {"small": (0.26, 0.40, 0.5), "big": (0.95, 1.05, 0.0)}.get(fact.get("size"), (0.66, 0.86, 0.08))
-    scene.objects = [planner.slot(row, rng.uniform(-free, free), rng.uniform(-free, free), rng.uniform(low, high),
-                                  fact.get("tint"))]
+    low, high, free = {"small": (0.26, 0.40, 0.5), "big": (0.95, 1.05, 0.0)}.get(
+        fact.get("size"), (0.66, 0.86, 0.08)
+    )
+    scene.objects = [
+        planner.slot(
+            row,
+            rng.uniform(-free, free),
+            rng.uniform(-free, free),
+            rng.uniform(low, high),
+            fact.get("tint"),
+        )
+    ]
     return scene
 
 

@@ -2,6 +2,7 @@
 
 usage: sheet.py [--styx build/styx] [--out docs/bundled-model.jpg] [--model DIR]
 """
+
 import argparse
 import json
 import os
@@ -14,27 +15,62 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 COLUMNS, SIDE = 8, 192
 
 PROMPTS = [
-    "a red apple", "a cat face", "a blue dog on a yellow background", "two pizzas",
-    "three strawberries on a mint background", "a green car", "a penguin in the snow", "a robot",
-    "a cactus in the desert", "a rocket at night", "a sailboat on the ocean", "a mushroom in a forest",
-    "a pink elephant", "four cupcakes", "a small banana", "a big pumpkin",
-    "a castle by a calm lake", "a purple butterfly on a beige background", "a hamburger", "a hot air balloon in a bright sky",
-    "a red mushroom on the left and a blue key on the right", "a cactus and a guitar", "a ghost in a cave with crystals",
+    "a red apple",
+    "a cat face",
+    "a blue dog on a yellow background",
+    "two pizzas",
+    "three strawberries on a mint background",
+    "a green car",
+    "a penguin in the snow",
+    "a robot",
+    "a cactus in the desert",
+    "a rocket at night",
+    "a sailboat on the ocean",
+    "a mushroom in a forest",
+    "a pink elephant",
+    "four cupcakes",
+    "a small banana",
+    "a big pumpkin",
+    "a castle by a calm lake",
+    "a purple butterfly on a beige background",
+    "a hamburger",
+    "a hot air balloon in a bright sky",
+    "a red mushroom on the left and a blue key on the right",
+    "a cactus and a guitar",
+    "a ghost in a cave with crystals",
     "a skull by a river of lava",
-    "a flat icon of a rabbit", "a noto style drawing of a cherry blossom", "a 3d render of a doughnut", "an orange fish on a navy background",
-    "a bell pepper, background from lavender to white", "a teapot", "a gold trophy on a purple background", "a gem stone",
-    "an astronaut under a starry sky", "a tree on green hills", "a bus in a city", "a snowman at sunset",
-    "a sunset over the water", "a starry night", "a forest", "a city skyline",
-    "a cave with crystals", "sand dunes in the desert", "a crowd of robots in a meadow", "many small ninjas in the snow",
+    "a flat icon of a rabbit",
+    "a noto style drawing of a cherry blossom",
+    "a 3d render of a doughnut",
+    "an orange fish on a navy background",
+    "a bell pepper, background from lavender to white",
+    "a teapot",
+    "a gold trophy on a purple background",
+    "a gem stone",
+    "an astronaut under a starry sky",
+    "a tree on green hills",
+    "a bus in a city",
+    "a snowman at sunset",
+    "a sunset over the water",
+    "a starry night",
+    "a forest",
+    "a city skyline",
+    "a cave with crystals",
+    "sand dunes in the desert",
+    "a crowd of robots in a meadow",
+    "many small ninjas in the snow",
     "a fantasy landscape with a castle, glowing crystals, a bright sky",
     "Literal hell. Brimstone, flying demons, souls down the river Styx.",
-    "a peaceful fantasy landscape with bright skies, no dragons, calm water, glowing crystals, and soft ambient light",
+    "a peaceful fantasy landscape with bright skies, no dragons, calm water, glowing crystals, "
+    "and soft ambient light",
     "hyper realistic sprawling with hundreds of dwarves bustling about",
 ]
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument("--styx", default="styx")
     a.add_argument("--model")
     a.add_argument("--out", default=os.path.join(HERE, "..", "..", "docs", "bundled-model.jpg"))

@@ -5,6 +5,7 @@ usage: train_classifier.py --data DIR [--seconds N] [--out FILE]
 Every example is one common object, in any size and place, sometimes tinted, on a random background,
 a little blurred or noisy, as a generated picture may be.
 """
+
 import argparse
 import json
 import os
@@ -19,8 +20,8 @@ from torch import nn
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "train"))
 
-import catalogue  # noqa: E402
-import compose  # noqa: E402
+import catalogue
+import compose
 
 WIDTHS = (3, 32, 64, 96, 128, 160)
 
@@ -30,8 +31,10 @@ class Net(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 1 if k == 0 else 2, 1, bias=False)
-                                   for k, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:])))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, 1 if k == 0 else 2, 1, bias=False)
+            for k, (a, b) in enumerate(zip(WIDTHS, WIDTHS[1:]))
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in WIDTHS[1:])
         self.fc = nn.Linear(2 * WIDTHS[-1], classes)
 
@@ -48,7 +51,9 @@ class Net(nn.Module):
             out[f"conv{k}.weight"] = conv.weight * gain.view(-1, 1, 1, 1)
             out[f"conv{k}.bias"] = norm.bias - norm.running_mean * gain
         out |= {"fc.weight": self.fc.weight, "fc.bias": self.fc.bias}
-        return {k: v.detach().half().cpu().contiguous() for k, v in out.items()}, {"names": json.dumps(names)}
+        return {k: v.detach().half().cpu().contiguous() for k, v in out.items()}, {
+            "names": json.dumps(names)
+        }
 
 
 class Examples:
@@ -77,16 +82,24 @@ class Examples:
         rgb, alpha = x[:, :3], x[:, 3:]
         if not clean:
             tinted = (self.rand(n) < 0.15).nonzero()[:, 0]
-            tint = self.palette[torch.randint(0, len(self.palette), (len(tinted),), device=self.device)]
-            rgb = rgb.index_copy(0, tinted, compose.colourise(rgb[tinted], alpha[tinted], tint.view(-1, 3, 1, 1)))
+            tint = self.palette[
+                torch.randint(0, len(self.palette), (len(tinted),), device=self.device)
+            ]
+            rgb = rgb.index_copy(
+                0, tinted, compose.colourise(rgb[tinted], alpha[tinted], tint.view(-1, 3, 1, 1))
+            )
         s, free = (0.66 + 0.2 * self.rand(n), 0.08) if clean else (0.5 + 0.55 * self.rand(n), 0.15)
         flip = 1 - 2 * (self.rand(n) < 0.25).float()
         theta = torch.zeros(n, 2, 3, device=self.device)
         theta[:, 0, 0], theta[:, 1, 1] = flip / s, 1 / s
         theta[:, :, 2] = (self.rand(n, 2) * 2 - 1) * free
         grid = F.affine_grid(theta, (n, 4, 128, 128), align_corners=False)
-        layer = F.avg_pool2d(F.grid_sample(torch.cat([rgb, alpha], 1), grid, align_corners=False), 2)
-        ground = self.palette[torch.randint(0, len(self.palette), (n,), device=self.device, generator=self.gen)]
+        layer = F.avg_pool2d(
+            F.grid_sample(torch.cat([rgb, alpha], 1), grid, align_corners=False), 2
+        )
+        ground = self.palette[
+            torch.randint(0, len(self.palette), (n,), device=self.device, generator=self.gen)
+        ]
         out = layer[:, :3] + ground.view(n, 3, 1, 1) * (1 - layer[:, 3:])
         if not clean:
             soft = F.avg_pool2d(F.pad(out, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -96,7 +109,9 @@ class Examples:
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument("--data", required=True)
     a.add_argument("--seconds", type=float, default=60)
     a.add_argument("--batch", type=int, default=512)
@@ -118,16 +133,25 @@ def main():
         optimiser.step()
         step += 1
         if step % 250 == 0:
-            print(f"classifier {step} loss {loss.item():.3f} {time.time() - start:.0f} s", flush=True)
+            print(
+                f"classifier {step} loss {loss.item():.3f} {time.time() - start:.0f} s", flush=True
+            )
     net.eval()
     test = Examples(args.data, device, 2)
     with torch.no_grad():
-        hits = [(net(x).topk(5).indices == y[:, None]) for x, y in (test.draw(500, True) for _ in range(8))]
+        hits = [
+            (net(x).topk(5).indices == y[:, None])
+            for x, y in (test.draw(500, True) for _ in range(8))
+        ]
     hits = torch.cat(hits).float()
     tensors, names = net.folded(examples.names)
     save_file(tensors, args.out, metadata=names)
-    print(f"classifier done: {step} steps, top-1 {hits[:, 0].mean():.4f}, top-5 {hits.sum(1).mean():.4f} "
-          "on fresh pictures", flush=True)
+    print(
+        f"classifier done: {step} steps, top-1 {hits[:, 0].mean():.4f}, "
+        f"top-5 {hits.sum(1).mean():.4f} "
+        "on fresh pictures",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Every painter takes the number of pictures n and a Canvas (pixel coordinates, ra
 returns [n,3,S,S] in [0,1]. Heights and lines are 1-D noise, clouds and lava 2-D noise, so no two
 pictures are alike; `horizon` ([n] in [-1,1]) says where the ground begins.
 """
+
 import math
 
 import torch
@@ -23,7 +24,9 @@ class Canvas:
         self.gen = torch.Generator(device).manual_seed(seed)
         line = (torch.arange(SIZE, device=device) + 0.5) * (2 / SIZE) - 1
         self.x, self.y = line.view(1, 1, 1, SIZE), line.view(1, 1, SIZE, 1)
-        self.palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=device) / 255
+        self.palette = (
+            torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=device) / 255
+        )
 
     def rand(self, *shape, low=0.0, high=1.0):
         return low + (high - low) * torch.rand(*shape, device=self.device, generator=self.gen)
@@ -37,9 +40,11 @@ class Canvas:
         out, weight = 0.0, 0.5
         for k in range(octaves):
             grid = self.rand(n, 1, cells * stretch << k, cells << k)
-            out = out + weight * F.interpolate(grid, (SIZE, SIZE), mode="bilinear", align_corners=True)
+            out = out + weight * F.interpolate(
+                grid, (SIZE, SIZE), mode="bilinear", align_corners=True
+            )
             weight *= 0.5
-        return out / (1 - 0.5 ** octaves)
+        return out / (1 - 0.5**octaves)
 
     def ridge(self, n, cells, octaves=3, mode="linear"):
         """A fractal line over x in about [-1,1]: [n,1,1,S]."""
@@ -49,7 +54,7 @@ class Canvas:
             extra = {"align_corners": True} if mode == "linear" else {}
             out = out + weight * F.interpolate(grid, SIZE, mode=mode, **extra)
             weight *= 0.5
-        return (out / (1 - 0.5 ** octaves)).unsqueeze(2)
+        return (out / (1 - 0.5**octaves)).unsqueeze(2)
 
 
 def colour(*rgb):
@@ -96,7 +101,7 @@ def sunset(n, c, horizon):
     d = ((c.x - sx) ** 2 + (c.y - h + 0.5 * r) ** 2).sqrt()
     out = blend(out, colour(255, 240, 180)(c), soft(r - d))
     water = blend(colour(90, 50, 110)(c), colour(40, 26, 70)(c), ((c.y - h) / (1 - h)).clamp(0, 1))
-    path = torch.exp(-((c.x - sx) / (0.12 + 0.3 * (c.y - h).clamp(min=0))) ** 2)
+    path = torch.exp(-(((c.x - sx) / (0.12 + 0.3 * (c.y - h).clamp(min=0))) ** 2))
     glint = path * soft(c.noise(n, 4, 3, 6) - 0.45, 0.2)
     water = blend(water, colour(255, 170, 90)(c), glint * 0.9)
     return blend(out, water, soft(c.y - h))
@@ -201,7 +206,9 @@ def city(n, c, horizon):
     evening = ramp(c, n, colour(40, 40, 90), colour(250, 150, 110))
     out = blend(day_sky(n, c), evening, dusk)
     for k, (count, tall) in enumerate(((14, 1.15), (9, 0.85))):
-        height = F.interpolate(c.rand(n, 1, count, low=0.25), SIZE, mode="nearest").unsqueeze(2) * tall
+        height = (
+            F.interpolate(c.rand(n, 1, count, low=0.25), SIZE, mode="nearest").unsqueeze(2) * tall
+        )
         hue = F.interpolate(c.rand(n, 3, count), SIZE, mode="nearest").unsqueeze(2)
         day = (0.48 + 0.3 * hue) if k else (0.62 + 0.2 * hue)
         wall = blend(day, day * colour(70, 70, 130)(c) * 1.3, dusk)
@@ -217,8 +224,18 @@ def city(n, c, horizon):
 
 def crystals(n, c, out, base, count=7):
     """Glowing crystals: tall kites with a light and a dark side, growing from the line `base`."""
-    hues = torch.stack([colour(*rgb)(c)[0] for rgb in ((90, 230, 250), (220, 110, 250), (130, 150, 255),
-                                                        (120, 250, 190), (255, 140, 210))])
+    hues = torch.stack(
+        [
+            colour(*rgb)(c)[0]
+            for rgb in (
+                (90, 230, 250),
+                (220, 110, 250),
+                (130, 150, 255),
+                (120, 250, 190),
+                (255, 140, 210),
+            )
+        ]
+    )
     for _ in range(count):
         pick = torch.randint(0, 5, (n,), device=c.device, generator=c.gen)
         rgb = hues[pick]
@@ -228,7 +245,10 @@ def crystals(n, c, out, base, count=7):
         u = (c.x - x0 - lean * (y0 - c.y)) / (tall * 0.3)
         v = (y0 - c.y) / tall  # 0 at the foot, 1 at the tip
         inside = torch.minimum(1 - u.abs() - (v - 0.72).clamp(min=0) / 0.28, v * 6)
-        glow = torch.exp(-((c.x - x0 - lean * tall * 0.5) ** 2 + (c.y - y0 + tall * 0.5) ** 2) / (tall * tall * 0.35))
+        glow = torch.exp(
+            -((c.x - x0 - lean * tall * 0.5) ** 2 + (c.y - y0 + tall * 0.5) ** 2)
+            / (tall * tall * 0.35)
+        )
         out = blend(out, rgb, glow * 0.4)
         side = torch.where(u < 0, 1.12, 0.74) + 0.25 * (v - 0.4)
         out = blend(out, (rgb * side).clamp(0, 1), soft(inside, 0.12))
@@ -237,7 +257,7 @@ def crystals(n, c, out, base, count=7):
 
 def cave(n, c, horizon):
     """A dark hollow of rock, lit by the crystals in it."""
-    d = (c.x ** 2 + (c.y * 1.05 + 0.05) ** 2).sqrt() + 0.45 * (c.noise(n, 3, 4) - 0.5)
+    d = (c.x**2 + (c.y * 1.05 + 0.05) ** 2).sqrt() + 0.45 * (c.noise(n, 3, 4) - 0.5)
     rock = blend(colour(60, 50, 84)(c), colour(34, 28, 50)(c), c.noise(n, 5, 4))
     hollow = blend(colour(52, 60, 130)(c), colour(16, 16, 44)(c), (d * 1.2).clamp(0, 1))
     out = blend(hollow, rock, soft(d - c.one(n, 0.74, 0.9), 0.05))
@@ -258,24 +278,43 @@ def underworld(n, c, horizon):
     ground = blend(colour(44, 22, 24)(c), colour(84, 36, 30)(c), c.noise(n, 6, 4))
     depth = ((c.y - h) / (1 - h)).clamp(0, 1)
     out = blend(out, ground, soft(c.y - h - 0.04))
-    bend = c.one(n, -0.25, 0.25) * torch.sin(depth * c.one(n, 2.0, 5.0) * math.pi / 2 + c.one(n, 0, 6.28)) * (0.3 + depth)
-    width = 0.05 + c.one(n, 0.35, 0.6) * depth ** 1.3
+    bend = (
+        c.one(n, -0.25, 0.25)
+        * torch.sin(depth * c.one(n, 2.0, 5.0) * math.pi / 2 + c.one(n, 0, 6.28))
+        * (0.3 + depth)
+    )
+    width = 0.05 + c.one(n, 0.35, 0.6) * depth**1.3
     across = width - (c.x - bend).abs() + 0.12 * depth * (c.noise(n, 5, 3) - 0.5)
     flow = c.noise(n, 4, 4, 2)
     lava = blend(colour(240, 80, 16)(c), colour(255, 214, 70)(c), soft(flow - 0.5, 0.35))
     river = soft(c.y - h - 0.04)
-    out = blend(out, colour(255, 90, 20)(c), torch.exp(-(across.clamp(max=0) / 0.12) ** 2) * 0.45 * river)
+    out = blend(
+        out, colour(255, 90, 20)(c), torch.exp(-((across.clamp(max=0) / 0.12) ** 2)) * 0.45 * river
+    )
     out = blend(out, lava, soft(across, 0.03) * river)
     return blend(out, colour(255, 170, 60)(c), stars(n, c, 0.0012))
 
 
-PAINTERS = {"sky": sky, "sunset": sunset, "night": night, "sea": sea, "lake": lake, "hills": hills,
-            "snow": snow, "desert": desert, "forest": forest, "city": city, "cave": cave,
-            "underworld": underworld}
+PAINTERS = {
+    "sky": sky,
+    "sunset": sunset,
+    "night": night,
+    "sea": sea,
+    "lake": lake,
+    "hills": hills,
+    "snow": snow,
+    "desert": desert,
+    "forest": forest,
+    "city": city,
+    "cave": cave,
+    "underworld": underworld,
+}
 
 
 def paint(ground, c):
-    """The backgrounds of packed scenes, [n,3,S,S] in [0,1]. `ground` is on the device: see scenes.pack."""
+    """The backgrounds of packed scenes, [n,3,S,S] in [0,1]. `ground` is on the device: see
+    scenes.pack.
+    """
     n = len(ground)
     top, bottom = (c.palette[ground[:, k].long()].view(n, 3, 1, 1) for k in (1, 2))
     out = blend(top, bottom, (c.y + 1) / 2).expand(n, 3, SIZE, SIZE).clone()

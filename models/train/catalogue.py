@@ -1,38 +1,78 @@
-"""The cut-outs: what they are called, how often each is drawn, and which combinations are kept unseen.
+"""The cut-outs: what they are called, how often each is drawn, and which combinations are kept
+unseen.
 
 A data folder holds 256x256 RGBA pictures (WebP) and `captions.jsonl`, one JSON object a picture:
-file, name, kw (keywords), group, tone (skin tone), style ("3d", "flat" or "noto"). `fetch.py` makes it.
+file, name, kw (keywords), group, tone (skin tone), style ("3d", "flat" or "noto"). `fetch.py` makes
+it.
 """
+
 import hashlib
 import json
 import os
 
-# The palette of backgrounds and tints. Captions use these words, the compositor these values, and the
-# evaluation measures against them.
+# The palette of backgrounds and tints. Captions use these words, the compositor these values, and
+# the evaluation measures against them.
 COLOURS = {
-    "white": (255, 255, 255), "black": (12, 12, 14), "gray": (128, 128, 128), "red": (214, 40, 40),
-    "orange": (245, 130, 32), "yellow": (250, 210, 50), "green": (50, 160, 70),
-    "teal": (20, 140, 140), "blue": (40, 90, 210), "sky blue": (135, 200, 245),
-    "navy": (22, 30, 80), "purple": (120, 60, 170), "pink": (245, 150, 190),
-    "brown": (120, 75, 40), "beige": (235, 220, 190), "mint": (170, 230, 200),
-    "lavender": (200, 180, 240), "gold": (212, 170, 60),
+    "white": (255, 255, 255),
+    "black": (12, 12, 14),
+    "gray": (128, 128, 128),
+    "red": (214, 40, 40),
+    "orange": (245, 130, 32),
+    "yellow": (250, 210, 50),
+    "green": (50, 160, 70),
+    "teal": (20, 140, 140),
+    "blue": (40, 90, 210),
+    "sky blue": (135, 200, 245),
+    "navy": (22, 30, 80),
+    "purple": (120, 60, 170),
+    "pink": (245, 150, 190),
+    "brown": (120, 75, 40),
+    "beige": (235, 220, 190),
+    "mint": (170, 230, 200),
+    "lavender": (200, 180, 240),
+    "gold": (212, 170, 60),
 }
 COLOUR_NAMES = list(COLOURS)
-TINTS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "black",
-         "white", "gold"]
+TINTS = [
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "teal",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "gold",
+]
 # Words that prompts use and the data's keywords lack.
 EXTRA_KEYWORDS = {
-    "mage": ["dwarf", "wizard"], "man mage": ["dwarf", "wizard"], "man beard": ["dwarf"],
-    "person beard": ["dwarf"], "construction worker": ["dwarf"], "ogre": ["demon"], "goblin": ["demon"],
-    "ghost": ["soul"], "skull": ["soul"], "gem stone": ["crystal"],
+    "mage": ["dwarf", "wizard"],
+    "man mage": ["dwarf", "wizard"],
+    "man beard": ["dwarf"],
+    "person beard": ["dwarf"],
+    "construction worker": ["dwarf"],
+    "ogre": ["demon"],
+    "goblin": ["demon"],
+    "ghost": ["soul"],
+    "skull": ["soul"],
+    "gem stone": ["crystal"],
 }
 NUMBERS = ["", "", "two", "three", "four"]
 
-# How often a group is drawn, before the bonus of the common objects. Symbols and the many variants of
-# people teach little; animals, food and things are what prompts ask for.
+# How often a group is drawn, before the bonus of the common objects. Symbols and the many variants
+# of people teach little; animals, food and things are what prompts ask for.
 GROUP_WEIGHT = {
-    "Symbols": 0.15, "People & Body": 0.45, "Smileys & Emotion": 0.9, "Animals & Nature": 1.0,
-    "Food & Drink": 1.0, "Activities": 0.8, "Travel & Places": 0.8, "Objects": 0.7,
+    "Symbols": 0.15,
+    "People & Body": 0.45,
+    "Smileys & Emotion": 0.9,
+    "Animals & Nature": 1.0,
+    "Food & Drink": 1.0,
+    "Activities": 0.8,
+    "Travel & Places": 0.8,
+    "Objects": 0.7,
 }
 STYLE_WEIGHT = {"3d": 0.76, "flat": 0.10, "noto": 0.14}
 COMMON_BONUS = 2.2
@@ -42,11 +82,12 @@ NCOMMON = 500
 
 def unit_hash(text):
     """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2.0 ** 48
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2.0**48
 
 
 def held_out(name, attribute):
-    """Whether this object with this attribute ("tint:blue", "count:3", "place:cat") is never trained.
+    """Whether this object with this attribute ("tint:blue", "count:3", "place:cat") is never
+    trained.
 
     One combination in eight is kept for the evaluation; the planner refuses to draw it.
     """
@@ -55,7 +96,9 @@ def held_out(name, attribute):
 
 def clean(text):
     """Lower case, plain quotes: the spelling used in captions."""
-    return " ".join(text.lower().replace("\u2019", "'").replace("\u201c", "").replace("\u201d", "").split())
+    return " ".join(
+        text.lower().replace("\u2019", "'").replace("\u201c", "").replace("\u201d", "").split()
+    )
 
 
 def load(folder):
@@ -72,13 +115,15 @@ def load(folder):
 def common_names(rows):
     """The 500 common objects: nature, food, activities, things and places with short names.
 
-    Clock faces and moon phases look alike by design and are left out. All animals and food stay; the
-    rest is filled in the order of a hash, so the list depends on nothing but the data.
+    Clock faces and moon phases look alike by design and are left out. All animals and food stay;
+    the rest is filled in the order of a hash, so the list depends on nothing but the data.
     """
     names = {}
     for r in rows:
         if r["style"] == "3d" and r["group"] in COMMON_GROUPS and len(r["clean"].split()) <= 2:
-            if not any(w in r["clean"] for w in ("o'clock", "thirty", "moon", "crescent", "gibbous")):
+            if not any(
+                w in r["clean"] for w in ("o'clock", "thirty", "moon", "crescent", "gibbous")
+            ):
                 names[r["clean"]] = r["group"]
     first = ("Animals & Nature", "Food & Drink")
     order = sorted(names, key=lambda n: (names[n] not in first, unit_hash("common|" + n)))
@@ -88,7 +133,9 @@ def common_names(rows):
 def weights(rows, common):
     """The chance of each row; the three styles keep fixed shares."""
     common = set(common)
-    share = [GROUP_WEIGHT[r["group"]] * (COMMON_BONUS if r["clean"] in common else 1.0) for r in rows]
+    share = [
+        GROUP_WEIGHT[r["group"]] * (COMMON_BONUS if r["clean"] in common else 1.0) for r in rows
+    ]
     total = {}
     for r, s in zip(rows, share):
         total[r["style"]] = total.get(r["style"], 0.0) + s
@@ -98,7 +145,13 @@ def weights(rows, common):
 def plural(name):
     """The plural of a name: "hot dog" -> "hot dogs", "jar of honey" -> "jars of honey"."""
     words = name.split()
-    head = next((i for i, w in enumerate(words) if w in ("with", "of", "on", "in") and i > 0), len(words)) - 1
+    head = (
+        next(
+            (i for i, w in enumerate(words) if w in ("with", "of", "on", "in") and i > 0),
+            len(words),
+        )
+        - 1
+    )
     w = words[head]
     if w.endswith(("ss", "x", "ch", "sh")):
         w += "es"

@@ -1,4 +1,5 @@
 """Turns packed scenes into pictures on the device: backgrounds, then the cut-outs in order."""
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,17 +16,21 @@ LEVELS = 4  # the pyramid: 256, 128, 64, 32 pixels
 
 def read_pictures(folder, rows):
     """All cut-outs as uint8 [n,4,S,S]."""
+
     def read(r):
         image = Image.open(os.path.join(folder, r["file"] + ".webp")).convert("RGBA")
         if image.size != (SIZE, SIZE):
             image = image.resize((SIZE, SIZE), Image.LANCZOS)
         return np.asarray(image).transpose(2, 0, 1)
+
     with ThreadPoolExecutor(16) as pool:
         return torch.from_numpy(np.stack(list(pool.map(read, rows))))
 
 
 def pyramid(pictures, device):
-    """Premultiplied cut-outs at LEVELS sizes, uint8 on the device; small objects sample small levels."""
+    """Premultiplied cut-outs at LEVELS sizes, uint8 on the device; small objects sample small
+    levels.
+    """
     levels = [[] for _ in range(LEVELS)]
     for part in pictures.split(256):
         x = part.to(device).float() / 255
@@ -39,7 +44,9 @@ def pyramid(pictures, device):
 def colourise(rgb, alpha, tint):
     """Repaints a premultiplied cut-out in one colour, keeping its light and shade."""
     straight = rgb / alpha.clamp(min=1e-3)
-    light = (straight * torch.tensor([0.3, 0.59, 0.11], device=rgb.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    light = (straight * torch.tensor([0.3, 0.59, 0.11], device=rgb.device).view(1, 3, 1, 1)).sum(
+        1, keepdim=True
+    )
     mean = (light * alpha).sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp(min=1)
     x = (light / mean.clamp(0.15, 0.9) / 2).clamp(0, 1)
     tinted = torch.where(x < 0.5, tint * (2 * x), tint + (1 - tint) * (2 * x - 1) * 0.85)
@@ -57,11 +64,18 @@ class Compositor:
     @torch.no_grad()
     def draw(self, rows, objects, ground):
         """Packed scenes (numpy or tensors) to pictures [n,3,S,S] in [-1,1]."""
-        rows, objects, ground = (torch.as_tensor(a).to(self.device, non_blocking=True) for a in (rows, objects, ground))
+        rows, objects, ground = (
+            torch.as_tensor(a).to(self.device, non_blocking=True) for a in (rows, objects, ground)
+        )
         out = backgrounds.paint(ground, self.canvas)
         for k in range(int((objects[..., 0] > 0).sum(1).max())):
             here = objects[:, k, 0] > 0
-            level = (-torch.log2(objects[:, k, 3].clamp(min=1e-3) * 1.3)).floor().clamp(0, LEVELS - 1).long()
+            level = (
+                (-torch.log2(objects[:, k, 3].clamp(min=1e-3) * 1.3))
+                .floor()
+                .clamp(0, LEVELS - 1)
+                .long()
+            )
             for j in range(LEVELS):
                 m = (here & (level == j)).nonzero()[:, 0]
                 if len(m):

@@ -3,10 +3,11 @@
 usage: export.py TRAINED TOKENIZER OUT [--fp16 FOLDER] [--group N]
 
 TRAINED holds unet/, text_encoder/ and vae/ as the training scripts leave them (fp16). OUT becomes a
-Stable Diffusion 1.x folder in diffusers' layout whose matrices are I8 with F16 scales, the format of
-docs/formats.md, "8-bit weights". diffusers cannot read it; --fp16 writes the same values, scaled back,
-as an fp16 folder which it can.
+Stable Diffusion 1.x folder in diffusers' layout whose matrices are I8 with F16 scales, the format
+of docs/formats.md, "8-bit weights". diffusers cannot read it; --fp16 writes the same values, scaled
+back, as an fp16 folder which it can.
 """
+
 import argparse
 import json
 import os
@@ -18,12 +19,20 @@ from safetensors.torch import load_file, save_file
 import networks
 from tokenizer import Tokenizer
 
-FILES = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors",
-         "text_encoder": "model.safetensors"}
+FILES = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
 # Small matrices at the borders of the networks stay F16: they cost little and every picture passes
 # through them.
-KEPT = ("conv_in.weight", "conv_out.weight", "quant_conv.weight", "time_embedding.linear_1.weight",
-        "position_embedding.weight")
+KEPT = (
+    "conv_in.weight",
+    "conv_out.weight",
+    "quant_conv.weight",
+    "time_embedding.linear_1.weight",
+    "position_embedding.weight",
+)
 
 
 def groups_of(length, limit):
@@ -86,22 +95,34 @@ def write(folder, trained, tokens, tensors, metadata):
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument("trained")
     a.add_argument("tokenizer")
     a.add_argument("out")
     a.add_argument("--fp16", help="write the scaled-back values here, for diffusers")
-    a.add_argument("--group", type=int, default=96, help="the longest run of elements with one scale")
+    a.add_argument(
+        "--group", type=int, default=96, help="the longest run of elements with one scale"
+    )
     args = a.parse_args()
     packed, plain = {}, {}
     for part, file in FILES.items():
         tensors = load_file(os.path.join(args.trained, part, file))
         packed[part], plain[part] = pack(tensors, args.group)
-        error = sum((plain[part][k].float() - t.float()).square().sum().item() for k, t in tensors.items())
+        error = sum(
+            (plain[part][k].float() - t.float()).square().sum().item() for k, t in tensors.items()
+        )
         power = sum(t.float().square().sum().item() for t in tensors.values())
         size = sum(t.numel() * t.element_size() for t in packed[part].values())
         print(f"{part}: {size / 1e6:.2f} MB, relative error {(error / power) ** 0.5:.5f}")
-    write(args.out, args.trained, args.tokenizer, packed, {"format": "pt", "styx.format": "i8-grouped"})
+    write(
+        args.out,
+        args.trained,
+        args.tokenizer,
+        packed,
+        {"format": "pt", "styx.format": "i8-grouped"},
+    )
     if args.fp16:
         write(args.fp16, args.trained, args.tokenizer, plain, {"format": "pt"})
 

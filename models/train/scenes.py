@@ -3,18 +3,33 @@
 A scene is a background, an optional growth of crystals, and up to SLOTS cut-outs painted in order.
 Positions are in [-1, 1] with y downwards; a cut-out of scale s covers 2s x 2s around its centre.
 """
+
 from bisect import bisect
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
 
-from catalogue import (COLOUR_NAMES, NUMBERS, TINTS, article, common_names, held_out, plural, weights)
+from catalogue import COLOUR_NAMES, NUMBERS, TINTS, article, common_names, held_out, plural, weights
 
 SLOTS = 40
 PLAIN, GRADIENT = 0, 1
-KINDS = ["plain", "gradient", "sky", "sunset", "night", "sea", "lake", "hills", "snow", "desert",
-         "forest", "city", "cave", "underworld"]
+KINDS = [
+    "plain",
+    "gradient",
+    "sky",
+    "sunset",
+    "night",
+    "sea",
+    "lake",
+    "hills",
+    "snow",
+    "desert",
+    "forest",
+    "city",
+    "cave",
+    "underworld",
+]
 SCENERY = KINDS[2:]
 OPEN_AIR = ("sky", "sunset", "night")  # no ground to stand on
 
@@ -47,23 +62,90 @@ ALONE = {
     "cave": ["a cave with crystals", "a dark cave, glowing crystals", "a crystal cave"],
     "underworld": ["a burning underworld", "hell", "a river of lava under a dark red sky"],
 }
-FLYERS = {"bird", "bat", "dragon", "eagle", "dove", "owl", "parrot", "butterfly", "honeybee", "airplane",
-          "helicopter", "rocket", "flying saucer", "fairy", "balloon", "kite", "parachute", "duck",
-          "small airplane", "black bird", "flying disc", "ghost", "superhero", "baby angel"}
+FLYERS = {
+    "bird",
+    "bat",
+    "dragon",
+    "eagle",
+    "dove",
+    "owl",
+    "parrot",
+    "butterfly",
+    "honeybee",
+    "airplane",
+    "helicopter",
+    "rocket",
+    "flying saucer",
+    "fairy",
+    "balloon",
+    "kite",
+    "parachute",
+    "duck",
+    "small airplane",
+    "black bird",
+    "flying disc",
+    "ghost",
+    "superhero",
+    "baby angel",
+}
 DEMONS = ["smiling face with horns", "angry face with horns", "ogre", "goblin"]
 SOULS = ["ghost", "skull"]
-DWARVES = ["man beard", "person beard", "mage", "man mage", "construction worker", "man construction worker"]
-FOLK = {"dwarves": DWARVES, "dwarfs": DWARVES, "elves": ["elf", "man elf", "woman elf"],
-        "mages": ["mage", "man mage", "woman mage"], "wizards": ["mage", "man mage"],
-        "fairies": ["fairy", "woman fairy"], "trolls": ["troll"], "ogres": ["ogre"], "robots": ["robot"],
-        "people": ["man", "woman", "person", "boy", "girl", "old man", "old woman"],
-        "zombies": ["zombie", "man zombie"], "ninjas": ["ninja"], "vampires": ["vampire"],
-        "workers": ["construction worker", "factory worker", "mechanic"],
-        "demons": DEMONS, "goblins": ["goblin"], "ghosts": ["ghost"], "genies": ["genie"]}
-MANY = ["hundreds of", "dozens of", "a crowd of", "many", "lots of", "many small", "thousands of", "an army of"]
+DWARVES = [
+    "man beard",
+    "person beard",
+    "mage",
+    "man mage",
+    "construction worker",
+    "man construction worker",
+]
+FOLK = {
+    "dwarves": DWARVES,
+    "dwarfs": DWARVES,
+    "elves": ["elf", "man elf", "woman elf"],
+    "mages": ["mage", "man mage", "woman mage"],
+    "wizards": ["mage", "man mage"],
+    "fairies": ["fairy", "woman fairy"],
+    "trolls": ["troll"],
+    "ogres": ["ogre"],
+    "robots": ["robot"],
+    "people": ["man", "woman", "person", "boy", "girl", "old man", "old woman"],
+    "zombies": ["zombie", "man zombie"],
+    "ninjas": ["ninja"],
+    "vampires": ["vampire"],
+    "workers": ["construction worker", "factory worker", "mechanic"],
+    "demons": DEMONS,
+    "goblins": ["goblin"],
+    "ghosts": ["ghost"],
+    "genies": ["genie"],
+}
+MANY = [
+    "hundreds of",
+    "dozens of",
+    "a crowd of",
+    "many",
+    "lots of",
+    "many small",
+    "thousands of",
+    "an army of",
+]
 BUSTLE = ["bustling about", "everywhere", "walking around", "standing together", "at work"]
-FILLERS = ["highly detailed", "soft ambient light", "digital art", "4k", "beautiful", "masterpiece", "soft light"]
-PREFIXES = ["a picture of ", "an image of ", "an emoji of ", "a photo of ", "hyper realistic ", "a drawing of "]
+FILLERS = [
+    "highly detailed",
+    "soft ambient light",
+    "digital art",
+    "4k",
+    "beautiful",
+    "masterpiece",
+    "soft light",
+]
+PREFIXES = [
+    "a picture of ",
+    "an image of ",
+    "an emoji of ",
+    "a photo of ",
+    "hyper realistic ",
+    "a drawing of ",
+]
 STYLE_PREFIX = {
     "3d": ["a 3d render of ", "a 3d icon of ", "3d render, "],
     "flat": ["a flat icon of ", "a flat style icon of ", "flat icon, "],
@@ -73,7 +155,10 @@ STYLE_PREFIX = {
 
 @dataclass
 class Scene:
-    """One planned picture. `objects` holds (row, x, y, scale, tint index or -1, flip) in painting order."""
+    """One planned picture. `objects` holds (row, x, y, scale, tint index or -1, flip) in painting
+    order.
+    """
+
     caption: str = ""
     kind: int = PLAIN
     colours: tuple = (0, 0)
@@ -133,7 +218,9 @@ class Planner:
         return None if held_out(r["clean"], "tint:" + tint) else tint
 
     def noun(self, row, tint=None, many=False, plain=0.7):
-        """How a caption names the object: its name (with chance `plain`), name and keywords, or keywords."""
+        """How a caption names the object: its name (with chance `plain`), name and keywords, or
+        keywords.
+        """
         r, u = self.rows[row], self.rng.random()
         name = plural(r["clean"]) if many else r["clean"]
         if u >= plain and not many:
@@ -163,8 +250,13 @@ class Planner:
                 return ""
             c = COLOUR_NAMES.index(colour)
             scene.colours = (c, c)
-            return self.rng.choice([f" on {article(colour)} background", f", {colour} background",
-                                    f" with {article(colour)} background"])
+            return self.rng.choice(
+                [
+                    f" on {article(colour)} background",
+                    f", {colour} background",
+                    f" with {article(colour)} background",
+                ]
+            )
         a, b = self.rng.sample(range(len(COLOUR_NAMES)), 2)
         scene.kind, scene.colours = GRADIENT, (a, b)
         return f", background from {COLOUR_NAMES[a]} to {COLOUR_NAMES[b]}"
@@ -216,10 +308,19 @@ class Planner:
         ground = self.background(scene, a, 0.15)
         self.place_pair(scene, a, b, ta, tb)
         p, q = (self.noun(r, t, plain=0.9) for r, t in ((a, ta), (b, tb)))
-        scene.caption = rng.choice([f"{p} and {q}", f"{article(p)} and {article(q)}", f"{p} next to {q}",
-                                    f"{article(p)} on the left and {article(q)} on the right",
-                                    f"{article(p)} on the left and {article(q)} on the right",
-                                    f"{article(p)} to the left of {article(q)}"]) + ground
+        scene.caption = (
+            rng.choice(
+                [
+                    f"{p} and {q}",
+                    f"{article(p)} and {article(q)}",
+                    f"{p} next to {q}",
+                    f"{article(p)} on the left and {article(q)} on the right",
+                    f"{article(p)} on the left and {article(q)} on the right",
+                    f"{article(p)} to the left of {article(q)}",
+                ]
+            )
+            + ground
+        )
         return scene
 
     def place_pair(self, scene, a, b, ta, tb):
@@ -230,7 +331,7 @@ class Planner:
             scene.objects.append(self.slot(row, x, y, scale, tint))
 
     def count(self, style):
-        rng, scene, row, k = self.rng, Scene(), self.row(style), self.rng.randint(2, 4)
+        scene, row, k = Scene(), self.row(style), self.rng.randint(2, 4)
         if held_out(self.rows[row]["clean"], f"count:{k}"):
             return self.single(style)
         tint = self.tint(row)
@@ -242,11 +343,22 @@ class Planner:
     def place_count(self, scene, row, k, tint):
         """k copies: side by side, a triangle, or a square, each with a little freedom."""
         rng = self.rng
-        spots = {2: [(-0.48, 0), (0.48, 0)], 3: [(-0.5, 0.42), (0.5, 0.42), (0, -0.46)],
-                 4: [(-0.48, -0.48), (0.48, -0.48), (-0.48, 0.48), (0.48, 0.48)]}[k]
+        spots = {
+            2: [(-0.48, 0), (0.48, 0)],
+            3: [(-0.5, 0.42), (0.5, 0.42), (0, -0.46)],
+            4: [(-0.48, -0.48), (0.48, -0.48), (-0.48, 0.48), (0.48, 0.48)],
+        }[k]
         for x, y in spots:
-            scene.objects.append(self.slot(row, x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03),
-                                           rng.uniform(0.36, 0.42), tint, False))
+            scene.objects.append(
+                self.slot(
+                    row,
+                    x + rng.uniform(-0.03, 0.03),
+                    y + rng.uniform(-0.03, 0.03),
+                    rng.uniform(0.36, 0.42),
+                    tint,
+                    False,
+                )
+            )
 
     def crowd(self, style):
         """Ten to forty small figures, smaller towards the horizon."""
@@ -272,10 +384,20 @@ class Planner:
         for _ in range(rng.randint(12, SLOTS)):
             depth = rng.random()
             scale = (0.10 + 0.09 * depth) if kind != "plain" else rng.uniform(0.11, 0.17)
-            figures.append((top + (0.88 - top) * depth, rng.uniform(-0.9, 0.9), scale, rng.choice(rows)))
+            figures.append(
+                (top + (0.88 - top) * depth, rng.uniform(-0.9, 0.9), scale, rng.choice(rows))
+            )
         scene.objects = [self.slot(row, x, y, s) for y, x, s, row in sorted(figures)]
-        lead = rng.choice(["", "", "sprawling with ", "hyper realistic sprawling with ", "sprawling, ",
-                           "hyper realistic "])
+        lead = rng.choice(
+            [
+                "",
+                "",
+                "sprawling with ",
+                "hyper realistic sprawling with ",
+                "sprawling, ",
+                "hyper realistic ",
+            ]
+        )
         act = " " + rng.choice(BUSTLE) if rng.random() < 0.6 else ""
         scene.caption = f"{lead}{rng.choice(MANY)} {who}{act}{ground}"
         return scene
@@ -284,8 +406,10 @@ class Planner:
         """The burning underworld with what lives there; the caption names what is drawn."""
         rng, scene = self.rng, Scene()
         self.scenery(scene, "underworld")
-        parts = rng.sample(["brimstone", "a river of lava", "dark red sky", "fire", "rocks and lava", "flames"],
-                           rng.randint(0, 2))
+        parts = rng.sample(
+            ["brimstone", "a river of lava", "dark red sky", "fire", "rocks and lava", "flames"],
+            rng.randint(0, 2),
+        )
         if rng.random() < 0.75:
             who = rng.choice(["demons", "demons", "devils", "ogres", "goblins"])
             names = {"ogres": ["ogre"], "goblins": ["goblin"]}.get(who, DEMONS)
@@ -295,24 +419,56 @@ class Planner:
         if rng.random() < 0.6:
             for _ in range(rng.randint(3, 8)):
                 t = rng.random()
-                scene.objects.append(self.slot(self.named(rng.choice(SOULS), style),
-                                               rng.gauss(0, 0.1 + 0.25 * t),
-                                               scene.horizon + 0.1 + (0.85 - scene.horizon) * t,
-                                               0.08 + 0.1 * t))
-            parts.append(rng.choice(["souls down the river styx", "souls down the river styx", "lost souls",
-                                     "souls on the river styx", "ghosts on a river of lava",
-                                     "ghosts and skulls on the river"]))
+                scene.objects.append(
+                    self.slot(
+                        self.named(rng.choice(SOULS), style),
+                        rng.gauss(0, 0.1 + 0.25 * t),
+                        scene.horizon + 0.1 + (0.85 - scene.horizon) * t,
+                        0.08 + 0.1 * t,
+                    )
+                )
+            parts.append(
+                rng.choice(
+                    [
+                        "souls down the river styx",
+                        "souls down the river styx",
+                        "lost souls",
+                        "souls on the river styx",
+                        "ghosts on a river of lava",
+                        "ghosts and skulls on the river",
+                    ]
+                )
+            )
         for name, chance in (("fire", 0.3), ("volcano", 0.15), ("dragon", 0.15)):
             if rng.random() < chance:
                 scale = rng.uniform(0.2, 0.35)
                 y = rng.uniform(-0.6, -0.2) if name == "dragon" else rng.uniform(0.3, 0.7) - scale
-                scene.objects.insert(0, self.slot(self.named(name, style), rng.choice([-1, 1]) *
-                                                  rng.uniform(0.45, 0.75), y, scale))
+                scene.objects.insert(
+                    0,
+                    self.slot(
+                        self.named(name, style),
+                        rng.choice([-1, 1]) * rng.uniform(0.45, 0.75),
+                        y,
+                        scale,
+                    ),
+                )
                 parts.append(article(name) if name != "fire" else "burning fire")
         rng.shuffle(parts)
-        base = rng.choice(["hell", "literal hell", "the underworld", "a burning underworld", "an inferno",
-                           "literal hell", "fiery hell", "the burning underworld"])
-        scene.caption = base + rng.choice([". ", ", ", ", ", ": "]) + ", ".join(parts) if parts else base
+        base = rng.choice(
+            [
+                "hell",
+                "literal hell",
+                "the underworld",
+                "a burning underworld",
+                "an inferno",
+                "literal hell",
+                "fiery hell",
+                "the burning underworld",
+            ]
+        )
+        scene.caption = (
+            base + rng.choice([". ", ", ", ", ", ": "]) + ", ".join(parts) if parts else base
+        )
         return scene
 
     def winged(self, scene, name, style):
@@ -325,11 +481,13 @@ class Planner:
         scene.objects.append(self.slot(self.named(name, style), x, y, s))
 
     def fantasy(self, style):
-        """A peaceful landscape: water, hills, castles, crystals; the caption names what is drawn."""
+        """A peaceful landscape with water, hills, castles, crystals, as the caption says."""
         rng, scene = self.rng, Scene()
         kind = rng.choice(["lake", "lake", "lake", "sea", "hills", "snow"])
         self.scenery(scene, kind)
-        parts = rng.sample(["bright skies", "a bright sky", "soft ambient light", "soft light"], rng.randint(0, 2))
+        parts = rng.sample(
+            ["bright skies", "a bright sky", "soft ambient light", "soft light"], rng.randint(0, 2)
+        )
         if kind in ("lake", "sea") and rng.random() < 0.7:
             parts.append("calm water")
         if kind in ("hills", "snow"):
@@ -338,21 +496,41 @@ class Planner:
         if scene.crystals:
             parts.append(rng.choice(["glowing crystals", "crystals", "glowing crystals"]))
         dragon = False
-        for name, chance, low in (("castle", 0.5, 1), ("unicorn", 0.12, 1), ("dragon", 0.15, 0), ("fairy", 0.12, 0),
-                                  ("rainbow", 0.1, 0), ("evergreen tree", 0.15, 1), ("deciduous tree", 0.15, 1),
-                                  ("swan", 0.08, 1)):
+        for name, chance, low in (
+            ("castle", 0.5, 1),
+            ("unicorn", 0.12, 1),
+            ("dragon", 0.15, 0),
+            ("fairy", 0.12, 0),
+            ("rainbow", 0.1, 0),
+            ("evergreen tree", 0.15, 1),
+            ("deciduous tree", 0.15, 1),
+            ("swan", 0.08, 1),
+        ):
             if rng.random() < chance and self.named(name, style) is not None:
                 scale, n = rng.uniform(0.2, 0.36), rng.choice([1, 1, 2])
                 for _ in range(n):
-                    y = scene.horizon + rng.uniform(-0.1, 0.15) - scale * 0.7 if low else rng.uniform(-0.7, -0.35)
-                    scene.objects.append(self.slot(self.named(name, style), rng.uniform(-0.75, 0.75), y, scale))
+                    y = (
+                        scene.horizon + rng.uniform(-0.1, 0.15) - scale * 0.7
+                        if low
+                        else rng.uniform(-0.7, -0.35)
+                    )
+                    scene.objects.append(
+                        self.slot(self.named(name, style), rng.uniform(-0.75, 0.75), y, scale)
+                    )
                 parts.append(article(name) if n == 1 else "two " + plural(name))
                 dragon = dragon or name == "dragon"
         if not dragon and rng.random() < 0.35:
             parts.append("no dragons")
         rng.shuffle(parts)
-        base = rng.choice(["a peaceful fantasy landscape", "a fantasy landscape", "a peaceful landscape",
-                           "a magical landscape", "a calm fantasy world"])
+        base = rng.choice(
+            [
+                "a peaceful fantasy landscape",
+                "a fantasy landscape",
+                "a peaceful landscape",
+                "a magical landscape",
+                "a calm fantasy world",
+            ]
+        )
         scene.caption = base + (rng.choice([" with ", ", "]) + ", ".join(parts) if parts else "")
         return scene
 
@@ -372,8 +550,18 @@ class Planner:
     def scene(self):
         """A random scene with its caption."""
         rng, style = self.rng, self.style()
-        make = rng.choices((self.single, self.pair, self.count, self.crowd, self.hell, self.fantasy, self.landscape),
-                           (0.53, 0.15, 0.12, 0.06, 0.045, 0.05, 0.045))[0]
+        make = rng.choices(
+            (
+                self.single,
+                self.pair,
+                self.count,
+                self.crowd,
+                self.hell,
+                self.fantasy,
+                self.landscape,
+            ),
+            (0.53, 0.15, 0.12, 0.06, 0.045, 0.05, 0.045),
+        )[0]
         scene = make(style)
         if style != "3d" or rng.random() < 0.12:
             scene.caption = rng.choice(STYLE_PREFIX[style]) + scene.caption

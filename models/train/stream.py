@@ -1,4 +1,5 @@
 """Scenes planned by worker processes, so that the device never waits for Python."""
+
 import random
 
 import numpy as np
@@ -24,23 +25,36 @@ class Plans(IterableDataset):
             batch = [planner.scene() for _ in range(self.batch)]
             captions = ["" if rng.random() < EMPTY else s.caption for s in batch]
             packed = scenes.pack(batch)
-            yield tuple(map(torch.from_numpy, (*packed, self.tokenizer.encode(captions).astype(np.int16))))
+            yield tuple(
+                map(torch.from_numpy, (*packed, self.tokenizer.encode(captions).astype(np.int16)))
+            )
 
 
 def stream(rows, tokenizer, batch, seed, workers):
     """An iterator over packed batches."""
     extra = {"prefetch_factor": 4} if workers else {}
-    return iter(DataLoader(Plans(rows, tokenizer, batch, seed), batch_size=None, num_workers=workers, **extra))
+    return iter(
+        DataLoader(
+            Plans(rows, tokenizer, batch, seed), batch_size=None, num_workers=workers, **extra
+        )
+    )
 
 
 def sheet(pictures, path, columns=8):
     """Writes pictures [n,3,S,S] in [-1,1] as one JPEG sheet."""
     from PIL import Image
 
-    x = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy().transpose(0, 2, 3, 1)
+    x = (
+        ((pictures.float().clamp(-1, 1) + 1) * 127.5)
+        .round()
+        .byte()
+        .cpu()
+        .numpy()
+        .transpose(0, 2, 3, 1)
+    )
     n, size = len(x), x.shape[1]
     out = np.full((-(-n // columns) * size, columns * size, 3), 255, np.uint8)
     for i, picture in enumerate(x):
         r, c = divmod(i, columns)
-        out[r * size:(r + 1) * size, c * size:(c + 1) * size] = picture
+        out[r * size : (r + 1) * size, c * size : (c + 1) * size] = picture
     Image.fromarray(out).save(path, quality=88)

@@ -1,8 +1,9 @@
 """A byte-level BPE tokenizer in CLIP's file format, with a vocabulary of our own.
 
-The rules are CLIP's (lower case, the same splitting of words, `</w>` at a word's end); the merges are
-learnt here from the captions' words, so the vocabulary is small and belongs to this project.
+The rules are CLIP's (lower case, the same splitting of words, `</w>` at a word's end); the merges
+are learnt here from the captions' words, so the vocabulary is small and belongs to this project.
 """
+
 import json
 import os
 from collections import Counter
@@ -12,14 +13,19 @@ import regex
 
 LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
-PATTERN = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+PATTERN = regex.compile(
+    r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
 
 
 def byte_letters():
-    """GPT-2's map from bytes to printable letters: visible Latin-1 stays, the rest moves above 255."""
+    """GPT-2's map from bytes to letters: visible Latin-1 stays, the rest moves above 255."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [b for b in range(256) if b not in visible]
-    return {**{b: chr(b) for b in visible}, **{b: chr(256 + i) for i, b in enumerate(hidden)}}, visible + hidden
+    return {
+        **{b: chr(b) for b in visible},
+        **{b: chr(256 + i) for i, b in enumerate(hidden)},
+    }, visible + hidden
 
 
 LETTERS, BYTE_ORDER = byte_letters()
@@ -27,7 +33,10 @@ LETTERS, BYTE_ORDER = byte_letters()
 
 def split_words(text):
     """The words of a text, each spelled in byte letters."""
-    return ["".join(LETTERS[b] for b in w.encode()) for w in PATTERN.findall(" ".join(text.lower().split()))]
+    return [
+        "".join(LETTERS[b] for b in w.encode())
+        for w in PATTERN.findall(" ".join(text.lower().split()))
+    ]
 
 
 def join_pair(symbols, pair):
@@ -44,7 +53,9 @@ def join_pair(symbols, pair):
 
 
 def train(word_counts, nmerges):
-    """Learns the merges from counted words; the vocabulary is CLIP's order: bytes, bytes</w>, merges."""
+    """Learns the merges from counted words; the vocabulary is CLIP's order: bytes, bytes</w>,
+    merges.
+    """
     words = [([*w[:-1], w[-1] + "</w>"], n) for w, n in sorted(word_counts.items())]
     merges = []
     while len(merges) < nmerges:
@@ -78,22 +89,41 @@ class Tokenizer:
         with open(os.path.join(folder, "vocab.json"), encoding="utf-8") as f:
             vocab = json.load(f)
         with open(os.path.join(folder, "merges.txt"), encoding="utf-8") as f:
-            merges = [tuple(line.rstrip("\n").split(" ")) for line in f if not line.startswith("#version")]
+            merges = [
+                tuple(line.rstrip("\n").split(" ")) for line in f if not line.startswith("#version")
+            ]
         return cls(vocab, merges)
 
     def save(self, folder):
         """Writes the four files of a CLIP tokenizer folder."""
         os.makedirs(folder, exist_ok=True)
-        special = {k: {"content": t, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-                   for k, t in (("bos_token", START), ("eos_token", END), ("unk_token", END))}
-        config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True,
-                  "bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+        special = {
+            k: {
+                "content": t,
+                "lstrip": False,
+                "normalized": True,
+                "rstrip": False,
+                "single_word": False,
+            }
+            for k, t in (("bos_token", START), ("eos_token", END), ("unk_token", END))
+        }
+        config = {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": LENGTH,
+            "do_lower_case": True,
+            "bos_token": START,
+            "eos_token": END,
+            "unk_token": END,
+            "pad_token": END,
+        }
 
         def write(name, text):
             with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
                 f.write(text)
 
-        write("vocab.json", json.dumps(self.vocab, ensure_ascii=False, separators=(",", ":")) + "\n")
+        write(
+            "vocab.json", json.dumps(self.vocab, ensure_ascii=False, separators=(",", ":")) + "\n"
+        )
         write("merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in self.merges))
         write("special_tokens_map.json", json.dumps({**special, "pad_token": END}, indent=2) + "\n")
         write("tokenizer_config.json", json.dumps(config, indent=2) + "\n")
@@ -114,14 +144,16 @@ class Tokenizer:
         """An int16 array [len(texts), LENGTH]."""
         out = np.full((len(texts), LENGTH), self.end, np.int16)
         for row, text in zip(out, texts):
-            ids = [i for w in split_words(text) for i in self.word_ids(w)][:LENGTH - 2]
+            ids = [i for w in split_words(text) for i in self.word_ids(w)][: LENGTH - 2]
             row[0] = self.start
-            row[1:1 + len(ids)] = ids
+            row[1 : 1 + len(ids)] = ids
         return out
 
 
 def main():
-    """usage: tokenizer.py DATA OUT [MERGES]: learns the vocabulary from the data's names and our captions."""
+    """usage: tokenizer.py DATA OUT [MERGES]: learns the vocabulary from the data's names and our
+    captions.
+    """
     import random
     import sys
 

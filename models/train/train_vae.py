@@ -6,6 +6,7 @@ usage: train_vae.py --data DIR --tokenizer DIR --out DIR [--init DIR] [--seconds
 8x8 means (flat colours settle first), differences between neighbours at three sizes (sharp edges),
 and a very small Kullback-Leibler term that keeps the latents near a unit spread.
 """
+
 import argparse
 import math
 import os
@@ -24,7 +25,9 @@ from tokenizer import Tokenizer
 
 
 def arguments():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument("--data", required=True)
     a.add_argument("--tokenizer", required=True)
     a.add_argument("--out", required=True)
@@ -76,8 +79,11 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     rows = catalogue.load(args.data)
     compositor = compose.Compositor(compose.read_pictures(args.data, rows), device, 1)
-    vae = (networks.AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32) if args.init
-           else networks.make_vae())
+    vae = (
+        networks.AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32)
+        if args.init
+        else networks.make_vae()
+    )
     vae.register_to_config(scaling_factor=1.0, force_upcast=False)
     vae.to(device, memory_format=torch.channels_last)
     print(f"vae {networks.parameters(vae):.2f} M parameters on {device}", flush=True)
@@ -87,7 +93,9 @@ def main():
     plans = stream(rows, Tokenizer.load(args.tokenizer), args.batch, 11, args.workers)
     start, step, part = time.time(), 0, 0.0
     while part < 1:
-        rate = args.rate * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * part)))
+        rate = (
+            args.rate * min(1, (step + 1) / 150) * max(0.01, 0.5 * (1 + math.cos(math.pi * part)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         r, o, g, _ = next(plans)
@@ -110,14 +118,21 @@ def main():
         part = (time.time() - start) / args.seconds
         if step % 100 == 0:
             psnr = -10 * math.log10(((y - x) / 2).square().mean().item())
-            print(f"vae {step} loss {loss.item():.4f} psnr {psnr:.2f} rate {rate:.1e} "
-                  f"{time.time() - start:.0f} s", flush=True)
+            print(
+                f"vae {step} loss {loss.item():.4f} psnr {psnr:.2f} rate {rate:.1e} "
+                f"{time.time() - start:.0f} s",
+                flush=True,
+            )
     vae.eval()
     psnr, pooled, scale, means = measure(vae, compositor, rows, args.out)
     vae.register_to_config(scaling_factor=scale)
     networks.save(args.out, vae=vae)
-    print(f"vae done: {step} steps, psnr {psnr:.2f} dB (of the mean error {pooled:.2f}), scaling {scale:.5f}, "
-          f"channel means {[round(m, 3) for m in means]}", flush=True)
+    print(
+        f"vae done: {step} steps, psnr {psnr:.2f} dB (of the mean error {pooled:.2f}), "
+        f"scaling {scale:.5f}, "
+        f"channel means {[round(m, 3) for m in means]}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
