@@ -1,4 +1,4 @@
-"""A denoising loop by hand: text encoder, UNet, scheduler and VAE called one by one. Needs numpy."""
+"""A denoising loop by hand: text encoder, UNet, scheduler, VAE one by one. Needs numpy."""
 
 from styx import torch
 from styx.diffusers import EulerDiscreteScheduler, StableDiffusionPipeline

@@ -152,7 +152,7 @@ static PyObject *model_scheduler(PyObject *module, PyObject *capsule)
 
 /* ---- sessions ---- */
 
-/* A session and what it has warned of since somebody asked: the engine warns from its own thread. */
+/* A session and its warnings since somebody asked: the engine warns from its own thread. */
 struct session_box {
     styx_session *session;
     pthread_mutex_t mutex;

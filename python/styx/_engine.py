@@ -95,9 +95,15 @@ class Session:
             logger.warning(line)
 
 
-def compute_type(dtype):
-    """The enum styx_dtype to compute in for a pipeline of that dtype name."""
+#: Networks of fewer parameters gain nothing from bfloat16: they would only lose digits.
+SMALL = 2_000_000
+
+
+def compute_type(dtype, parameters):
+    """The enum styx_dtype for a network of that size in a pipeline of that dtype name."""
     name = _settings["compute"] or dtype
+    if name == "float16" and parameters < SMALL:
+        return F32
     return {"float32": F32, "bfloat16": BF16}.get(name, AUTO)
 
 

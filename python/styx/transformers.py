@@ -63,14 +63,14 @@ class CLIPTokenizer(Component):
         return ids
 
     def _window(self, text):
-        """Ids with start and end but without padding (which may look like the end), and the rest."""
+        """Ids with start and end, without padding (which may look like the end); and the rest."""
         text = text.replace("\0", "")  # C's texts end there
         ids, cut = _core.tokenize(self._loose(), 1, text)
         ids = list(ids)
         if cut:
             return ids, cut
         end = ids.index(self.eos_token_id, 1)
-        if "<|" in text:  # perhaps an end that was written out: a word behind it shows how long it is
+        if "<|" in text:  # perhaps an end that was written out: a word behind it shows where
             longer = list(_core.tokenize(self._loose(), 1, text + " a")[0])
             padding = (self.eos_token_id, self.pad_token_id)
             end = max(i for i, id in enumerate(longer) if id not in padding)
@@ -78,7 +78,7 @@ class CLIPTokenizer(Component):
 
     def __call__(self, text, padding=False, max_length=None, truncation=False,
                  return_tensors=None, **ignored):
-        """Texts -> input_ids and attention_mask: lists, or arrays for return_tensors="pt" or "np"."""
+        """Texts -> input_ids and attention_mask: lists; arrays for return_tensors="pt" or "np"."""
         many = isinstance(text, (list, tuple))
         limit = max_length or self.model_max_length
         rows = []

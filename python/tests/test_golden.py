@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, open_model
 
-import styx
 from styx import _core, diffusers, torch, transformers
 
 ROOTS = [GOLDEN] + ([Path(os.environ["STYX_GOLDENS"])] if os.environ.get("STYX_GOLDENS") else [])
@@ -85,16 +84,8 @@ def check(name, want, got, half):
     assert far <= tolerance(name, half), f"{name}: off by {far}"
 
 
-@pytest.fixture
-def in_float32():
-    """The goldens are held against float32 whatever the pipeline's dtype is."""
-    styx.configure(compute="float32")
-    yield
-    styx.configure(compute="auto")
-
-
 @pytest.mark.parametrize("root, entry", cases(None))
-def test_pipeline(root, entry, in_float32):
+def test_pipeline(root, entry):
     want = load(root, entry)
     half = entry.get("dtype") == "float16"
     pipe = open_model(root, entry, torch_dtype=torch.float16 if half else torch.float32)

@@ -134,7 +134,7 @@ class Component:
         return self._model
 
     def _compute(self):
-        return compute_type(self._dtype.name)
+        return compute_type(self._dtype.name, self.num_parameters())
 
 
 class DiagonalGaussianDistribution:

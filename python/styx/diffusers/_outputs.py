@@ -58,7 +58,7 @@ class StableDiffusionPipelineOutput(BaseOutput):
 
 
 class StableDiffusionXLPipelineOutput(BaseOutput):
-    """images: list of pictures, or an array. seeds, seconds: as of StableDiffusionPipelineOutput."""
+    """images: list of pictures, or an array. seeds, seconds: as StableDiffusionPipelineOutput's."""
 
     fields = ("images",)
     seeds = seconds = None

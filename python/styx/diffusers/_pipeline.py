@@ -1,4 +1,4 @@
-"""What all pipelines have in common: components, loading, devices, progress, and the call itself."""
+"""What all pipelines have in common: components, loading, devices and progress."""
 
 import json
 import logging

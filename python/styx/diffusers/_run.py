@@ -67,7 +67,7 @@ def common_fields(pipe, a):
     for name, field in PLAIN.items():
         if a.get(name) is not None:
             fields[field] = a[name]
-    fields["dtype"] = compute_type(pipe.dtype.name)
+    fields["dtype"] = compute_type(pipe.dtype.name, pipe.unet.num_parameters())
     fields["vae_dtype"] = F32 if fields["dtype"] == F32 else AUTO
     fields["noise_dtype"] = noise_type(pipe.dtype.name)
     return fields

@@ -17,7 +17,7 @@ from ._outputs import BaseOutput
 
 
 class SchedulerOutput(BaseOutput):
-    """prev_sample: the sample at the next timestep. pred_original_sample: the clean one predicted."""
+    """prev_sample: at the next timestep. pred_original_sample: the clean one that is predicted."""
 
     fields = ("prev_sample", "pred_original_sample")
 

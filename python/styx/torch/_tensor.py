@@ -84,7 +84,7 @@ class Tensor:
     # ---- copies and views
 
     def to(self, *args, dtype=None, device=None, **kwargs):
-        """The tensor itself, marked with another dtype if one is given; the numbers stay float32."""
+        """The tensor, marked with another dtype if one is given; the numbers stay float32."""
         for a in args:
             if isinstance(a, Tensor):
                 dtype = a.dtype

@@ -108,7 +108,7 @@ _defaults = {}
 
 
 def default_generator(kind):
-    """The generator that is used where none is given; randomly seeded unless manual_seed was called."""
+    """The generator that is used where none is given; seeded at random, or by manual_seed."""
     if kind not in _defaults:
         _defaults[kind] = Generator(kind)
         _defaults[kind].seed()
