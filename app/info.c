@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "hash.h"
 #include "paths.h"
 #include "recipe.h"
 #include "say.h"
@@ -72,6 +73,22 @@ static void print_tensor(const json_t *tensor)
     printf("] %s\n", text_at(tensor, "name"));
 }
 
+/* Of a whole model in one file: its parts, and by what hash people call it. */
+static int print_single(const char *path, const json_t *info, const char *hash)
+{
+    const char *name;
+    json_t *part, *missing;
+    size_t i;
+    printf("%s: %s, predicts %s\n  SHA-256 %s (AutoV2 %.10s)\n", path, text_at(info, "kind"),
+           text_at(info, "prediction_type"), hash, hash);
+    json_object_foreach(json_object_get(info, "components"), name, part)
+        printf("  %-18s %13lld parameters, %s\n", name, number_at(part, "parameters"),
+               text_at(part, "dtype"));
+    json_array_foreach(json_object_get(info, "missing"), i, missing)
+        printf("  %-18s missing\n", json_string_value(missing));
+    return 0;
+}
+
 static int about_weights(const char *path, bool json)
 {
     char *text;
@@ -80,12 +97,18 @@ static int about_weights(const char *path, bool json)
     json_t *tensor;
     if (styx_weights_info(path, &text, &err))
         return complain_of(&err);
+    char hash[65];
     json_t *info = json_loads(text, 0, NULL), *tensors = json_object_get(info, "tensors");
-    int rc = 0;
+    int rc = hash_file(path, hash);
     styx_text_free(text);
-    if (json) {
+    if (rc == 0)
+        json_object_set_new(info, "sha256", json_string(hash));
+    if (rc == 0 && json) {
         rc = print_json(info);
-    } else {
+    } else if (rc == 0 && json_object_get(info, "components")) {
+        rc = print_single(path, info, hash);
+    } else if (rc == 0) {
+        printf("%s: %s, SHA-256 %s (AutoV2 %.10s)\n", path, text_at(info, "kind"), hash, hash);
         printf("%s: %zu tensors, %lld parameters, %lld bytes\n", path, json_array_size(tensors),
                number_at(info, "parameters"), number_at(info, "bytes"));
         json_array_foreach(tensors, i, tensor) print_tensor(tensor);
@@ -148,6 +171,12 @@ int run_info(struct options *o)
 {
     unsigned char first[12] = { 0 };
     const char *path = o->subject;
+    if (path_is_model_id(path)) {
+        char *found = path_of_model(path);
+        int rc = found ? about_model(found, o->json) : EXIT_FAILED;
+        free(found);
+        return rc;
+    }
     if (path_is_folder(path))
         return about_model(path, o->json);
     FILE *file = fopen(path, "rb");

@@ -556,8 +556,9 @@ STYX_API int styx_tensors_load(const char *path, char ***names, struct styx_tens
                                size_t *count, styx_error *err);
 STYX_API void styx_tensors_free(char **names, struct styx_tensor *tensors, size_t count);
 
-/* JSON text about a weights file (safetensors, GGUF), without reading its weights: tensors with
- * name, dtype and shape, metadata, parameters, bytes. */
+/* JSON text about a weights file (safetensors, GGUF), without reading its weights: kind ("SD 1.x",
+ * "SDXL", "LoRA", ...), tensors with name, dtype and shape, metadata, parameters, bytes; of a whole
+ * model also its components, what is missing, and the prediction type. */
 STYX_API int styx_weights_info(const char *path, char **json, styx_error *err);
 /* SHA-256 of what comes in pieces: new, add..., end (which gives the digits), free. */
 typedef struct styx_hash styx_hash;

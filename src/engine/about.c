@@ -1,6 +1,7 @@
 /* about.c - what files say about themselves: weights, hashes, the parameters in a picture. */
 #include "base/json.h"
 #include "base/sha256.h"
+#include "engine/published.h"
 #include "image/infotext.h"
 #include "styx.h"
 #include "weights/store.h"
@@ -67,6 +68,80 @@ static json_t *describe_metadata(const struct store *file)
     return object;
 }
 
+static bool has_name_with(const struct store *file, const char *part)
+{
+    for (int i = 0; i < store_count(file); i++)
+        if (strstr(store_at(file, i)->name, part))
+            return true;
+    return false;
+}
+
+/* What a file of weights is for. */
+static const char *kind_of(const struct store *file)
+{
+    enum single_file kind = single_file_kind(file);
+    if (kind != SINGLE_UNKNOWN)
+        return single_file_name(kind);
+    if (has_name_with(file, "lora_") || has_name_with(file, ".lora."))
+        return "LoRA";
+    if (store_find(file, "clip_l") || store_find(file, "clip_g") || store_find(file, "emb_params"))
+        return "textual inversion";
+    if (single_file_has(file, "unet"))
+        return "UNet";
+    if (single_file_has(file, "vae"))
+        return "VAE";
+    return single_file_has(file, "text_encoder") ? "text encoder" : "unknown";
+}
+
+/* The networks of a single file, and which of them it lacks. */
+static int describe_parts(struct store *file, json_t *parts, json_t *missing, styx_error *err)
+{
+    static const char *const names[] = { "unet", "vae", "text_encoder", "text_encoder_2" };
+    enum single_file kind = single_file_kind(file);
+    bool first = kind != SINGLE_REFINER, second = kind >= SINGLE_SDXL;
+    for (int i = 0; i < 4; i++) {
+        struct store *part = NULL;
+        struct store_summary sum;
+        if ((i == 2 && !first) || (i == 3 && !second))
+            continue;
+        if (!single_file_has(file, names[i])) {
+            json_array_append_new(missing, json_string(names[i]));
+            continue;
+        }
+        int code = single_file_component(file, names[i], &part, err);
+        if (code)
+            return code;
+        store_summarize(part, &sum);
+        json_object_set_new(parts, names[i],
+                            json_pack("{s:I, s:s}", "parameters", (json_int_t)sum.parameters,
+                                      "dtype", sum.ntypes ? sum.types[0].type : ""));
+        store_unref(part);
+    }
+    json_array_append_new(missing, json_string("tokenizer"));
+    return 0;
+}
+
+static int describe_single(struct store *file, json_t *root, styx_error *err)
+{
+    enum single_file kind = single_file_kind(file);
+    json_t *parts = json_object(), *missing = json_array(), *scheduler = NULL;
+    int code = 0;
+    if (kind != SINGLE_UNKNOWN)
+        code = describe_parts(file, parts, missing, err);
+    if (!code && kind != SINGLE_UNKNOWN && kind != SINGLE_SD2 &&
+        !(code = published_scheduler(kind, file, &scheduler, err))) {
+        const json_t *type = json_object_get(scheduler, "prediction_type");
+        json_object_set_new(root, "prediction_type",
+                            json_string(type ? json_string_value(type) : "epsilon"));
+        json_object_set(root, "components", parts);
+        json_object_set(root, "missing", missing);
+    }
+    json_decref(scheduler);
+    json_decref(parts);
+    json_decref(missing);
+    return code;
+}
+
 int styx_weights_info(const char *path, char **json, styx_error *err)
 {
     struct store *file = NULL;
@@ -79,14 +154,18 @@ int styx_weights_info(const char *path, char **json, styx_error *err)
     for (int i = 0; i < sum.ntypes; i++)
         json_object_set_new(types, sum.types[i].type,
                             json_integer((json_int_t)sum.types[i].parameters));
-    json_t *root = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "path", path, "parameters",
+    json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "path", path, "kind", kind_of(file), "parameters",
                              (json_int_t)sum.parameters, "bytes", (json_int_t)sum.bytes, "dtypes",
                              types, "metadata", describe_metadata(file), "tensors",
                              describe_tensors(file));
-    *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    code = describe_single(file, root, err);
+    char *text = root && !code ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     store_unref(file);
-    return *json ? 0 : fail_nomem(err, 1024);
+    if (code)
+        return code;
+    *json = text;
+    return text ? 0 : fail_nomem(err, 1024);
 }
 
 int styx_parameters_read(const char *parameters, char **json, styx_error *err)

@@ -1,4 +1,5 @@
 """styx convert, and models in one file: nothing is lost between the layouts."""
+import hashlib
 import json
 import os
 import pathlib
@@ -61,6 +62,16 @@ class Convert(CommandTest):
         self.styx("convert", SD + "/vae/diffusion_pytorch_model.safetensors", "vae.safetensors")
         self.assertEqual(self.read("vae.safetensors"),
                          pathlib.Path(SD, WEIGHTS[1]).read_bytes())
+
+    def test_info(self):
+        self.styx("convert", SDXL, "a.safetensors")
+        info = json.loads(self.styx("info", "a.safetensors", "--json").stdout)
+        self.assertEqual((info["kind"], info["prediction_type"]), ("SDXL", "epsilon"))
+        self.assertEqual(info["missing"], ["tokenizer"])
+        self.assertEqual(sorted(info["components"]),
+                         ["text_encoder", "text_encoder_2", "unet", "vae"])
+        self.assertEqual(info["sha256"], hashlib.sha256(self.read("a.safetensors")).hexdigest())
+        self.assertIn(info["sha256"][:10], self.styx("info", "a.safetensors").stdout)
 
     def test_refusals(self):
         self.refused("convert", SD, says="IN OUT")
