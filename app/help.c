@@ -62,15 +62,16 @@ void help_command(const struct command *c)
     }
 }
 
-/* Text in a manual page: a dash is a minus, a backslash and a leading dot lose their meaning. */
-static void roff(const char *text)
+/* Text in a manual page: a dash is a minus, a backslash and a dot or quote at the beginning lose
+ * their meaning. */
+static void roff(const char *text, size_t length)
 {
-    if (*text == '.' || *text == '\'')
+    if (length && (*text == '.' || *text == '\''))
         fputs("\\&", stdout);
-    for (; *text; text++) {
-        if (*text == '-' || *text == '\\')
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '-' || text[i] == '\\')
             putchar('\\');
-        putchar(*text == '\\' ? 'e' : *text);
+        putchar(text[i] == '\\' ? 'e' : text[i]);
     }
 }
 
@@ -81,16 +82,16 @@ static void manual_flags(const struct command *c)
         if (!takes(c, f))
             continue;
         printf(".TP\n.B \\-\\-");
-        roff(f->name);
+        roff(f->name, strlen(f->name));
         if (f->letter)
             printf(", \\-%c", f->letter);
         if (f->argument) {
             printf(" \\fI");
-            roff(f->argument);
+            roff(f->argument, strlen(f->argument));
             printf("\\fR");
         }
         printf("\n");
-        roff(f->help);
+        roff(f->help, strlen(f->help));
         printf("\n");
     }
 }
@@ -106,11 +107,13 @@ void help_manual(void)
     printf(".SH COMMANDS\n");
     for (const struct command *c = commands; c->name; c++) {
         printf(".SS styx %s %s\n", c->name, c->shown);
-        roff(c->summary);
+        roff(c->summary, strlen(c->summary));
         printf(".\n");
         for (const char *text = c->text; *text;) {
             size_t length = strcspn(text, "\n");
-            printf(".PP\n%.*s\n", (int)length, text);
+            printf(".PP\n");
+            roff(text, length);
+            printf("\n");
             text += length + (text[length] == '\n');
         }
         manual_flags(c);
