@@ -227,6 +227,8 @@ STYX_API void styx_cancel(styx_session *session);
 
 /* Drops loaded weights, programs and their memory; the next request makes them again. */
 STYX_API void styx_session_trim(styx_session *session);
+/* The same, for components that nobody but the session holds any more. */
+STYX_API void styx_session_sweep(styx_session *session);
 
 /* JSON text: backend, device, isa, threads, supported dtypes, memory held, seconds by stage. */
 STYX_API int styx_session_info(const styx_session *session, char **json, styx_error *err);

@@ -236,6 +236,16 @@ static PyObject *session_trim(PyObject *module, PyObject *capsule)
     Py_RETURN_NONE;
 }
 
+static PyObject *session_sweep(PyObject *module, PyObject *capsule)
+{
+    styx_session *session = session_of(capsule);
+    (void)module;
+    if (!session)
+        return NULL;
+    styx_session_sweep(session);
+    Py_RETURN_NONE;
+}
+
 static PyObject *session_cancel(PyObject *module, PyObject *capsule)
 {
     styx_session *session = session_of(capsule);
@@ -353,6 +363,7 @@ PyMethodDef handle_methods[] = {
     { "model_info", model_info, METH_O, "model -> JSON text" },
     { "session_new", session_new, METH_VARARGS, "backend, threads, isa, max_memory -> session" },
     { "session_trim", session_trim, METH_O, "drops loaded weights and programs" },
+    { "session_sweep", session_sweep, METH_O, "drops the weights of components that are gone" },
     { "session_cancel", session_cancel, METH_O, "stops what is running" },
     { "session_info", session_info, METH_O, "session -> JSON text" },
     { "session_warnings", session_warnings, METH_O, "session -> texts since the last call" },

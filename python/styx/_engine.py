@@ -19,6 +19,7 @@ AUTO, F32, BF16, F16 = range(4)
 _settings = {"backend": None, "threads": 0, "isa": None, "max_memory": 0, "compute": None}
 _sessions = []
 _depth = 0
+_dirty = False  # has a component gone since the last sweep?
 _lock = threading.RLock()
 
 
@@ -65,6 +66,28 @@ def free_memory():
             _core.session_trim(session)
 
 
+def sweep():
+    """Drops the weights of components that are gone; at once, or after the call that is running."""
+    global _dirty
+    _dirty = True
+    if _lock.acquire(blocking=False):
+        try:
+            _sweep()
+        finally:
+            _lock.release()
+
+
+def _sweep():
+    global _dirty
+    if not _dirty or _depth:
+        return
+    _dirty = False
+    for session in _sessions[1:]:  # a second session's hold on a component looks like a user's
+        _core.session_trim(session)
+    if _sessions:
+        _core.session_sweep(_sessions[0])
+
+
 def _new():
     s = _settings
     return _core.session_new(s["backend"], s["threads"], s["isa"], s["max_memory"])
@@ -90,6 +113,7 @@ class Session:
         global _depth
         _depth -= 1
         lines = _core.session_warnings(self.session)
+        _sweep()
         _lock.release()
         for line in dict.fromkeys(lines):
             logger.warning(line)

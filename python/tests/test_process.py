@@ -217,3 +217,23 @@ def test_configure():
     styx.free_memory()
     with pytest.raises(ValueError, match="compute"):
         styx.configure(compute="float8")
+
+
+def test_del_frees_the_weights():
+    import gc
+
+    import styx
+
+    styx.free_memory()
+    pipe = open_model(GOLDEN, SD)
+    vae = pipe.vae
+    pipe("a", num_inference_steps=1)
+    full = styx.device_info()["held_bytes"]
+    assert full > 0
+    del pipe
+    gc.collect()
+    rest = styx.device_info()["held_bytes"]
+    assert 0 < rest < full  # the VAE is still held
+    del vae
+    gc.collect()
+    assert styx.device_info()["held_bytes"] == 0

@@ -132,6 +132,7 @@ int program_run(styx_session *s, struct program *p, const void *const *in, float
 const tape *program_tape(const struct program *p);
 /* Drops the programs and weights of one network of a component. */
 void programs_drop(styx_session *s, const styx_component *c, enum network network);
+void programs_sweep(styx_session *s); /* those of components that only the session holds */
 void programs_free(styx_session *s);
 
 /* What a process holds besides programs and weights: libraries' data, latents, vocabularies. The

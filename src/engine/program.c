@@ -131,6 +131,27 @@ void programs_drop(styx_session *s, const styx_component *c, enum network networ
     }
 }
 
+static int references(const styx_session *s, const styx_component *c)
+{
+    int n = 0;
+    for (const struct loaded *w = s->loaded; w; w = w->next)
+        n += w->component == c;
+    return n;
+}
+
+void programs_sweep(styx_session *s)
+{
+    struct loaded *w = s->loaded;
+    while (w) {
+        if (atomic_load(&w->component->refs) > references(s, w->component)) {
+            w = w->next;
+            continue;
+        }
+        programs_drop(s, w->component, w->network);
+        w = s->loaded; /* from the start: the list is another one now */
+    }
+}
+
 static bool same_key(const struct program_key *a, const struct program_key *b)
 {
     return a->component == b->component && a->network == b->network && a->type == b->type &&

@@ -90,6 +90,14 @@ void styx_session_trim(styx_session *s)
     session_leave(s);
 }
 
+void styx_session_sweep(styx_session *s)
+{
+    if (session_enter(s, NULL))
+        return;
+    programs_sweep(s);
+    session_leave(s);
+}
+
 void styx_cancel(styx_session *s)
 {
     if (s)

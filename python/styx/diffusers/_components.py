@@ -9,7 +9,7 @@ import os
 import shutil
 
 from .. import _arrays, _core, _hub, _image
-from .._engine import Session, compute_type
+from .._engine import Session, compute_type, sweep
 from ..torch._tensor import Tensor, _numpy, from_numpy
 from ..torch._types import device as _device
 from ..torch._types import dtype_of, float32
@@ -77,6 +77,11 @@ class Component:
             source = os.path.join(self._info["path"], name)
             if os.path.isfile(source):
                 shutil.copyfile(source, os.path.join(save_directory, name))
+
+    def __del__(self):
+        if self.is_network and self.__dict__.pop("_handle", None) is not None:
+            self._model = None
+            sweep()
 
     # ---- what torch modules answer
 

@@ -84,6 +84,9 @@ class DiffusionPipeline:
                              f"one of Styx was wanted (styx.diffusers, styx.transformers)")
         return part
 
+    def __del__(self):
+        self.__dict__.pop("_model", None)  # before the components, which then are the last holders
+
     # ---- components as attributes
 
     def __getattr__(self, name):
