@@ -2,12 +2,15 @@
 
 import sys
 import time
+import warnings
 
 
 def bar(total, **config):
     """A bar with update(n=1), set_description and close, also for `with`."""
     try:
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():  # without ipywidgets, tqdm tells whoever imports it
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
     except ImportError:
         return _Bar(total, **config)
     return tqdm(total=total, **config)
