@@ -6,7 +6,8 @@
 
 enum {
     RANGE = 20,          /* tiles of a job at most: their partial sums take 57 KB */
-    JOBS_PER_THREAD = 32 /* enough to balance the load */
+    JOBS_PER_THREAD = 32, /* enough to balance the load */
+    SET_BYTES = 4096 /* rows this far apart fall into one set of an L1 cache, which has 8 places */
 };
 
 struct cut {
@@ -106,6 +107,8 @@ void product_run(const struct product *p)
 {
     struct cut c = { .p = p };
     int rows = p->plan->dev->k->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
+    if (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0)
+        rows = (rows + 1) / 2;
     c.per_row = (p->width + rows - 1) / rows;
     c.tile = (p->width + c.per_row - 1) / c.per_row;
     c.per_row = (p->width + c.tile - 1) / c.tile;
