@@ -121,6 +121,8 @@ void help_manual(void)
     printf(".SH EXIT STATUS\n0 for success, 1 for a failure, 2 for a mistake in the command or "
            "its settings, 130 after Ctrl\\-C.\n");
     printf(".SH ENVIRONMENT\n.TP\n.B STYX_MODEL\nThe model to use without \\-\\-model.\n");
+    printf(".TP\n.B STYX_TOKENIZER\nA folder with the vocabulary for single files.\n");
+    printf(".TP\n.B HF_HOME, HF_HUB_CACHE\nWhere models by ORG/NAME are.\n");
     printf(".TP\n.B NO_COLOR\nNo colours from \\-\\-show.\n");
 }
 
