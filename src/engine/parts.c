@@ -248,39 +248,49 @@ int styx_unet(styx_session *session, const styx_model *model, enum styx_dtype dt
     return code;
 }
 
+/* Rows of x through one half of the autoencoder, one by one. */
+static int run_vae(const struct vae_call *c, bool decode, const struct styx_tensor *x,
+                   const int *shape, struct styx_tensor *y, styx_error *err)
+{
+    struct styx_tensor made = { 0 };
+    int n = x->shape[0], h = x->shape[2], w = x->shape[3], code = tensor_new(&made, 4, shape, err);
+    if (code)
+        return code;
+    size_t in = tensor_numbers(x) / (size_t)n, out = tensor_numbers(&made) / (size_t)n;
+    if (!(code = session_enter(c->s, err))) {
+        for (int i = 0; i < n && !code; i++) {
+            const float *from = x->data + (size_t)i * in;
+            float *to = made.data + (size_t)i * out;
+            code = decode ? vae_call_decode(c, h, w, from, to, err)
+                          : vae_call_encode(c, h, w, from, to, err);
+        }
+        session_leave(c->s);
+    }
+    if (code)
+        styx_tensor_free(&made);
+    else
+        *y = made;
+    return code;
+}
+
 int styx_vae_encode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
                     const struct styx_tensor *pixels, enum styx_tiling tiling, int tile,
                     struct styx_tensor *moments, styx_error *err)
 {
     const styx_component *c = part_of(model, SLOT_VAE, err);
-    struct styx_tensor made = { 0 };
     int code;
     if (!c)
         return STYX_ERR_INVALID;
     if ((code = want(pixels, "pixels", 4, (int[]){ 0, c->vae.in, 0, 0 }, err)) ||
         (code = check_dtype(session, dtype, err)))
         return code;
-    int scale = vae_scale(&c->vae), n = pixels->shape[0], h = pixels->shape[2],
-        w = pixels->shape[3];
+    int scale = vae_scale(&c->vae), h = pixels->shape[2], w = pixels->shape[3];
     if (h < scale || w < scale)
         return fail(err, STYX_ERR_INVALID, "%d x %d pixels; at least %d x %d were wanted", w, h,
                     scale, scale);
-    int shape[4] = { n, 2 * c->vae.latent, h / scale, w / scale };
-    if ((code = tensor_new(&made, 4, shape, err)))
-        return code;
     struct vae_call call = { session, c, resolve_dtype(session, dtype), tiling, tile };
-    size_t in = tensor_numbers(pixels) / (size_t)n, out = tensor_numbers(&made) / (size_t)n;
-    if (!(code = session_enter(session, err))) {
-        for (int i = 0; i < n && !code; i++)
-            code = vae_call_encode(&call, h, w, pixels->data + (size_t)i * in,
-                                   made.data + (size_t)i * out, err);
-        session_leave(session);
-    }
-    if (code)
-        styx_tensor_free(&made);
-    else
-        *moments = made;
-    return code;
+    int shape[4] = { pixels->shape[0], 2 * c->vae.latent, h / scale, w / scale };
+    return run_vae(&call, false, pixels, shape, moments, err);
 }
 
 int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dtype dtype,
@@ -288,28 +298,14 @@ int styx_vae_decode(styx_session *session, const styx_model *model, enum styx_dt
                     struct styx_tensor *pixels, styx_error *err)
 {
     const styx_component *c = part_of(model, SLOT_VAE, err);
-    struct styx_tensor made = { 0 };
     int code;
     if (!c)
         return STYX_ERR_INVALID;
     if ((code = want(z, "z", 4, (int[]){ 0, c->vae.latent, 0, 0 }, err)) ||
         (code = check_dtype(session, dtype, err)))
         return code;
-    int scale = vae_scale(&c->vae), n = z->shape[0];
-    int shape[4] = { n, c->vae.out, z->shape[2] * scale, z->shape[3] * scale };
-    if ((code = tensor_new(&made, 4, shape, err)))
-        return code;
     struct vae_call call = { session, c, resolve_dtype(session, dtype), tiling, tile };
-    size_t in = tensor_numbers(z) / (size_t)n, out = tensor_numbers(&made) / (size_t)n;
-    if (!(code = session_enter(session, err))) {
-        for (int i = 0; i < n && !code; i++)
-            code = vae_call_decode(&call, z->shape[2], z->shape[3], z->data + (size_t)i * in,
-                                   made.data + (size_t)i * out, err);
-        session_leave(session);
-    }
-    if (code)
-        styx_tensor_free(&made);
-    else
-        *pixels = made;
-    return code;
+    int scale = vae_scale(&c->vae);
+    int shape[4] = { z->shape[0], c->vae.out, z->shape[2] * scale, z->shape[3] * scale };
+    return run_vae(&call, true, z, shape, pixels, err);
 }
