@@ -66,7 +66,7 @@ def from_view(view):
     except ImportError:
         return Image(view)
     height, width = view.shape[:2]
-    return pil.frombytes("RGB" if view.ndim == 3 else "L", (width, height), view)
+    return pil.frombytes("RGB" if view.ndim == 3 else "L", (width, height), bytes(view))
 
 
 def is_picture(x):
