@@ -209,12 +209,23 @@ static const char *library_of(enum slot slot)
                                                                            : "transformers";
 }
 
+/* Does the pipeline know of such a part, even if it has none? */
+static bool belongs(const styx_model *m, enum slot slot)
+{
+    bool xl = m->part[SLOT_UNET]->unet.time_dim > 0;
+    if (slot == SLOT_TEXT_ENCODER_2 || slot == SLOT_TOKENIZER_2)
+        return xl;
+    return !xl || (slot != SLOT_SAFETY_CHECKER && slot != SLOT_FEATURE_EXTRACTOR);
+}
+
 static int write_index(const styx_model *m, const char *root, styx_error *err)
 {
     json_t *index = json_deep_copy(m->config);
     json_object_set_new(index, "_class_name", json_string(m->class_name));
     for (int i = 0; i < SLOT_COUNT; i++) {
         const styx_component *c = m->part[i];
+        if (!c && !belongs(m, (enum slot)i))
+            continue;
         json_object_set_new(index, slot_names[i],
                             c ? json_pack("[s, s]", library_of((enum slot)i), c->class_name)
                               : json_pack("[n, n]"));
