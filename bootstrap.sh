@@ -69,7 +69,8 @@ demo() {
 
 python_tests() { # over the package as built here, in a virtual environment of its own
     say "installing the Python package in .venv/"
-    [ -x .venv/bin/python ] || $PYTHON -m venv --system-site-packages .venv || return 1
+    .venv/bin/python -c 'import pytest, numpy' 2>/dev/null ||
+        $PYTHON -m venv --clear --system-site-packages .venv || return 1
     site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))') || return 1
     cmake --install build --component python --prefix "$site" >/dev/null || return 1
     cp -R python/styx "$site" || return 1
