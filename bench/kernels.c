@@ -269,19 +269,33 @@ static void bench_shapes(struct cpu *dev, enum dtype type, const char *kind)
 {
     /* batch, size, in, out, upsampled */
     static const int convs[][5] = {
-        { 2, 64, 320, 320 },   { 2, 64, 640, 320 },   { 2, 64, 960, 320 },  { 2, 32, 640, 640 },
-        { 2, 32, 1280, 640 },  { 2, 16, 1280, 1280 }, { 2, 16, 2560, 1280 }, { 2, 8, 1280, 1280 },
-        { 2, 8, 2560, 1280 },  { 2, 32, 640, 640, 1 }, { 2, 16, 1280, 1280, 1 },
-        { 2, 128, 320, 320 },  { 1, 64, 512, 512 },   { 1, 256, 256, 256 },  { 1, 512, 128, 128 },
-        { 1, 512, 256, 128 },  { 1, 256, 256, 256, 1 }, { 1, 512, 128, 3 },   { 2, 64, 4, 320 },
+        { 2, 64, 320, 320 },    { 2, 64, 640, 320 },      { 2, 64, 960, 320 },
+        { 2, 32, 640, 640 },    { 2, 32, 1280, 640 },     { 2, 16, 1280, 1280 },
+        { 2, 16, 2560, 1280 },  { 2, 8, 1280, 1280 },     { 2, 8, 2560, 1280 },
+        { 2, 32, 640, 640, 1 }, { 2, 16, 1280, 1280, 1 }, { 2, 128, 320, 320 },
+        { 1, 64, 512, 512 },    { 1, 256, 256, 256 },     { 1, 512, 128, 128 },
+        { 1, 512, 256, 128 },   { 1, 256, 256, 256, 1 },  { 1, 512, 128, 3 },
+        { 2, 64, 4, 320 },
     };
     static const int linears[][4] = {
-        { 8192, 320, 320 },    { 8192, 320, 2560, ACT_GEGLU },  { 8192, 1280, 320 },
-        { 2048, 640, 640 },    { 2048, 640, 5120, ACT_GEGLU },  { 2048, 2560, 640 },
-        { 512, 1280, 1280 },   { 512, 1280, 10240, ACT_GEGLU }, { 512, 5120, 1280 },
-        { 128, 1280, 1280 },   { 2048, 1280, 1280 },  { 2048, 1280, 10240, ACT_GEGLU },
-        { 2048, 5120, 1280 },  { 8192, 640, 640 },    { 8192, 960, 320 },
-        { 154, 768, 320 },     { 2, 1280, 1280 },      { 512, 6144, 1536 },
+        { 8192, 320, 320 },
+        { 8192, 320, 2560, ACT_GEGLU },
+        { 8192, 1280, 320 },
+        { 2048, 640, 640 },
+        { 2048, 640, 5120, ACT_GEGLU },
+        { 2048, 2560, 640 },
+        { 512, 1280, 1280 },
+        { 512, 1280, 10240, ACT_GEGLU },
+        { 512, 5120, 1280 },
+        { 128, 1280, 1280 },
+        { 2048, 1280, 1280 },
+        { 2048, 1280, 10240, ACT_GEGLU },
+        { 2048, 5120, 1280 },
+        { 8192, 640, 640 },
+        { 8192, 960, 320 },
+        { 154, 768, 320 },
+        { 2, 1280, 1280 },
+        { 512, 6144, 1536 },
     };
     static const int attentions[][5] = {
         { 2, 8, 4096, 4096, 40 },  { 2, 8, 1024, 1024, 80 },  { 2, 8, 256, 256, 160 },
@@ -308,30 +322,73 @@ static void bench_shapes(struct cpu *dev, enum dtype type, const char *kind)
 /* ---- whole networks ---- */
 
 static const struct unet_config sd15 = {
-    .in = 4, .out = 4, .levels = 4, .ch = { 320, 640, 1280, 1280 },
-    .down_attn = { true, true, true, false }, .up_attn = { true, true, true, false },
-    .layers = { 2, 2, 2, 2 }, .depth = { 1, 1, 1, 1 }, .heads = { 8, 8, 8, 8 }, .mid_attn = true,
-    .flip = true, .context = 768, .groups = 32, .eps = 1e-5f,
+    .in = 4,
+    .out = 4,
+    .levels = 4,
+    .ch = { 320, 640, 1280, 1280 },
+    .down_attn = { true, true, true, false },
+    .up_attn = { true, true, true, false },
+    .layers = { 2, 2, 2, 2 },
+    .depth = { 1, 1, 1, 1 },
+    .heads = { 8, 8, 8, 8 },
+    .mid_attn = true,
+    .flip = true,
+    .context = 768,
+    .groups = 32,
+    .eps = 1e-5f,
 };
 
 static const struct unet_config sdxl = {
-    .in = 4, .out = 4, .levels = 3, .ch = { 320, 640, 1280 }, .down_attn = { false, true, true },
-    .up_attn = { false, true, true }, .layers = { 2, 2, 2 }, .depth = { 1, 2, 10 },
-    .heads = { 5, 10, 20 }, .mid_attn = true, .linear_projection = true, .flip = true,
-    .context = 2048, .groups = 32, .eps = 1e-5f, .time_dim = 256, .added = 2816,
+    .in = 4,
+    .out = 4,
+    .levels = 3,
+    .ch = { 320, 640, 1280 },
+    .down_attn = { false, true, true },
+    .up_attn = { false, true, true },
+    .layers = { 2, 2, 2 },
+    .depth = { 1, 2, 10 },
+    .heads = { 5, 10, 20 },
+    .mid_attn = true,
+    .linear_projection = true,
+    .flip = true,
+    .context = 2048,
+    .groups = 32,
+    .eps = 1e-5f,
+    .time_dim = 256,
+    .added = 2816,
 };
 
 static const struct unet_config refiner = {
-    .in = 4, .out = 4, .levels = 4, .ch = { 384, 768, 1536, 1536 },
-    .down_attn = { false, true, true, false }, .up_attn = { false, true, true, false },
-    .layers = { 2, 2, 2, 2 }, .depth = { 4, 4, 4, 4 }, .heads = { 6, 12, 24, 24 },
-    .mid_attn = true, .linear_projection = true, .flip = true, .context = 1280, .groups = 32,
-    .eps = 1e-5f, .time_dim = 256, .added = 2560,
+    .in = 4,
+    .out = 4,
+    .levels = 4,
+    .ch = { 384, 768, 1536, 1536 },
+    .down_attn = { false, true, true, false },
+    .up_attn = { false, true, true, false },
+    .layers = { 2, 2, 2, 2 },
+    .depth = { 4, 4, 4, 4 },
+    .heads = { 6, 12, 24, 24 },
+    .mid_attn = true,
+    .linear_projection = true,
+    .flip = true,
+    .context = 1280,
+    .groups = 32,
+    .eps = 1e-5f,
+    .time_dim = 256,
+    .added = 2560,
 };
 
 static const struct vae_config vae = {
-    .in = 3, .out = 3, .latent = 4, .levels = 4, .layers = 2, .groups = 32,
-    .ch = { 128, 256, 512, 512 }, .mid_attn = true, .quant = true, .post_quant = true,
+    .in = 3,
+    .out = 3,
+    .latent = 4,
+    .levels = 4,
+    .layers = 2,
+    .groups = 32,
+    .ch = { 128, 256, 512, 512 },
+    .mid_attn = true,
+    .quant = true,
+    .post_quant = true,
 };
 
 static bool record(tape *t, const char *name)
@@ -359,10 +416,13 @@ static int kind_of(const instr *i, char *name, size_t n)
 {
     if (i->op == OP_CONV2D)
         snprintf(name, n, "conv %dx%d%s @ %d", i->u.conv.k, i->u.conv.k,
-                 i->u.conv.up_h ? " 2x up" : i->u.conv.stride > 1 ? " stride 2" : "", i->out->h);
+                 i->u.conv.up_h         ? " 2x up"
+                 : i->u.conv.stride > 1 ? " stride 2"
+                                        : "",
+                 i->out->h);
     else if (i->op == OP_ATTENTION)
-        snprintf(name, n, "attention d%d %dx%d", i->out->c / i->u.attn.heads,
-                 i->out->h * i->out->w, i->in[1]->h * i->in[1]->w);
+        snprintf(name, n, "attention d%d %dx%d", i->out->c / i->u.attn.heads, i->out->h * i->out->w,
+                 i->in[1]->h * i->in[1]->w);
     else if (i->op == OP_LINEAR)
         snprintf(name, n, "linear %d -> %d @ %d%s", i->in[0]->c, i->out->c,
                  i->out->n * i->out->h * i->out->w, i->act == ACT_GEGLU ? " geglu" : "");
@@ -468,8 +528,8 @@ int main(int argc, char **argv)
         struct program p;
         tape *t = tape_new(net, type);
         if (!record(t, net)) {
-            fprintf(stderr, "bench_kernels: %s is neither sd15, sdxl, refiner, vae512 nor vae1024\n",
-                    net);
+            fprintf(stderr,
+                    "bench_kernels: %s is neither sd15, sdxl, refiner, vae512 nor vae1024\n", net);
             return 1;
         }
         start(&p, dev, t, budget);

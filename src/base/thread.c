@@ -162,8 +162,8 @@ int pool_new(int threads, struct pool **pool, styx_error *err)
         *w = (struct worker){ .pool = p, .index = i };
         if (pthread_create(&w->id, NULL, worker_main, w) != 0) {
             pool_free(p);
-            return fail(err, STYX_ERR_BACKEND, "cannot start thread %d of %d; ask for fewer threads",
-                        i + 1, threads);
+            return fail(err, STYX_ERR_BACKEND,
+                        "cannot start thread %d of %d; ask for fewer threads", i + 1, threads);
         }
         p->started = i;
     }

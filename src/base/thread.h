@@ -9,7 +9,8 @@
 
 struct pool;
 
-/* thread: 0 .. pool_threads() - 1, for scratch memory. Which thread runs a job is left to chance. */
+/* thread: 0 .. pool_threads() - 1, for scratch memory. Which thread runs a job is left to chance.
+ */
 typedef void pool_fn(void *ctx, int job, int thread);
 
 /* threads 0: thread_limit(). The caller of pool_run is one of them. */

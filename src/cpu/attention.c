@@ -16,9 +16,9 @@ struct attention {
     int heads, d, words, cols; /* of a head: numbers, dwords of K's sum, padded columns of V */
     int tq, tk, blocks, block; /* block: keys, a multiple of 32 */
     int unit, per_word;
-    size_t k_head, v_head;     /* packed bytes of one head */
+    size_t k_head, v_head; /* packed bytes of one head */
     char *keys, *values;
-    int groups;                /* jobs of a head */
+    int groups; /* jobs of a head */
 };
 
 static char *token(const struct view *v, int n, int t)
@@ -115,7 +115,8 @@ static void pack_panel(const struct attention *a, int n, int head, int panel, st
             memcpy(v, desk->q + (size_t)j * line, (size_t)a->cols * 4);
             continue;
         }
-        const uint16_t *even = (const uint16_t *)(desk->q + (size_t)j * line), *odd = even + line / 2;
+        const uint16_t *even = (const uint16_t *)(desk->q + (size_t)j * line),
+                       *odd = even + line / 2;
         uint32_t *to = (uint32_t *)v;
         for (int c = 0; c < a->cols; c++)
             to[c] = even[c] | (uint32_t)odd[c] << 16;

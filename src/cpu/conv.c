@@ -13,10 +13,10 @@ enum {
 /* What the filter sees: an h x w map (the upsampled one, if so) and where it looks. */
 struct geometry {
     int k, stride, pad;
-    int in_h, in_w;        /* the map the filter slides over */
-    int h, w;              /* outputs; of one phase if there are four */
+    int in_h, in_w; /* the map the filter slides over */
+    int h, w;       /* outputs; of one phase if there are four */
     int phases;
-    int rows, cols;        /* input rows and columns that all outputs need, padding included */
+    int rows, cols; /* input rows and columns that all outputs need, padding included */
 };
 
 bool conv_doubles(const instr *i)
@@ -64,8 +64,8 @@ static bool in_place(const tensor *x, enum dtype type, const struct geometry *g)
 /* A copy's pixel holds the parts one after the other, each of an even number of channels. */
 static long copied_channels(const tensor *x)
 {
-    return x->part[0] ? copied_channels(x->part[0]) + copied_channels(x->part[1]) :
-                        (long)round_up((size_t)x->c, 2);
+    return x->part[0] ? copied_channels(x->part[0]) + copied_channels(x->part[1])
+                      : (long)round_up((size_t)x->c, 2);
 }
 
 /* How many output rows (of all images together, or a part of one image) a slab holds. */
@@ -295,8 +295,9 @@ static void run_copied(struct plan *p, const struct step *s, struct product *m,
         int images = x->n - n < slab.images ? x->n - n : slab.images;
         for (int y = 0; y < g->h; y += slab.rows) {
             int rows = g->h - y < slab.rows ? g->h - y : slab.rows;
-            struct copy c = { p, x, type, g, &slab, buffer, n, y * g->stride,
-                              (rows - 1) * g->stride + g->k };
+            struct copy c = {
+                p, x, type, g, &slab, buffer, n, y * g->stride, (rows - 1) * g->stride + g->k
+            };
             pool_run(p->dev->pool, copy_job, &c, images * c.rows);
             m->n = images;
             m->h = rows;

@@ -17,7 +17,8 @@ static int cpu_open(const struct device_options *options, void **dev, styx_error
         free(c);
         return fail(err, STYX_ERR_NODEVICE,
                     "this CPU cannot run kernels of kind '%s'; there are portable, avx2, avx512 "
-                    "and avx512bf16", isa);
+                    "and avx512bf16",
+                    isa);
     }
     int status = pool_new(options->threads, &c->pool, err);
     if (status) {

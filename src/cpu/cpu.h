@@ -25,26 +25,26 @@ struct block {
 
 /* The weight of a linear layer or convolution as its kernel reads it. */
 struct packed {
-    int weight, bias;      /* parameters */
-    enum act act;          /* ACT_GEGLU: value and gate columns lie side by side in a panel */
-    int split;             /* channels of the first part of the input; 0: there is one part */
-    int phases;            /* 4: a 3x3 filter over a 2x upsampling as four 2x2 ones; else 1 */
-    bool winograd;         /* a 3x3 filter transformed to 16 taps, each of another product */
-    enum dtype type;       /* F32 or BF16 */
+    int weight, bias; /* parameters */
+    enum act act;     /* ACT_GEGLU: value and gate columns lie side by side in a panel */
+    int split;        /* channels of the first part of the input; 0: there is one part */
+    int phases;       /* 4: a 3x3 filter over a 2x upsampling as four 2x2 ones; else 1 */
+    bool winograd;    /* a 3x3 filter transformed to 16 taps, each of another product */
+    enum dtype type;  /* F32 or BF16 */
     int cout, cin, k, taps, panels, nblocks;
     struct block *block;
     size_t panel_bytes;
-    char *data;            /* [phases][panels] */
-    float *offset;         /* [panels][32]: the bias, or zeros */
-    bool streamed;         /* data is the window, and only while it is this one's turn */
-    atomic_int unpacked;   /* panels */
+    char *data;          /* [phases][panels] */
+    float *offset;       /* [panels][32]: the bias, or zeros */
+    bool streamed;       /* data is the window, and only while it is this one's turn */
+    atomic_int unpacked; /* panels */
 };
 
 struct loaded {
     struct cpu *dev;
     struct span *span; /* of the parameters */
     int nparams;
-    float **vector;    /* [nparams] f32 copy of a norm's gamma or beta */
+    float **vector; /* [nparams] f32 copy of a norm's gamma or beta */
     struct packed **packed;
     int npacked, capacity;
     struct region *regions;

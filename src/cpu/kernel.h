@@ -33,8 +33,8 @@ struct softmax {
 
 struct kernels {
     const char *name;
-    int rows;                           /* of a full tile */
-    tile_fn *tile[2][MAX_ROWS + 1];     /* [bf16?][rows] */
+    int rows;                       /* of a full tile */
+    tile_fn *tile[2][MAX_ROWS + 1]; /* [bf16?][rows] */
 
     /* Strides in bytes; bias[32], zeros included; cols <= 32 (GEGLU: 16) columns are written. */
     void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,

@@ -1,6 +1,6 @@
 /* AVX-512 without BF16 arithmetic: bf16 pairs are widened and multiplied as f32. */
-#include "cpu/kernel.h"
 #include "cpu/kernel_avx512.inc"
+#include "cpu/kernel.h"
 
 #define KERNELS kernels_avx512
 #define KERNELS_NAME "avx512"

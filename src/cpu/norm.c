@@ -102,8 +102,10 @@ static void combine(const struct norm *m, int n)
         double count = 0;
         for (int i = 0; i < m->chunks; i++) {
             double more = (double)chunk_pixels(m, i) * size;
-            merge(&all, count, &m->moment[((size_t)n * (size_t)m->chunks + (size_t)i) *
-                                              (size_t)m->groups + (size_t)g], more);
+            merge(&all, count,
+                  &m->moment[((size_t)n * (size_t)m->chunks + (size_t)i) * (size_t)m->groups +
+                             (size_t)g],
+                  more);
             count += more;
         }
         double inverse = 1 / sqrt(all.m2 / count + m->s->i->u.norm.eps);
@@ -142,8 +144,9 @@ void group_norm_run(struct plan *p, const struct step *s)
         m.c[i] = m.part[i].c;
     }
     m.moment = (struct moment *)p->shared;
-    m.scale = (float *)(p->shared + round_up(n * (size_t)m.chunks * (size_t)m.groups *
-                                                 sizeof(struct moment), 64));
+    m.scale =
+        (float *)(p->shared +
+                  round_up(n * (size_t)m.chunks * (size_t)m.groups * sizeof(struct moment), 64));
     m.offset = m.scale + round_up(n * c * sizeof(float), 64) / sizeof(float);
     view_clear_border(&m.out);
     pool_run(p->dev->pool, moment_job, &m, x->n * m.chunks);

@@ -5,14 +5,14 @@
 #include "cpu/cpu.h"
 
 enum {
-    RANGE = 20,          /* tiles of a job at most: their partial sums take 57 KB */
+    RANGE = 20,           /* tiles of a job at most: their partial sums take 57 KB */
     JOBS_PER_THREAD = 32, /* enough to balance the load */
     SET_BYTES = 4096 /* rows this far apart fall into one set of an L1 cache, which has 8 places */
 };
 
 struct cut {
     const struct product *p;
-    int per_row, tile;   /* tiles in an image row, pixels of a tile */
+    int per_row, tile; /* tiles in an image row, pixels of a tile */
     int tiles, ranges, groups;
 };
 

@@ -15,26 +15,26 @@
 
 enum {
     POSITIONS = 16,
-    GROUPS = 6,                  /* of a job at most: their products take 172 KB */
-    OWN_GROUPS = 2,              /* a job that holds fewer would read the weights too often */
-    OWN_BYTES = 512 << 10,       /* of transformed inputs in a core's L2 cache */
-    SLAB_BYTES = 8 << 20,        /* in the L3 cache */
+    GROUPS = 6,            /* of a job at most: their products take 172 KB */
+    OWN_GROUPS = 2,        /* a job that holds fewer would read the weights too often */
+    OWN_BYTES = 512 << 10, /* of transformed inputs in a core's L2 cache */
+    SLAB_BYTES = 8 << 20,  /* in the L3 cache */
     JOBS_PER_THREAD = 32,
-    CHANNELS_PER_PIXEL = 1280    /* see conv_winograd */
+    CHANNELS_PER_PIXEL = 1280 /* see conv_winograd */
 };
 
 struct winograd {
     const struct product *p;
     enum dtype type;
-    int tile_w, tile_h;  /* tiles of an image */
-    int per_row, group;  /* groups of a tile row, tiles of a group */
-    long line;           /* bytes of a transformed channel vector */
-    bool own;            /* each job transforms its groups */
-    int most;            /* groups of a job */
-    char *slab;          /* [position][group][tile][channel] */
-    long step;           /* bytes of a position of the slab */
-    int first, rows;     /* tile rows of the slab, counted through all images */
-    int ranges, splits;  /* jobs: ranges of groups times splits of the panels */
+    int tile_w, tile_h; /* tiles of an image */
+    int per_row, group; /* groups of a tile row, tiles of a group */
+    long line;          /* bytes of a transformed channel vector */
+    bool own;           /* each job transforms its groups */
+    int most;           /* groups of a job */
+    char *slab;         /* [position][group][tile][channel] */
+    long step;          /* bytes of a position of the slab */
+    int first, rows;    /* tile rows of the slab, counted through all images */
+    int ranges, splits; /* jobs: ranges of groups times splits of the panels */
 };
 
 /* Where the input has its border and the map is large: small maps with many channels are bound by
@@ -128,7 +128,8 @@ static void outputs(const struct winograd *m, int group, int panel, const float 
         int py = 2 * at.y + i / 2, px = 2 * at.x + i % 2;
         k->finish(&p->finish, y, at.tiles, cols, p->offset + at.n * p->offset_img + first,
                   r->data ? r->data + at.n * r->img + py * r->row + px * r->px + first * res : NULL,
-                  2 * r->px, out->data + at.n * out->img + py * out->row + px * out->px + first * unit,
+                  2 * r->px,
+                  out->data + at.n * out->img + py * out->row + px * out->px + first * unit,
                   2 * out->px);
     }
 }
@@ -146,10 +147,9 @@ static void multiply(const struct winograd *m, int g0, int g1, int p0, int p1, c
         const char *u = p->w->data + (size_t)panel * p->w->panel_bytes;
         for (int i = 0; i < POSITIONS; i++, u += words * 4 * PANEL)
             for (int g = g0; g < g1; g++)
-                kernel[locate(m, g).tiles](v + i * m->step + (g - g0) * m->group * m->line, m->line,
-                                           &zero, 1, u, (int)words,
-                                           products + ((g - g0) * POSITIONS + i) * tile, PANEL,
-                                           false);
+                kernel[locate(m, g).tiles](
+                    v + i * m->step + (g - g0) * m->group * m->line, m->line, &zero, 1, u,
+                    (int)words, products + ((g - g0) * POSITIONS + i) * tile, PANEL, false);
         for (int g = g0; g < g1; g++)
             outputs(m, g, panel, products + (g - g0) * POSITIONS * tile,
                     products + GROUPS * POSITIONS * tile);

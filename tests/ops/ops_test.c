@@ -241,10 +241,11 @@ static void record_conv_up(tape *t, const struct shape *s)
 static void convolutions(void **state)
 {
     (void)state;
-    CHECK(record_conv, { 1, 5, 5, 4, 8, 3, 1 }, { 2, 8, 8, 32, 64, 3, 1 }, { 1, 9, 17, 40, 24, 3, 1 },
-          { 1, 6, 6, 3, 128, 3, 1 }, { 1, 16, 15, 24, 3, 3, 1 }, { 2, 4, 4, 1000, 40, 3, 1 },
-          { 1, 7, 7, 20, 20, 1, 1 }, { 2, 8, 9, 24, 40, 3, 2 }, { 1, 1, 1, 8, 8, 3, 1 },
-          { 1, 40, 70, 8, 8, 3, 1, 7 }, { 2, 6, 7, 24, 40, 3, 1, 3 }, { 1, 9, 9, 5, 7, 1, 1, 4 });
+    CHECK(record_conv, { 1, 5, 5, 4, 8, 3, 1 }, { 2, 8, 8, 32, 64, 3, 1 },
+          { 1, 9, 17, 40, 24, 3, 1 }, { 1, 6, 6, 3, 128, 3, 1 }, { 1, 16, 15, 24, 3, 3, 1 },
+          { 2, 4, 4, 1000, 40, 3, 1 }, { 1, 7, 7, 20, 20, 1, 1 }, { 2, 8, 9, 24, 40, 3, 2 },
+          { 1, 1, 1, 8, 8, 3, 1 }, { 1, 40, 70, 8, 8, 3, 1, 7 }, { 2, 6, 7, 24, 40, 3, 1, 3 },
+          { 1, 9, 9, 5, 7, 1, 1, 4 });
     CHECK(record_conv_pad, { 1, 8, 10, 12, 16, 3, 0, 1 }, { 1, 9, 9, 12, 16, 3, 1, 1 },
           { 1, 28, 28, 3, 40, 14, 0, 0 }, { 1, 7, 8, 5, 6, 3, 0, 1 });
     CHECK(record_conv_up, { 2, 4, 5, 24, 40, 3, 8, 10 }, { 2, 4, 5, 24, 40, 3, 7, 9 },
@@ -405,8 +406,7 @@ static void streamed_weights_are_the_same(void **state)
         weight_budget = budget;
         solve(&backend_cpu, &o, DT_BF16, record_resnet, &s, &got);
         weight_budget = 0;
-        assert_memory_equal(got.out[0], want.out[0],
-                            tensor_count(want.t->out[0]) * sizeof(float));
+        assert_memory_equal(got.out[0], want.out[0], tensor_count(want.t->out[0]) * sizeof(float));
         problem_free(&got);
     }
     problem_free(&want);
@@ -447,10 +447,14 @@ static void unknown_isa_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_layers),      cmocka_unit_test(convolutions),
-        cmocka_unit_test(large_convolutions), cmocka_unit_test(resnets),
-        cmocka_unit_test(attentions),         cmocka_unit_test(norms),
-        cmocka_unit_test(other_operations),   cmocka_unit_test(same_for_any_threads),
+        cmocka_unit_test(linear_layers),
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(large_convolutions),
+        cmocka_unit_test(resnets),
+        cmocka_unit_test(attentions),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(other_operations),
+        cmocka_unit_test(same_for_any_threads),
         cmocka_unit_test(streamed_weights_are_the_same),
         cmocka_unit_test(budgets_are_measured),
         cmocka_unit_test(unknown_isa_is_refused),
