@@ -49,7 +49,8 @@ const struct command commands[] = {
       run_pull },
     { "convert", CONVERT, { "subject", "target" }, 2, "IN OUT",
       "write a model in another layout or type",
-      "IN is a folder in the diffusers layout, a single checkpoint file, or any file of weights. OUT "
+      "IN is a folder in the diffusers layout, a single checkpoint file, or any file of weights. "
+      "OUT "
       "becomes a single file if it ends in .safetensors or .gguf, else a folder in the diffusers "
       "layout.\n"
       "Python pickles (.ckpt, .pt, .bin) can run any program when Python opens them, so they are "

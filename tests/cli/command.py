@@ -32,8 +32,8 @@ class CommandTest(unittest.TestCase):
         variables = dict(os.environ, XDG_CACHE_HOME=str(self.folder / "cache"), LC_ALL="C.UTF-8")
         variables.pop("STYX_MODEL", None)
         variables.update(environment or {})
-        done = subprocess.run([str(binary or STYX), *map(str, words)], cwd=self.folder, capture_output=True,
-                              text=text, env=variables, timeout=300)
+        done = subprocess.run([str(binary or STYX), *map(str, words)], cwd=self.folder,
+                              capture_output=True, text=text, env=variables, timeout=300)
         self.assertEqual(done.returncode, code, f"{words}: {done.stderr}")
         return done
 
