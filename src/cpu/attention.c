@@ -45,6 +45,16 @@ static void layout(struct attention *a, const instr *i, enum dtype type)
     a->v_head = (size_t)(padded / a->per_word) * (size_t)a->cols * 4;
 }
 
+/* A head's slices of n tokens from t on lie far apart: asks for them before they are needed. */
+static void fetch_ahead(const struct attention *a, const struct view *v, int n, int head, int t,
+                        int tokens)
+{
+    int bytes = a->d * (int)dtype_bytes(v->type), all = v->h * v->w;
+    for (int i = t; i < t + tokens && i < all; i++)
+        for (int at = 0; at < bytes; at += 64)
+            __builtin_prefetch(token(v, n, i) + (long)head * bytes + at);
+}
+
 /* One head's slice of a token, in the type of the products. */
 static void read_head(const struct attention *a, const struct view *v, const char *from, char *to,
                       float *row)
@@ -98,6 +108,7 @@ static void pack_panel(const struct attention *a, int n, int head, int panel, st
     char *v = a->values + index * round_up(a->v_head, 64) +
               (size_t)panel * PANEL / (size_t)a->per_word * (size_t)a->cols * 4;
 
+    fetch_ahead(a, &a->v, n, head, panel * PANEL, PANEL);
     memset(desk->q, 0, PANEL * line);
     for (int j = 0; j < PANEL && panel * PANEL + j < a->tk; j++)
         read_head(a, &a->k, token(&a->k, n, panel * PANEL + j) + at * dtype_bytes(a->k.type),
@@ -106,6 +117,7 @@ static void pack_panel(const struct attention *a, int n, int head, int panel, st
         for (int j = 0; j < PANEL; j++)
             memcpy(k++, desk->q + (size_t)j * line + 4 * (size_t)w, 4);
 
+    fetch_ahead(a, &a->k, n, head, (panel + 1) * PANEL, PANEL);
     memset(desk->q, 0, PANEL * line);
     for (int j = 0; j < PANEL && panel * PANEL + j < a->tk; j++)
         read_head(a, &a->v, token(&a->v, n, panel * PANEL + j) + at * dtype_bytes(a->v.type),
@@ -203,6 +215,7 @@ static void attention_job(void *ctx, int job, int thread)
             attend(a, &desk, (size_t)head, k0, q0 + t * height, rows,
                    desk.q + (size_t)(t * height) * line, desk.o + t * height * a->cols, &state[t]);
         }
+    fetch_ahead(a, &a->out, n, head % a->heads, q0, all);
     for (int t = 0; t < tiles; t++) {
         int rows = all - t * height < height ? all - t * height : height;
         write_tile(a, n, head % a->heads, q0 + t * height, rows, desk.o + t * height * a->cols,
