@@ -345,7 +345,7 @@ static void ref_timestep(const struct ref_plan *p, const instr *o)
     }
 }
 
-/* Instructions whose result at one position needs no other result. */
+/* Instructions that only move or combine what lies at one position. */
 static void ref_position(const struct ref_plan *p, const instr *o, int n, int y, int v)
 {
     const tensor *x = o->in[0], *out = o->out;
@@ -398,6 +398,14 @@ static void ref_position(const struct ref_plan *p, const instr *o, int n, int y,
         memcpy(to, pixel(p, x, n, at / x->w, at % x->w, NULL), c * sizeof *to);
         break;
     }
+    default:
+        break;
+    }
+}
+
+static void ref_at(const struct ref_plan *p, const instr *o, int n, int y, int v)
+{
+    switch (o->op) {
     case OP_LINEAR:
         ref_linear(p, o, n, y, v);
         break;
@@ -411,7 +419,7 @@ static void ref_position(const struct ref_plan *p, const instr *o, int n, int y,
         ref_attention(p, o, n, y, v);
         break;
     default:
-        break;
+        ref_position(p, o, n, y, v);
     }
 }
 
@@ -429,7 +437,7 @@ static void ref_execute(const struct ref_plan *p, const instr *o)
     for (int n = 0; n < x->n; n++)
         for (int y = 0; y < x->h; y++)
             for (int v = 0; v < x->w; v++)
-                ref_position(p, o, n, y, v);
+                ref_at(p, o, n, y, v);
 }
 
 /* Hard mode: a value whose last reader has run becomes NaN, so that a late read shows. */
