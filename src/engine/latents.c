@@ -157,16 +157,14 @@ static void scale_by(float *x, size_t n, double by)
         x[i] *= (float)by;
 }
 
-static int start_from_noise(struct job *j, styx_error *err)
+static void start_from_noise(struct job *j)
 {
     size_t n = j->batch * j->one;
-    (void)err;
     if (j->r.latents)
         memcpy(j->latents, j->r.latents->data, n * sizeof(float));
     else
         job_draw(j, j->noise_type, j->latents, j->batch, j->channels);
     scale_by(j->latents, n, scheduler_init_noise_sigma(j->scheduler));
-    return 0;
 }
 
 static int add_noise(struct job *j, styx_error *err)
@@ -289,8 +287,10 @@ int job_start(struct job *j, styx_error *err)
     size_t n = j->batch * j->one;
     if (!(j->latents = numbers(n, err)))
         return STYX_ERR_NOMEM;
-    if (j->task == TASK_TEXT)
-        return start_from_noise(j, err);
+    if (j->task == TASK_TEXT) {
+        start_from_noise(j);
+        return 0;
+    }
     j->noise = numbers(n, err);
     j->image_latents = numbers(n, err);
     if (!j->noise || !j->image_latents)
