@@ -1,0 +1,98 @@
+/* launch.h - our own kernels on the card, one function each.
+ *
+ * All of them run in the stream of the device, return at once, allocate nothing and may be captured
+ * into a graph. Sums are f32 whatever the type of the values. Values are float, __half or
+ * __nv_bfloat16 (DT_F32, DT_F16, DT_BF16); all views of one call have one type unless said
+ * otherwise. The kernels themselves are src/cuda/kernels/NAME.cu. */
+#ifndef STYX_CUDA_LAUNCH_H
+#define STYX_CUDA_LAUNCH_H
+#include "cuda/gpu.h"
+
+/* A value on the card: n images of h*w pixels of c numbers. From pixel to pixel it is `row` numbers
+ * (more than c when the value is a slice of a wider one), from image to image h*w*row. */
+struct gview {
+    CUdeviceptr data;
+    enum dtype type;
+    int n, h, w, c;
+    long row;
+};
+
+static inline long gview_pixels(const struct gview *x)
+{
+    return (long)x->n * x->h * x->w;
+}
+
+/* Group norm of x, or of [x | second] (channels side by side; second NULL: x alone), then act
+ * (ACT_NONE or ACT_SILU). bias: [c] of the values' type, added to every pixel before the norm, 0 if
+ * there is none; shift: [n,1,1,c], the same for every image, or NULL. gamma, beta: f32 [c]. out is
+ * dense in c but not x or second. scratch: group_norm_scratch bytes. */
+CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
+                           CUdeviceptr bias, const struct gview *shift, int groups, float eps,
+                           CUdeviceptr gamma, CUdeviceptr beta, enum act act,
+                           const struct gview *out, CUdeviceptr scratch);
+size_t group_norm_scratch(int n, long pixels, int channels, int groups);
+
+/* Layer norm over c. gamma, beta: f32 [c]. */
+CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
+                           CUdeviceptr beta, float eps, const struct gview *out);
+
+/* out[c] = x[c] * gelu(x[c + out->c]), with the exact erf. x has 2 * out->c channels. */
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out);
+
+/* out = act(x + bias + shift) + residual; each of bias (0), shift and residual (NULL) may be absent,
+ * shift is [n,1,1,c]. out may be x or residual. */
+CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
+                       const struct gview *shift, enum act act, const struct gview *residual,
+                       const struct gview *out);
+
+/* Nearest: out pixel (y, x) is in pixel (y * h / out.h, x * w / out.w). */
+CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out);
+CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
+                       const struct gview *out);
+
+/* x: f32 [n,1,1,k]; out [n,1,1,k*dim]: for each number [sin | cos] of x * 10000^(-i / (dim/2 -
+ * shift)), i < dim/2, or [cos | sin] if flip. As src/ref/ref.c has it. */
+CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip, float shift,
+                         const struct gview *out);
+
+/* ids: i32 [n,1,w,1]; table [vocabulary][c] of out's type. Ids are valid (checked by the host). */
+CUresult launch_embed(const struct gpu *g, const struct gview *ids, CUdeviceptr table,
+                      const struct gview *out);
+/* out = x + table[position], the same for every image; table of out's type. out may be x. */
+CUresult launch_position(const struct gpu *g, const struct gview *x, CUdeviceptr table,
+                         const struct gview *out);
+/* out = [token | x's pixels]: one more pixel in front; token [c] of out's type. */
+CUresult launch_prepend(const struct gpu *g, const struct gview *x, CUdeviceptr token,
+                        const struct gview *out);
+/* out[n] = x[n][index[n]]; index: i32 [n,1,1,1] */
+CUresult launch_row(const struct gpu *g, const struct gview *x, const struct gview *index,
+                    const struct gview *out);
+
+/* Dense f32 at `from` to x, and x to dense f32 at `to`. */
+CUresult launch_from_f32(const struct gpu *g, CUdeviceptr from, const struct gview *x);
+CUresult launch_to_f32(const struct gpu *g, const struct gview *x, CUdeviceptr to);
+
+/* softmax(scale * q k^T) v for each of heads heads of q.c / heads channels; k and v have pixels of
+ * their own number. causal: query i sees keys 0..i. Any head width; F16 and BF16 with widths that
+ * are multiples of 8 up to 160 use the tensor cores on sm_80 and later. */
+CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
+                          const struct gview *v, int heads, bool causal, const struct gview *out);
+
+/* out[r] = softmax of row r of scores times scale: rows of `columns` numbers, f32 in, out of the
+ * given type, both dense. For heads too wide for the kernel above. */
+CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int columns, float scale,
+                        CUdeviceptr out, enum dtype type);
+
+/* The plain convolution, for channels too few or filters too odd for the library: k x k taps,
+ * stride, `pad` zeros before; what lies outside x is zero. weight: [cout][k][k][c] of the values'
+ * type; bias [cout] or 0; shift [n,1,1,cout] or NULL; residual or NULL. */
+CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr weight, int k,
+                     int stride, int pad, CUdeviceptr bias, const struct gview *shift,
+                     const struct gview *residual, const struct gview *out);
+
+/* Weights as a file has them to the type and order of the kernels. from: dense [cout][cin][taps] of
+ * F32, F16 or BF16; to: [cout][taps][cin] of type (taps 1: only the type changes). */
+CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
+                     enum dtype type, long cout, long cin, int taps);
+
+#endif
