@@ -116,8 +116,9 @@ void session_warn(styx_session *s, const char *fmt, ...) __attribute__((format(p
 int session_enter(styx_session *s, styx_error *err);
 void session_leave(styx_session *s);
 
-/* Records and plans the program of key on a new tape (yours). */
-int program_record(const struct program_key *key, bool halo, tape **out, styx_error *err);
+/* Records the program of key on a new tape (yours), with the passes that the backend wants. */
+int program_record(const struct program_key *key, const struct backend *b, tape **out,
+                   styx_error *err);
 /* Bytes of anonymous memory: weights (0 if already loaded) and the program's own. */
 void program_measure(styx_session *s, const struct program_key *key, const tape *t,
                      struct footprint *need);

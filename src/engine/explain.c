@@ -18,7 +18,7 @@ static int add_stage(struct job *j, struct stage *stages, int *n, struct program
     if (!key.component)
         return 0;
     s->key = key;
-    if ((code = program_record(&key, j->s->backend->halo, &s->t, err)))
+    if ((code = program_record(&key, j->s->backend, &s->t, err)))
         return code;
     j->s->backend->measure(j->s->device, s->t, 0, &s->need);
     ++*n;

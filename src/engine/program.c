@@ -7,8 +7,11 @@
 #include <stdlib.h>
 
 const char *const network_names[] = {
-    [NET_TEXT] = "text",             [NET_UNET] = "unet",     [NET_VAE_ENCODE] = "vae.encode",
-    [NET_VAE_DECODE] = "vae.decode", [NET_VISION] = "vision",
+    [NET_TEXT] = "text",
+    [NET_UNET] = "unet",
+    [NET_VAE_ENCODE] = "vae.encode",
+    [NET_VAE_DECODE] = "vae.decode",
+    [NET_VISION] = "vision",
 };
 
 enum { KEPT_PROGRAMS = 12 };
@@ -61,15 +64,20 @@ static void record(tape *t, const struct program_key *k)
     }
 }
 
-int program_record(const struct program_key *key, bool halo, tape **out, styx_error *err)
+int program_record(const struct program_key *key, const struct backend *b, tape **out,
+                   styx_error *err)
 {
     tape *t = tape_new(network_names[key->network], key->type);
     if (!t)
         return fail_nomem(err, sizeof *t);
     record(t, key);
     tape_fuse(t);
+    if (b->merge) {
+        tape_merge(t);
+        tape_defer(t);
+    }
     tape_hoist(t);
-    if (halo)
+    if (b->halo)
         tape_halo(t);
     int code = tape_plan(t, err);
     if (code) {
@@ -228,8 +236,8 @@ static int weight_budget(styx_session *s, const struct program_key *key, const t
     return 0;
 }
 
-static int load(styx_session *s, const struct program_key *key, const tape *t,
-                struct loaded **out, styx_error *err)
+static int load(styx_session *s, const struct program_key *key, const tape *t, struct loaded **out,
+                styx_error *err)
 {
     struct loaded *w = calloc(1, sizeof *w);
     struct span *spans = calloc((size_t)t->nparams + 1, sizeof *spans);
@@ -280,7 +288,7 @@ static int make(styx_session *s, const struct program_key *key, struct program *
     if (!p)
         return fail_nomem(err, sizeof *p);
     p->key = *key;
-    if ((code = program_record(key, s->backend->halo, &p->t, err)))
+    if ((code = program_record(key, s->backend, &p->t, err)))
         goto done;
     p->weights = find_loaded(s, key);
     program_measure(s, key, p->t, &need);

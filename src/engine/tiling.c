@@ -149,7 +149,7 @@ static bool too_large(const struct vae_call *c, bool decode, int h, int w)
                                .network = decode ? NET_VAE_DECODE : NET_VAE_ENCODE };
     struct footprint need;
     tape *t;
-    if (!c->s->max_memory || program_record(&key, c->s->backend->halo, &t, NULL))
+    if (!c->s->max_memory || program_record(&key, c->s->backend, &t, NULL))
         return false;
     c->s->backend->measure(c->s->device, t, 0, &need);
     tape_free(t);

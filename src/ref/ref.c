@@ -137,27 +137,29 @@ static float *home(const struct ref_plan *p, const tensor *x)
     return p->arena + x->offset / sizeof(float);
 }
 
-/* The c channels of one position; a view is gathered into buffer. */
+/* The c channels of one position of a stored value. */
+static float *place(const struct ref_plan *p, const tensor *x, int n, int y, int v)
+{
+    const tensor *all = x->whole ? x->whole : x;
+    int edge = x->halo, w = x->w + 2 * edge, h = x->h + 2 * edge;
+    size_t at = ((size_t)n * (size_t)h + (size_t)(y + edge)) * (size_t)w + (size_t)(v + edge);
+    return home(p, x) + at * (size_t)all->c + x->at;
+}
+
+/* The same of any value; a view is gathered into buffer. */
 static const float *pixel(const struct ref_plan *p, const tensor *x, int n, int y, int v,
                           float *buffer)
 {
-    if (x->part[0]) {
-        int c = x->part[0]->c;
-        const float *a = pixel(p, x->part[0], n, y, v, buffer);
-        if (a != buffer)
-            memcpy(buffer, a, (size_t)c * sizeof *a);
-        const float *b = pixel(p, x->part[1], n, y, v, buffer + c);
-        if (b != buffer + c)
-            memcpy(buffer + c, b, (size_t)x->part[1]->c * sizeof *b);
-        return buffer;
-    }
-    int edge = x->halo, w = x->w + 2 * edge, h = x->h + 2 * edge;
-    return home(p, x) + (((size_t)n * h + y + edge) * w + v + edge) * (size_t)x->c;
-}
-
-static float *pixel_out(const struct ref_plan *p, const tensor *x, int n, int y, int v)
-{
-    return (float *)pixel(p, x, n, y, v, p->scratch); /* never a view: not gathered */
+    if (!x->part[0])
+        return place(p, x, n, y, v);
+    int c = x->part[0]->c;
+    const float *a = pixel(p, x->part[0], n, y, v, buffer);
+    if (a != buffer)
+        memcpy(buffer, a, (size_t)c * sizeof *a);
+    const float *b = pixel(p, x->part[1], n, y, v, buffer + c);
+    if (b != buffer + c)
+        memcpy(buffer + c, b, (size_t)x->part[1]->c * sizeof *b);
+    return buffer;
 }
 
 static void clear_border(const struct ref_plan *p, const tensor *x)
@@ -166,7 +168,7 @@ static void clear_border(const struct ref_plan *p, const tensor *x)
         for (int y = -1; y <= x->h; y++)
             for (int v = -1; v <= x->w; v++)
                 if (y < 0 || v < 0 || y == x->h || v == x->w)
-                    memset(pixel_out(p, x, n, y, v), 0, (size_t)x->c * sizeof(float));
+                    memset(place(p, x, n, y, v), 0, (size_t)x->c * sizeof(float));
 }
 
 static float ref_act(enum act a, float x)
@@ -196,22 +198,41 @@ static double dot(const float *a, const float *b, int n)
 
 /* What every sum ends with: act(sum + bias + shift) + residual, each rounded as it would be by an
  * instruction of its own, so that fusing does not change a bit. */
-static float finish(const struct ref_plan *p, const instr *o, double sum, int n, int y, int v, int c)
+static float finish(const struct ref_plan *p, const instr *o, double sum, int n, int y, int v,
+                    int c)
 {
     if (o->bias >= 0)
         sum += p->w->data[o->bias][c];
     float r = (float)sum;
     if (o->shift)
-        r += pixel(p, o->shift, n, 0, 0, NULL)[c];
+        r += place(p, o->shift, n, 0, 0)[c];
     r = ref_act(o->act, r);
-    return o->residual ? r + pixel(p, o->residual, n, y, v, NULL)[c] : r;
+    return o->residual ? r + place(p, o->residual, n, y, v)[c] : r;
+}
+
+/* Several products of one input, their results side by side. */
+static void ref_products(const struct ref_plan *p, const instr *o, const float *a, float *to)
+{
+    for (int i = 0; i < o->u.many.count; i++) {
+        const float *w = p->w->data[o->u.many.weight[i]];
+        const float *b = o->u.many.bias[i] < 0 ? NULL : p->w->data[o->u.many.bias[i]];
+        for (int c = 0; c < o->u.many.part[i]->c; c++) {
+            double s = dot(a, w + (size_t)c * o->in[0]->c, o->in[0]->c);
+            *to++ = (float)(b ? s + b[c] : s);
+        }
+    }
 }
 
 static void ref_linear(const struct ref_plan *p, const instr *o, int n, int y, int v)
 {
     const tensor *x = o->in[0], *out = o->out;
-    const float *a = pixel(p, x, n, y, v, p->scratch), *w = p->w->data[o->weight];
-    float *to = pixel_out(p, out, n, y, v);
+    const float *a = pixel(p, x, n, y, v, p->scratch), *w;
+    float *to = place(p, out, n, y, v);
+    if (o->u.many.count) {
+        ref_products(p, o, a, to);
+        return;
+    }
+    w = p->w->data[o->weight];
     for (int c = 0; c < out->c; c++) {
         double s = dot(a, w + (size_t)c * x->c, x->c);
         if (o->act == ACT_GEGLU) { /* rows [value | gate] */
@@ -233,7 +254,7 @@ static void ref_conv2d(const struct ref_plan *p, const instr *o, int n, int y, i
     const tensor *x = o->in[0], *out = o->out;
     int k = o->u.conv.k, h = o->u.conv.up_h ? o->u.conv.up_h : x->h;
     int w = o->u.conv.up_w ? o->u.conv.up_w : x->w;
-    float *to = pixel_out(p, out, n, y, v);
+    float *to = place(p, out, n, y, v);
     for (int c = 0; c < out->c; c++) {
         double s = 0;
         for (int i = 0; i < k * k; i++) {
@@ -251,6 +272,20 @@ static void ref_conv2d(const struct ref_plan *p, const instr *o, int n, int y, i
     }
 }
 
+/* What a group norm sees: its input with the sums that were left to it (tape_defer). */
+static const float *norm_input(const struct ref_plan *p, const instr *o, int n, int i)
+{
+    const tensor *x = o->in[0];
+    const float *a = pixel(p, x, n, i / x->w, i % x->w, p->scratch);
+    const float *before = o->u.norm.before < 0 ? NULL : p->w->data[o->u.norm.before];
+    const float *shift = o->shift ? place(p, o->shift, n, 0, 0) : NULL;
+    if (!before && !shift)
+        return a;
+    for (int c = 0; c < x->c; c++)
+        p->scratch[c] = a[c] + (before ? before[c] : 0) + (shift ? shift[c] : 0);
+    return p->scratch;
+}
+
 static void ref_group_norm(const struct ref_plan *p, const instr *o)
 {
     const tensor *x = o->in[0], *out = o->out;
@@ -260,20 +295,20 @@ static void ref_group_norm(const struct ref_plan *p, const instr *o)
         for (int first = 0; first < x->c; first += width) {
             double mean = 0, var = 0;
             for (int i = 0; i < area; i++) {
-                const float *a = pixel(p, x, n, i / x->w, i % x->w, p->scratch);
+                const float *a = norm_input(p, o, n, i);
                 for (int c = first; c < first + width; c++)
                     mean += a[c];
             }
             mean /= (double)area * width;
             for (int i = 0; i < area; i++) {
-                const float *a = pixel(p, x, n, i / x->w, i % x->w, p->scratch);
+                const float *a = norm_input(p, o, n, i);
                 for (int c = first; c < first + width; c++)
                     var += (a[c] - mean) * (a[c] - mean);
             }
             double scale = 1 / sqrt(var / ((double)area * width) + (double)o->u.norm.eps);
             for (int i = 0; i < area; i++) {
-                const float *a = pixel(p, x, n, i / x->w, i % x->w, p->scratch);
-                float *to = pixel_out(p, out, n, i / x->w, i % x->w);
+                const float *a = norm_input(p, o, n, i);
+                float *to = place(p, out, n, i / x->w, i % x->w);
                 for (int c = first; c < first + width; c++)
                     to[c] = ref_act(o->act, (float)((a[c] - mean) * scale) * gain[c] + bias[c]);
             }
@@ -285,9 +320,9 @@ static void ref_group_norm(const struct ref_plan *p, const instr *o)
 
 static void ref_layer_norm(const struct ref_plan *p, const instr *o, int n, int y, int v)
 {
-    const float *a = pixel(p, o->in[0], n, y, v, NULL);
+    const float *a = place(p, o->in[0], n, y, v);
     const float *gain = p->w->data[o->weight], *bias = p->w->data[o->bias];
-    float *to = pixel_out(p, o->out, n, y, v);
+    float *to = place(p, o->out, n, y, v);
     int c = o->out->c;
     double mean = 0, var = 0;
     for (int i = 0; i < c; i++)
@@ -304,16 +339,16 @@ static void ref_attention(const struct ref_plan *p, const instr *o, int n, int y
 {
     const tensor *q = o->in[0], *k = o->in[1];
     int heads = o->u.attn.heads, d = q->c / heads, keys = k->h * k->w, self = y * q->w + v;
-    const float *K = home(p, k) + (size_t)n * keys * k->c;
-    const float *V = home(p, o->in[2]) + (size_t)n * keys * k->c;
-    float *to = pixel_out(p, o->out, n, y, v), *score = p->scratch;
+    const tensor *values = o->in[2];
+    float *to = place(p, o->out, n, y, v), *score = p->scratch;
     for (int h = 0; h < heads; h++) {
-        const float *a = pixel(p, q, n, y, v, NULL) + h * d;
+        const float *a = place(p, q, n, y, v) + h * d;
         int seen = o->u.attn.causal && self + 1 < keys ? self + 1 : keys;
         float most = -INFINITY;
         double total = 0;
         for (int j = 0; j < seen; j++) {
-            score[j] = (float)(dot(a, K + (size_t)j * k->c + h * d, d) / sqrt(d));
+            const float *key = place(p, k, n, j / k->w, j % k->w) + h * d;
+            score[j] = (float)(dot(a, key, d) / sqrt(d));
             most = score[j] > most ? score[j] : most;
         }
         for (int j = 0; j < seen; j++)
@@ -321,20 +356,22 @@ static void ref_attention(const struct ref_plan *p, const instr *o, int n, int y
         for (int c = 0; c < d; c++) {
             double s = 0;
             for (int j = 0; j < seen; j++)
-                s += (double)score[j] * V[(size_t)j * k->c + h * d + c];
+                s +=
+                    (double)score[j] * place(p, values, n, j / values->w, j % values->w)[h * d + c];
             to[h * d + c] = (float)(s / total);
         }
     }
 }
 
-/* f_i = 10000^(-i / (half - shift)); [sin | cos], or [cos | sin] when flipped (DDPM, section 3.3) */
+/* f_i = 10000^(-i / (half - shift)); [sin | cos], or [cos | sin] when flipped (DDPM, section 3.3)
+ */
 static void ref_timestep(const struct ref_plan *p, const instr *o)
 {
     const tensor *x = o->in[0];
     int dim = o->u.time.dim, half = dim / 2;
     for (int n = 0; n < x->n; n++) {
-        const float *t = pixel(p, x, n, 0, 0, NULL);
-        float *to = pixel_out(p, o->out, n, 0, 0);
+        const float *t = place(p, x, n, 0, 0);
+        float *to = place(p, o->out, n, 0, 0);
         for (int j = 0; j < x->c; j++) {
             for (int i = 0; i < half; i++) {
                 float f = expf(-logf(10000) * (float)i / ((float)half - o->u.time.shift));
@@ -349,7 +386,7 @@ static void ref_timestep(const struct ref_plan *p, const instr *o)
 static void ref_position(const struct ref_plan *p, const instr *o, int n, int y, int v)
 {
     const tensor *x = o->in[0], *out = o->out;
-    float *to = pixel_out(p, out, n, y, v);
+    float *to = place(p, out, n, y, v);
     size_t c = (size_t)out->c, here = (size_t)y * out->w + (size_t)v;
     const float *table = o->weight >= 0 ? p->w->data[o->weight] : NULL, *a;
     switch (o->op) {
@@ -358,30 +395,30 @@ static void ref_position(const struct ref_plan *p, const instr *o, int n, int y,
                c * sizeof *to);
         break;
     case OP_POSITION:
-        a = pixel(p, x, n, y, v, NULL);
+        a = place(p, x, n, y, v);
         for (size_t i = 0; i < c; i++)
             to[i] = a[i] + table[here * c + i];
         break;
     case OP_PREPEND:
-        a = v ? pixel(p, x, n, (v - 1) / x->w, (v - 1) % x->w, NULL) : table;
+        a = v ? place(p, x, n, (v - 1) / x->w, (v - 1) % x->w) : table;
         memcpy(to, a, c * sizeof *to);
         break;
     case OP_ADD: {
         const tensor *b = o->in[1];
         bool one = b->h * b->w == 1;
-        const float *s = pixel(p, b, n, one ? 0 : y, one ? 0 : v, NULL);
-        a = pixel(p, x, n, y, v, NULL);
+        const float *s = place(p, b, n, one ? 0 : y, one ? 0 : v);
+        a = place(p, x, n, y, v);
         for (size_t i = 0; i < c; i++)
             to[i] = a[i] + s[i];
         break;
     }
     case OP_ACT:
-        a = pixel(p, x, n, y, v, NULL);
+        a = place(p, x, n, y, v);
         for (size_t i = 0; i < c; i++)
             to[i] = ref_act(o->act, a[i]);
         break;
     case OP_GEGLU:
-        a = pixel(p, x, n, y, v, NULL);
+        a = place(p, x, n, y, v);
         for (size_t i = 0; i < c; i++)
             to[i] = a[i] * ref_act(ACT_GELU, a[c + i]);
         break;
@@ -391,11 +428,11 @@ static void ref_position(const struct ref_plan *p, const instr *o, int n, int y,
                (size_t)o->in[1]->c * sizeof *to);
         break;
     case OP_UPSAMPLE:
-        memcpy(to, pixel(p, x, n, y * x->h / out->h, v * x->w / out->w, NULL), c * sizeof *to);
+        memcpy(to, place(p, x, n, y * x->h / out->h, v * x->w / out->w), c * sizeof *to);
         break;
     case OP_ROW: {
         int at = ((const int32_t *)home(p, o->in[1]))[n];
-        memcpy(to, pixel(p, x, n, at / x->w, at % x->w, NULL), c * sizeof *to);
+        memcpy(to, place(p, x, n, at / x->w, at % x->w), c * sizeof *to);
         break;
     }
     default:

@@ -6,8 +6,8 @@
  * weights) -> run, run, run -> release -> unload -> close. */
 #ifndef STYX_TAPE_BACKEND_H
 #define STYX_TAPE_BACKEND_H
-#include "tape/tape.h"
 #include "tape/span.h"
+#include "tape/tape.h"
 #include <stdatomic.h>
 
 struct device_options {
@@ -35,6 +35,7 @@ struct run_args {
 struct backend {
     const char *name;
     bool halo;  /* wants tape_halo before the plan */
+    bool merge; /* wants tape_merge and tape_defer: few large products, sums in the norms */
     bool dtype[DT_COUNT]; /* activation types it can run */
 
     /* MUST fail with one sentence when the device, driver or library is not there. */
@@ -64,6 +65,6 @@ struct backend {
     void (*release)(void *plan);
 };
 
-extern const struct backend backend_ref, backend_cpu;
+extern const struct backend backend_ref, backend_cpu, backend_cuda;
 
 #endif

@@ -1,13 +1,15 @@
 /* explain.c - the program as text: one instruction a line, with shapes, places and weights. */
 #include "tape/tape.h"
 
+// clang-format off
 static const char *const op_names[OP_COUNT] = {
-    [OP_EMBED] = "embed",           [OP_POSITION] = "position",   [OP_PREPEND] = "prepend",
-    [OP_TIMESTEP] = "timestep",     [OP_LINEAR] = "linear",       [OP_CONV2D] = "conv2d",
+    [OP_EMBED] = "embed",           [OP_POSITION] = "position",     [OP_PREPEND] = "prepend",
+    [OP_TIMESTEP] = "timestep",     [OP_LINEAR] = "linear",         [OP_CONV2D] = "conv2d",
     [OP_GROUP_NORM] = "group_norm", [OP_LAYER_NORM] = "layer_norm", [OP_ATTENTION] = "attention",
-    [OP_ADD] = "add",               [OP_ACT] = "act",             [OP_GEGLU] = "geglu",
-    [OP_CONCAT] = "concat",         [OP_UPSAMPLE] = "upsample",   [OP_ROW] = "row",
+    [OP_ADD] = "add",               [OP_ACT] = "act",               [OP_GEGLU] = "geglu",
+    [OP_CONCAT] = "concat",         [OP_UPSAMPLE] = "upsample",     [OP_ROW] = "row",
 };
+// clang-format on
 
 const char *op_name(enum op op)
 {
@@ -28,6 +30,11 @@ static void print_operand(const tape *t, const tensor *x, FILE *to)
         fprintf(to, " | ");
         print_operand(t, x->part[1], to);
         fprintf(to, "]");
+        return;
+    }
+    if (x->whole) {
+        print_operand(t, x->whole, to);
+        fprintf(to, ".%d", x->at);
         return;
     }
     if (x->def >= 0) {
@@ -81,6 +88,8 @@ static void print_instr(const tape *t, int at, FILE *to)
     }
     if (o->weight >= 0)
         fprintf(to, "  %s", t->params[o->weight].name);
+    if (o->op == OP_LINEAR && o->u.many.count)
+        fprintf(to, " and %d more", o->u.many.count - 1);
     fprintf(to, "%s%s%s\n", x->halo ? "  halo" : "", x->kept ? "  kept" : "",
             x->alias ? "  in place" : "");
 }

@@ -136,6 +136,7 @@ static void read_at(tensor *x, int at)
     x->uses++;
     read_at(x->part[0], at);
     read_at(x->part[1], at);
+    read_at(x->whole, at);
 }
 
 static void unread(tensor *x)
@@ -163,8 +164,7 @@ static void drop_unread(tape *t)
     }
 }
 
-/* Compacts the program and recomputes who writes and reads what. */
-static void count_uses(tape *t)
+void tape_recount(tape *t)
 {
     int n = 0;
     for (int i = 0; i < t->ncode; i++)
@@ -179,6 +179,10 @@ static void count_uses(tape *t)
         instr *o = &t->code[i];
         o->out->def = o->out->last = i;
         o->out->uses = 0;
+        for (int k = 0; o->op == OP_LINEAR && k < o->u.many.count; k++) {
+            o->u.many.part[k]->def = i;
+            o->u.many.part[k]->uses = 0;
+        }
         for (int k = 0; k < 3; k++)
             read_at(o->in[k], i);
         read_at(o->shift, i);
@@ -213,7 +217,7 @@ void tape_fuse(tape *t)
             break;
         }
     }
-    count_uses(t);
+    tape_recount(t);
     drop_unread(t);
-    count_uses(t);
+    tape_recount(t);
 }

@@ -14,6 +14,8 @@ static bool settled(const tape *t, const bool *mark, const tensor *x)
         return true;
     if (x->part[0])
         return settled(t, mark, x->part[0]) && settled(t, mark, x->part[1]);
+    if (x->whole)
+        return settled(t, mark, x->whole);
     if (x->def >= 0)
         return mark[x->def];
     for (int i = 0; i < t->nin; i++)
@@ -28,6 +30,7 @@ static void keep(tensor *x)
         return;
     keep(x->part[0]);
     keep(x->part[1]);
+    keep(x->whole);
     x->kept = true;
 }
 
@@ -51,6 +54,7 @@ static void lengthen(tensor *x, int at)
         return;
     lengthen(x->part[0], at);
     lengthen(x->part[1], at);
+    lengthen(x->whole, at);
     x->last = at; /* visited in program order: the last visit wins */
 }
 

@@ -99,6 +99,14 @@ void leave(tape *t)
     r->path[r->length] = 0;
 }
 
+void *tape_alloc(tape *t, size_t bytes)
+{
+    void *p = t->err.code ? NULL : bump_alloc(&t->rec->memory, bytes);
+    if (!p)
+        tape_fail(t, STYX_ERR_NOMEM, "out of memory while recording");
+    return p;
+}
+
 static tensor *value(tape *t, int n, int h, int w, int c, enum dtype type)
 {
     if (t->err.code)
@@ -108,11 +116,9 @@ static tensor *value(tape *t, int n, int h, int w, int c, enum dtype type)
         tape_fail(t, STYX_ERR_INVALID, "a value of %d x %d x %d x %d is not possible", n, h, w, c);
         return &t->rec->dummy;
     }
-    tensor *x = bump_alloc(&t->rec->memory, sizeof *x);
-    if (!x) {
-        tape_fail(t, STYX_ERR_NOMEM, "out of memory while recording");
+    tensor *x = tape_alloc(t, sizeof *x);
+    if (!x)
         return &t->rec->dummy;
-    }
     *x = (tensor){ .n = n, .h = h, .w = w, .c = c, .type = type, .def = -1, .last = -1 };
     return x;
 }
@@ -266,6 +272,7 @@ static tensor *norm(tape *t, enum op op, tensor *x, const char *at, int groups, 
 {
     instr i = { .op = op, .in = { x } };
     i.u.norm.groups = groups;
+    i.u.norm.before = -1;
     i.u.norm.eps = eps;
     if (groups < 1 || x->c % groups)
         tape_fail(t, STYX_ERR_INVALID, "%s: %d channels do not divide into %d groups", at, x->c,
@@ -300,8 +307,8 @@ tensor *attention(tape *t, tensor *q, tensor *k, tensor *v, int heads, bool caus
     i.u.attn.heads = heads;
     i.u.attn.causal = causal;
     if (heads < 1 || q->c % heads || k->c != q->c || v->c != q->c || k->n != q->n)
-        tape_fail(t, STYX_ERR_INVALID, "attention of %d heads over %d and %d channels", heads,
-                  q->c, k->c);
+        tape_fail(t, STYX_ERR_INVALID, "attention of %d heads over %d and %d channels", heads, q->c,
+                  k->c);
     return emit(t, q->n, q->h, q->w, q->c, i);
 }
 
@@ -310,8 +317,8 @@ tensor *add(tape *t, tensor *a, tensor *b)
     instr i = { .op = OP_ADD, .in = { a, b }, .weight = -1, .bias = -1 };
     bool same = a->h == b->h && a->w == b->w, row = b->h == 1 && b->w == 1;
     if (a->n != b->n || a->c != b->c || !(same || row))
-        tape_fail(t, STYX_ERR_INVALID, "sum of %dx%dx%dx%d and %dx%dx%dx%d", a->n, a->h, a->w,
-                  a->c, b->n, b->h, b->w, b->c);
+        tape_fail(t, STYX_ERR_INVALID, "sum of %dx%dx%dx%d and %dx%dx%dx%d", a->n, a->h, a->w, a->c,
+                  b->n, b->h, b->w, b->c);
     return emit(t, a->n, a->h, a->w, a->c, i);
 }
 
@@ -331,8 +338,8 @@ tensor *concat(tape *t, tensor *a, tensor *b)
 {
     instr i = { .op = OP_CONCAT, .in = { a, b }, .weight = -1, .bias = -1 };
     if (a->n != b->n || a->h != b->h || a->w != b->w)
-        tape_fail(t, STYX_ERR_INVALID, "%dx%dx%d cannot be joined with %dx%dx%d", a->n, a->h,
-                  a->w, b->n, b->h, b->w);
+        tape_fail(t, STYX_ERR_INVALID, "%dx%dx%d cannot be joined with %dx%dx%d", a->n, a->h, a->w,
+                  b->n, b->h, b->w);
     return emit(t, a->n, a->h, a->w, a->c + b->c, i);
 }
 

@@ -48,7 +48,7 @@ static bool touches(const tensor *x, const tensor *home)
 static bool over(const instr *o, const tensor *x, int at)
 {
     const tensor *home, *y = o->out;
-    if (!x || x->part[0] || x->last != at || x->kept || y->kept || x->halo || y->halo)
+    if (!x || x->part[0] || x->whole || x->last != at || x->kept || y->kept || x->halo || y->halo)
         return false;
     home = tensor_home(x);
     if (home->last != at || home->kept || home->def < 0 || home->halo)
@@ -181,8 +181,12 @@ int tape_plan(tape *t, styx_error *err)
         if (v[i]->offset + v[i]->bytes > t->arena)
             t->arena = v[i]->offset + v[i]->bytes;
     }
-    for (int i = 0; i < t->ncode; i++) /* aliases of aliases share the home's place */
-        t->code[i].out->offset = tensor_home(t->code[i].out)->offset;
+    for (int i = 0; i < t->ncode; i++) { /* aliases and slices share the home's place */
+        const instr *o = &t->code[i];
+        o->out->offset = tensor_home(o->out)->offset;
+        for (int k = 0; o->op == OP_LINEAR && k < o->u.many.count; k++)
+            o->u.many.part[k]->offset = o->out->offset;
+    }
     count_param_uses(t);
 done:
     free(v);

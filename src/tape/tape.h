@@ -18,21 +18,21 @@
 #include <stdio.h>
 
 enum op {
-    OP_EMBED,      /* rows of a table, chosen by i32 ids */
-    OP_POSITION,   /* x + table[position], the same for every row */
-    OP_PREPEND,    /* a learned token before the sequence (CLIP vision's class token) */
-    OP_TIMESTEP,   /* sinusoid of f32 numbers */
-    OP_LINEAR,     /* x W^T: 1x1 convolutions too */
+    OP_EMBED,    /* rows of a table, chosen by i32 ids */
+    OP_POSITION, /* x + table[position], the same for every row */
+    OP_PREPEND,  /* a learned token before the sequence (CLIP vision's class token) */
+    OP_TIMESTEP, /* sinusoid of f32 numbers */
+    OP_LINEAR,   /* x W^T: 1x1 convolutions too */
     OP_CONV2D,
     OP_GROUP_NORM,
     OP_LAYER_NORM,
     OP_ATTENTION,
-    OP_ADD,        /* b may be [n,1,1,c], broadcast over positions */
+    OP_ADD, /* b may be [n,1,1,c], broadcast over positions */
     OP_ACT,
-    OP_GEGLU,      /* value * gelu(gate) of [value | gate] */
-    OP_CONCAT,     /* channels */
-    OP_UPSAMPLE,   /* nearest, to a given size */
-    OP_ROW,        /* one token per row, chosen by an i32 index */
+    OP_GEGLU,    /* value * gelu(gate) of [value | gate] */
+    OP_CONCAT,   /* channels */
+    OP_UPSAMPLE, /* nearest, to a given size */
+    OP_ROW,      /* one token per row, chosen by an i32 index */
     OP_COUNT
 };
 
@@ -48,10 +48,13 @@ struct tensor {
     bool kept;       /* written once per picture and read by every step: never shares storage */
     tensor *part[2]; /* a concat read in place: channels of part[0], then of part[1]; no storage */
     tensor *alias;   /* written in place over this dying value */
+    tensor *whole;   /* channels [at, at + c) of that one (tape_merge); no storage of its own */
+    int at;
     size_t bytes, offset;
 };
 
-/* One line of `styx explain`:  out = act(op(in) + bias + shift) + residual  */
+/* One line of `styx explain`:  out = act(op(in) + bias + shift) + residual; a group norm adds its
+ * shift before it begins (tape_defer). */
 typedef struct instr {
     enum op op;
     enum act act;
@@ -63,8 +66,8 @@ typedef struct instr {
     union {
         struct {
             int k, stride;
-            int pad;      /* zeros before the first row and column */
-            int pad_end;  /* zeros after the last ones (the VAE encoder pads 0 and 1) */
+            int pad;        /* zeros before the first row and column */
+            int pad_end;    /* zeros after the last ones (the VAE encoder pads 0 and 1) */
             int up_h, up_w; /* the input is read as if upsampled (nearest) to this size; 0 = not */
         } conv;
         struct {
@@ -73,8 +76,14 @@ typedef struct instr {
         } attn;
         struct {
             int groups; /* layer norm: unused */
+            int before; /* a parameter [c] that is added to the input, with the shift; -1: none */
             float eps;
         } norm;
+        struct {
+            int count;          /* products in one (tape_merge); 0: just this one */
+            int *weight, *bias; /* [count]: their parameters, in the order of their channels */
+            tensor **part;      /* [count]: their results, slices of out */
+        } many;
         struct {
             int dim;     /* sinusoid width of each number */
             bool flip;   /* [cos | sin] instead of [sin | cos] */
@@ -92,10 +101,10 @@ typedef struct param {
 enum { TAPE_MAX_IN = 16, TAPE_MAX_OUT = 32 };
 
 typedef struct tape {
-    const char *name;     /* "unet", "vae.decode", ...: for explain and messages */
-    enum dtype type;      /* of activations */
+    const char *name; /* "unet", "vae.decode", ...: for explain and messages */
+    enum dtype type;  /* of activations */
     instr *code;
-    int ncode, once;      /* code[0..once) is the prologue */
+    int ncode, once; /* code[0..once) is the prologue */
     param *params;
     int nparams;
     tensor *in[TAPE_MAX_IN], *out[TAPE_MAX_OUT];
@@ -140,12 +149,16 @@ tensor *upsample(tape *t, tensor *x, int h, int w);
 tensor *row(tape *t, tensor *x, tensor *index);
 
 /* Passes, in this order; each is optional, and the result of running must not change. */
-void tape_fuse(tape *t);            /* activations, sums and views into producers and consumers */
-void tape_hoist(tape *t);           /* what depends only on per-picture inputs goes first */
-void tape_halo(tape *t);            /* values read only by 3x3 convolutions get a zero border */
+void tape_fuse(tape *t);  /* activations, sums and views into producers and consumers */
+void tape_merge(tape *t); /* products of the same input become one (GPUs) */
+void tape_defer(tape *t); /* a sum before a group norm becomes the norm's (GPUs) */
+void tape_hoist(tape *t); /* what depends only on per-picture inputs goes first */
+void tape_halo(tape *t);  /* values read only by 3x3 convolutions get a zero border */
 int tape_plan(tape *t, styx_error *err); /* offsets in one arena; reports the sticky error */
 
-size_t tape_parameters(const tape *t); /* how many numbers the weights hold */
+size_t tape_parameters(const tape *t);   /* how many numbers the weights hold */
+void tape_recount(tape *t);              /* drops dead instructions; who writes and reads what */
+void *tape_alloc(tape *t, size_t bytes); /* zeroed, lives as long as the tape; NULL fails it */
 const char *op_name(enum op op);
 const char *act_name(enum act act);
 void tape_explain(const tape *t, FILE *to); /* the program, one instruction a line */
@@ -158,8 +171,8 @@ static inline size_t tensor_count(const tensor *x)
 /* The value whose storage x uses. */
 static inline const tensor *tensor_home(const tensor *x)
 {
-    while (x->alias)
-        x = x->alias;
+    while (x->whole || x->alias)
+        x = x->whole ? x->whole : x->alias;
     return x;
 }
 

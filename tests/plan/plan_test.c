@@ -1,6 +1,7 @@
 /* plan_test.c - the property that guards fusion, hoisting, halos and the planner: a program that
- * went through every pass and runs in an arena full of NaN, where values turn to NaN when their last
- * reader is done, gives the bits of the same recording run naively, each value in its own place.
+ * went through every pass and runs in an arena full of NaN, where values turn to NaN when their
+ * last reader is done, gives the bits of the same recording run naively, each value in its own
+ * place.
  *
  * Also: the published parameter counts, and how long recording and planning take. */
 #include "base/json.h"
@@ -233,11 +234,15 @@ static tape *naive(record_fn *record, unsigned seed)
     return t;
 }
 
-static tape *optimised(record_fn *record, unsigned seed, bool halo)
+static tape *optimised(record_fn *record, unsigned seed, bool halo, bool merge)
 {
     tape *t = tape_new("optimised", DT_F32);
     record(t, seed);
     tape_fuse(t);
+    if (merge) {
+        tape_merge(t);
+        tape_defer(t);
+    }
     tape_hoist(t);
     if (halo)
         tape_halo(t);
@@ -246,9 +251,10 @@ static tape *optimised(record_fn *record, unsigned seed, bool halo)
     return t;
 }
 
-static void compare(record_fn *record, unsigned seed, const struct backend *b, float tolerance)
+static void compare(record_fn *record, unsigned seed, const struct backend *b, bool merge,
+                    float tolerance)
 {
-    tape *plain = naive(record, seed), *fused = optimised(record, seed, b->halo);
+    tape *plain = naive(record, seed), *fused = optimised(record, seed, b->halo, merge);
     struct outcome x = run(&backend_ref, plain, false), y = run(b, fused, true);
     assert_true(fused->ncode <= plain->ncode);
     assert_int_equal(x.nout, y.nout);
@@ -269,14 +275,14 @@ static void test_random_nets(void **state)
 {
     (void)state;
     for (unsigned seed = 0; seed < 200; seed++)
-        compare(random_net, seed, &backend_ref, 0);
+        compare(random_net, seed, &backend_ref, false, 0);
 }
 
 static void test_random_nets_on_cpu(void **state)
 {
     (void)state;
     for (unsigned seed = 0; seed < 50; seed++)
-        compare(random_net, seed, &backend_cpu, 2e-3f); /* 40 layers of f32 sums */
+        compare(random_net, seed, &backend_cpu, false, 2e-3f); /* 40 layers of f32 sums */
 }
 
 static void test_networks(void **state)
@@ -286,7 +292,39 @@ static void test_networks(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
         for (unsigned seed = 0; seed < 4; seed++)
-            compare(networks[i], seed, &backend_ref, 0);
+            compare(networks[i], seed, &backend_ref, false, 0);
+}
+
+/* Merged products keep the bits; a sum that moved into a norm is rounded at another place. */
+static void test_merged_networks(void **state)
+{
+    record_fn *const networks[] = { narrow_sd15, narrow_sdxl, narrow_refiner, narrow_vae,
+                                    narrow_clip };
+    (void)state;
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
+        for (unsigned seed = 0; seed < 4; seed++)
+            compare(networks[i], seed, &backend_ref, true, 1e-4f);
+    for (unsigned seed = 0; seed < 200; seed++)
+        compare(random_net, seed, &backend_ref, true, 1e-3f);
+}
+
+/* One product for a self-attention, one for all time embeddings, few for the text. */
+static void test_merging_saves_products(void **state)
+{
+    tape *apart = optimised(narrow_sd15, 0, false, false);
+    tape *merged = optimised(narrow_sd15, 0, false, true);
+    int products = 0, shifts = 0;
+    (void)state;
+    for (int i = 0; i < merged->ncode; i++) {
+        const instr *o = &merged->code[i];
+        products += o->op == OP_LINEAR && o->u.many.count > 1;
+        shifts += o->op == OP_CONV2D && o->shift;
+    }
+    assert_true(products > 2);
+    assert_int_equal(shifts, 0);
+    assert_true(merged->ncode < apart->ncode);
+    tape_free(apart);
+    tape_free(merged);
 }
 
 /* ---- counts and times ---- */
@@ -394,9 +432,10 @@ static void test_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),       cmocka_unit_test(test_planning_is_fast),
-        cmocka_unit_test(test_arena),        cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_random_nets),  cmocka_unit_test(test_random_nets_on_cpu),
+        cmocka_unit_test(test_counts),          cmocka_unit_test(test_planning_is_fast),
+        cmocka_unit_test(test_arena),           cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_merged_networks), cmocka_unit_test(test_merging_saves_products),
+        cmocka_unit_test(test_random_nets),     cmocka_unit_test(test_random_nets_on_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
