@@ -35,7 +35,7 @@ bench: all ## time kernels and pictures on this machine
 	@sh tools/bench.sh build
 
 fmt: ## format what git knows with clang-format
-	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.inc' '*.cu' '*.cuh' | xargs clang-format -i
 
 install: all ## install under PREFIX (/usr/local)
 	@cmake --install build --prefix $(PREFIX)

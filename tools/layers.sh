@@ -20,14 +20,14 @@ engine:  base tape ref cpu cuda weights model text sample image
 libraries='
 image:  png.h jpeglib.h jerror.h turbojpeg.h webp/
 text:   utf8proc.h
-cuda:   cuda cublas cudnn
+cuda:   cuda cublas cudnn mma.h cooperative_groups
 '
 
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
 
 sources() { # the C files of a folder
-    find "$1" -name '*.[ch]' -o -name '*.inc' -o -name '*.cu' | sort
+    find "$1" -name '*.[ch]' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh' | sort
 }
 
 # Quoted includes: FILE and the path it names.
@@ -63,7 +63,7 @@ done
 echo "$libraries" | while IFS=: read -r layer headers; do
     [ -n "$layer" ] || continue
     for header in $headers; do
-        find src app -name '*.[ch]' ! -path "src/$layer/*" \
+        find src app '(' -name '*.[ch]' -o -name '*.inc' ')' ! -path "src/$layer/*" \
             -exec grep -HE "^#[[:space:]]*include[[:space:]]*<$header" {} + |
             sed "s/\$/  (belongs to src\/$layer)/" >>"$failures" || true
     done

@@ -44,7 +44,8 @@ int dnn_attention_plans(struct dnn *dnn, const struct dnn_attention *problem, si
 bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *plan);
 void dnn_plan_free(struct dnn_plan *plan);
 
-/* Enqueues in the device's stream; may be captured. bias, residual: 0 where the problem has none. */
+/* Enqueues in the device's stream; may be captured. bias, residual: 0 where the problem has none.
+ */
 bool dnn_conv_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr x, CUdeviceptr weight,
                   CUdeviceptr bias, CUdeviceptr residual, CUdeviceptr out, CUdeviceptr workspace);
 bool dnn_attention_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr q, CUdeviceptr k,

@@ -39,8 +39,8 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
 /* out[c] = x[c] * gelu(x[c + out->c]), with the exact erf. x has 2 * out->c channels. */
 CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out);
 
-/* out = act(x + bias + shift) + residual; each of bias (0), shift and residual (NULL) may be absent,
- * shift is [n,1,1,c]. out may be x or residual. */
+/* out = act(x + bias + shift) + residual; each of bias (0), shift and residual (NULL) may be
+ * absent, shift is [n,1,1,c]. out may be x or residual. */
 CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
                        const struct gview *shift, enum act act, const struct gview *residual,
                        const struct gview *out);
@@ -52,8 +52,8 @@ CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct 
 
 /* x: f32 [n,1,1,k]; out [n,1,1,k*dim]: for each number [sin | cos] of x * 10000^(-i / (dim/2 -
  * shift)), i < dim/2, or [cos | sin] if flip. As src/ref/ref.c has it. */
-CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip, float shift,
-                         const struct gview *out);
+CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip,
+                         float shift, const struct gview *out);
 
 /* ids: i32 [n,1,w,1]; table [vocabulary][c] of out's type. Ids are valid (checked by the host). */
 CUresult launch_embed(const struct gpu *g, const struct gview *ids, CUdeviceptr table,
@@ -80,8 +80,8 @@ CUresult launch_attention(const struct gpu *g, const struct gview *q, const stru
 
 /* out[r] = softmax of row r of scores times scale: rows of `columns` numbers, f32 in, out of the
  * given type, both dense. For heads too wide for the kernel above. */
-CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int columns, float scale,
-                        CUdeviceptr out, enum dtype type);
+CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int columns,
+                        float scale, CUdeviceptr out, enum dtype type);
 
 /* The plain convolution, for channels too few or filters too odd for the library: k x k taps,
  * stride, `pad` zeros before; what lies outside x is zero. weight: [cout][k][k][c] of the values'

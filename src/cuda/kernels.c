@@ -1,0 +1,71 @@
+/* kernels.c - the fat binaries of our kernels, carried as data, and their loading. */
+#include "cuda/launch.h"
+
+/* The assembler copies the files that nvcc wrote; local symbols, since only this file reads them.
+ */
+#define X(file)                                                                                    \
+    __asm__(".pushsection .rodata,\"a\",@progbits\n"                                               \
+            ".balign 64\n"                                                                         \
+            "styx_fatbin_" #file ":\n"                                                             \
+            ".incbin \"" STYX_FATBINS "/" #file ".fatbin\"\n"                                      \
+            ".balign 64\n"                                                                         \
+            ".popsection\n");                                                                      \
+    extern const char styx_fatbin_##file[];
+KERNEL_SOURCES(X)
+#undef X
+
+static const char *const fatbins[KERNEL_FILES] = {
+#define X(file) [SOURCE_##file] = styx_fatbin_##file,
+    KERNEL_SOURCES(X)
+#undef X
+};
+
+static const struct {
+    enum kernel_source source;
+    const char *name;
+} kernels[KERNEL_NAMES] = {
+#define X(file, name) [KERNEL_##name] = { SOURCE_##file, #name },
+    KERNEL_LIST(X)
+#undef X
+};
+
+static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, styx_error *err)
+{
+    static const char *const suffix[KERNEL_TYPES] = { "f32", "bf16", "f16" };
+    CUfunction *kernel = &g->kernel[kernel_index(name, type)];
+    enum kernel_source source = kernels[name].source;
+    char text[64], doing[96];
+    if (source == SOURCE_flash && (type == DT_F32 || g->sm < 80))
+        return 0; /* needs the tensor cores of 8.0 */
+    snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
+    snprintf(doing, sizeof doing, "find kernel %s", text);
+    CUresult result = g->cu->cuModuleGetFunction(kernel, g->module[source], text);
+    if (result == CUDA_SUCCESS && source == SOURCE_flash) /* more than the 48 KB of every card */
+        result = g->cu->cuFuncSetAttribute(*kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                           g->shared);
+    return gpu_check(g, result, doing, err);
+}
+
+int kernels_load(struct gpu *g, styx_error *err)
+{
+    int code = 0;
+    for (int i = 0; !code && i < KERNEL_FILES; i++)
+        code =
+            gpu_check(g, g->cu->cuModuleLoadData(&g->module[i], fatbins[i]), "load kernels", err);
+    for (int i = 0; !code && i < KERNELS; i++)
+        code = find_kernel(g, (enum kernel_name)(i / KERNEL_TYPES), (enum dtype)(i % KERNEL_TYPES),
+                           err);
+    if (code)
+        kernels_unload(g);
+    return code;
+}
+
+void kernels_unload(struct gpu *g)
+{
+    for (int i = 0; i < KERNEL_FILES; i++) {
+        if (g->module[i])
+            g->cu->cuModuleUnload(g->module[i]);
+        g->module[i] = NULL;
+    }
+    memset(g->kernel, 0, sizeof g->kernel);
+}

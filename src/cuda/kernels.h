@@ -1,0 +1,71 @@
+/* kernels.h - the list of our own kernels, and the loading of them. */
+#ifndef STYX_CUDA_KERNELS_H
+#define STYX_CUDA_KERNELS_H
+#include "base/dtype.h"
+#include "base/error.h"
+
+/* Every kernels/FILE.cu is one fat binary, which becomes one module. */
+#define KERNEL_SOURCES(X) X(attention) X(conv) X(flash) X(norm) X(pack) X(simple)
+
+/* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu exist for
+ * the last two only. */
+#define KERNEL_LIST(X)                                                                             \
+    X(attention, attention)                                                                        \
+    X(conv, conv_few)                                                                              \
+    X(conv, conv_tile)                                                                             \
+    X(flash, flash40)                                                                              \
+    X(flash, flash40_wide)                                                                         \
+    X(flash, flash64)                                                                              \
+    X(flash, flash64_wide)                                                                         \
+    X(flash, flash80)                                                                              \
+    X(flash, flash80_wide)                                                                         \
+    X(flash, flash96)                                                                              \
+    X(flash, flash128)                                                                             \
+    X(flash, flash160)                                                                             \
+    X(norm, group_sums)                                                                            \
+    X(norm, group_norm)                                                                            \
+    X(norm, layer_norm)                                                                            \
+    X(norm, softmax)                                                                               \
+    X(pack, cast)                                                                                  \
+    X(pack, pack)                                                                                  \
+    X(simple, concat)                                                                              \
+    X(simple, embed)                                                                               \
+    X(simple, finish)                                                                              \
+    X(simple, from_f32)                                                                            \
+    X(simple, geglu)                                                                               \
+    X(simple, position)                                                                            \
+    X(simple, prepend)                                                                             \
+    X(simple, row)                                                                                 \
+    X(simple, timestep)                                                                            \
+    X(simple, to_f32)                                                                              \
+    X(simple, upsample)
+
+enum kernel_source {
+#define X(file) SOURCE_##file,
+    KERNEL_SOURCES(X)
+#undef X
+        KERNEL_FILES
+};
+
+enum kernel_name {
+#define X(file, name) KERNEL_##name,
+    KERNEL_LIST(X)
+#undef X
+        KERNEL_NAMES
+};
+
+enum { KERNEL_TYPES = 3, KERNELS = KERNEL_NAMES * KERNEL_TYPES };
+
+/* Where struct gpu keeps the function of a name for values of a type (DT_F32, DT_BF16, DT_F16). */
+static inline int kernel_index(enum kernel_name name, enum dtype type)
+{
+    return (int)name * KERNEL_TYPES + (int)type;
+}
+
+struct gpu;
+
+/* Loads every module into the current context and fills g->module and g->kernel. */
+int kernels_load(struct gpu *g, styx_error *err);
+void kernels_unload(struct gpu *g);
+
+#endif

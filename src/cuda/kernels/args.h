@@ -1,0 +1,113 @@
+/* args.h - what the host hands to the kernels: one struct each, read by C and by CUDA C++.
+ *
+ * Addresses are those of the card, strides count numbers of the values' type, pixels are counted
+ * over all images unless `area` (pixels of one image) stands beside. `vector`: every address and
+ * stride is a multiple of 16 bytes, so that a thread may move 16 bytes at once. */
+#ifndef STYX_CUDA_ARGS_H
+#define STYX_CUDA_ARGS_H
+
+typedef unsigned long long device_address;
+
+/* Rows of a value: pixel p begins at data + p * row. */
+struct rows {
+    device_address data;
+    long row;
+};
+
+struct group_norm_args {
+    struct rows x, second, out; /* channels from `split` on come from second */
+    device_address bias;        /* or 0 */
+    struct rows shift;          /* data 0: none; a row for each image */
+    device_address gamma, beta; /* f32 */
+    device_address partial;     /* group_sum [image][chunk][group] */
+    int channels, split, groups;
+    int area, chunk, chunks; /* pixels of an image; of a block; blocks of an image */
+    int act, vector;
+    float eps;
+};
+
+/* The mean of some values and the sum of their squared distances from it. */
+struct group_sum {
+    float mean, spread;
+};
+
+struct layer_norm_args {
+    struct rows x, out;
+    device_address gamma, beta; /* f32 */
+    int pixels, channels, vector;
+    float eps;
+};
+
+struct softmax_args {
+    device_address scores, out;
+    long columns;
+    float scale;
+    int vector;
+};
+
+/* Kernels that move or combine what lies at a pixel. */
+struct finish_args {
+    struct rows x, shift, residual, out;
+    device_address bias;
+    int pixels, area, channels, act, vector;
+};
+
+struct geglu_args {
+    struct rows x, out;
+    int pixels, channels, vector; /* channels of out */
+};
+
+struct upsample_args {
+    struct rows x, out;
+    int images, h, w, out_h, out_w, channels, vector;
+};
+
+struct concat_args {
+    struct rows a, b, out;
+    int pixels, channels, split, vector;
+};
+
+struct timestep_args {
+    struct rows x, out;
+    int numbers, dim, flip; /* numbers of an image */
+    float shift;
+};
+
+/* embed, position, prepend and row: `table` is what x is looked up in, added or preceded by. */
+struct gather_args {
+    struct rows x, out;
+    device_address table;
+    int pixels, area, channels, vector; /* of out */
+    int x_area;
+};
+
+struct cast_args { /* from_f32, to_f32: `dense` is f32 */
+    struct rows x;
+    device_address dense;
+    int pixels, channels, vector;
+};
+
+struct attention_args {
+    struct rows q, k, v, out;
+    int heads, width, queries, keys, causal;
+    float scale; /* log2(e) / sqrt(width): the softmax is taken with powers of two */
+};
+
+struct conv_args {
+    struct rows x, shift, residual, out;
+    device_address weight, bias;
+    int images, h, w, c;
+    int out_h, out_w, cout;
+    int k, stride, pad;
+    int vector; /* x */
+};
+
+struct pack_args {
+    device_address from, to;
+    int from_type; /* enum dtype */
+    long cout, cin;
+    int taps, run; /* run: how many channels a block takes at once */
+    int vector;
+};
+
+#endif
