@@ -203,15 +203,23 @@ STYX_API int styx_component_info(const styx_component *component, char **json, s
 
 enum styx_log_level { STYX_LOG_WARNING, STYX_LOG_INFO, STYX_LOG_DEBUG };
 
+enum styx_offload { /* where weights wait that a card does not need at the moment */
+    STYX_OFFLOAD_NONE,  /* on the card */
+    STYX_OFFLOAD_MODEL, /* in host memory; a network comes whole before it runs */
+    STYX_OFFLOAD_STREAM /* in host memory; weights come while the network runs, piece by piece */
+};
+
 struct styx_session_options {
     size_t size;
-    const char *backend; /* "auto", "cpu", "ref", "cuda"; NULL: auto */
+    const char *backend; /* "cpu", "ref", "cuda"; NULL or "auto": a card that works, else the CPU */
     int device;          /* which card */
     int threads;         /* 0: as many as the process may use */
     const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
     uint64_t max_memory; /* bytes of anonymous memory to stay under; 0: no limit */
     void (*log)(void *user, enum styx_log_level level, const char *text);
     void *user;
+    enum styx_offload offload; /* of a card; with backend "auto" it asks for one */
+    uint64_t max_vram;         /* bytes of the card's memory to stay under; 0: all of it */
 };
 #define STYX_SESSION_OPTIONS_INIT STYX_SIZED(struct styx_session_options)
 

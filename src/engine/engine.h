@@ -100,8 +100,11 @@ struct styx_session {
     const struct backend *backend;
     void *device;
     char description[128];
-    bool fast_bf16;
-    uint64_t max_memory;
+    bool card;
+    enum styx_offload offload;
+    enum dtype fastest; /* what AUTO means on this device */
+    uint64_t max_memory; /* for programs and weights, where they are: host or card */
+    uint64_t overhead;   /* what stands there besides */
     void (*log)(void *, enum styx_log_level, const char *);
     void *log_user;
     atomic_int cancel, busy;
@@ -109,6 +112,9 @@ struct styx_session {
     struct loaded *loaded;
     uint64_t held; /* bytes of anonymous memory in programs and loaded weights */
 };
+
+/* NULL for a name that is none, or that of a backend which was not compiled in. */
+const struct backend *backend_find(const char *name);
 
 void session_warn(styx_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -138,7 +144,7 @@ void programs_free(styx_session *s);
 
 /* What a process holds besides programs and weights: libraries' data, latents, vocabularies. The
  * difference between the sum of programs and the measured peak was 8 to 14 MB. */
-#define SESSION_OVERHEAD ((uint64_t)16 << 20)
+#define HOST_OVERHEAD ((uint64_t)16 << 20)
 
 /* The most rows, sizes and so on are checked here, so that an absurd request is one sentence. */
 enum { MAX_SIDE = 16384 };

@@ -32,8 +32,9 @@ static int text_stages(struct job *j, struct stage *stages, int *n, styx_error *
         const styx_component *c = j->m->part[SLOT_TEXT_ENCODER + i];
         if (!c)
             continue;
-        struct program_key key = { .component = c, .network = NET_TEXT, .type = j->type, .n = 1,
-                                   .h = 1, .normed = !j->xl };
+        struct program_key key = {
+            .component = c, .network = NET_TEXT, .type = j->type, .n = 1, .h = 1, .normed = !j->xl
+        };
         key.w = tokenizer_max_length(j->m->part[SLOT_TOKENIZER + i]->tokenizer);
         key.layer = c->clip.layers - (j->xl ? 1 : 0);
         j->tokens = key.w;
@@ -45,8 +46,12 @@ static int text_stages(struct job *j, struct stage *stages, int *n, styx_error *
 static int record_stages(struct job *j, struct stage *stages, int *n, styx_error *err)
 {
     styx_component *const *part = j->m->part;
-    struct program_key unet = { .component = part[SLOT_UNET], .network = NET_UNET, .type = j->type,
-                                .n = (int)j->rows, .h = j->lh, .w = j->lw };
+    struct program_key unet = { .component = part[SLOT_UNET],
+                                .network = NET_UNET,
+                                .type = j->type,
+                                .n = (int)j->rows,
+                                .h = j->lh,
+                                .w = j->lw };
     struct program_key vae = { .component = part[SLOT_VAE], .type = j->vae_type, .n = 1 };
     int code;
     j->tokens = 77;
@@ -72,7 +77,9 @@ static int record_stages(struct job *j, struct stage *stages, int *n, styx_error
     if (part[SLOT_SAFETY_CHECKER] && j->r.safety != STYX_SAFETY_OFF)
         return add_stage(j, stages, n,
                          (struct program_key){ .component = part[SLOT_SAFETY_CHECKER],
-                                               .network = NET_VISION, .type = j->type, .n = 1 },
+                                               .network = NET_VISION,
+                                               .type = j->type,
+                                               .n = 1 },
                          err);
     return 0;
 }
@@ -85,7 +92,8 @@ static double mib(uint64_t bytes)
 static void print_stages(struct job *j, const struct stage *stages, int n, const char *network,
                          int code, FILE *to)
 {
-    uint64_t held = 0, peak = 0;
+    uint64_t held = 0, peak = 0, rest = j->s->overhead;
+    bool dropped = j->r.offload || j->s->offload;
     fprintf(to, "%s on %s (%s), %d x %d, %zu picture%s, %s\n\n", j->m->path, j->s->backend->name,
             j->s->description, j->w, j->h, j->batch, j->batch == 1 ? "" : "s", dtype_name(j->type));
     fprintf(to, "%-12s %-5s %8s %14s %12s %12s %12s\n", "program", "type", "instrs", "parameters",
@@ -97,17 +105,18 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
         fprintf(to, "%-12s %-5s %8d %14zu %12.1f %12.1f %12.1f\n", s->t->name,
                 dtype_name(s->t->type), s->t->ncode, tape_parameters(s->t), mib(s->need.weights),
                 mib(s->need.arena), mib(s->need.workspace));
-        if (j->r.offload || held + bytes + SESSION_OVERHEAD > limit)
+        if (dropped || held + bytes + rest > limit)
             held = 0; /* earlier stages are dropped, always or when the limit asks */
         held += bytes;
-        if (held + SESSION_OVERHEAD > limit) /* the weights are streamed */
-            held = limit - SESSION_OVERHEAD;
-        peak = held + SESSION_OVERHEAD > peak ? held + SESSION_OVERHEAD : peak;
+        if (held + rest > limit) /* the weights are streamed */
+            held = limit - rest;
+        peak = held + rest > peak ? held + rest : peak;
     }
-    fprintf(to, "peak of anonymous memory: %llu bytes (%.1f MiB)%s\n", (unsigned long long)peak,
-            mib(peak), j->r.offload ? ", each stage dropped when it is done"
-                                    : j->s->max_memory ? " under the limit"
-                                                       : ", all stages staying loaded");
+    fprintf(to, "peak of %s memory: %llu bytes (%.1f MiB)%s\n",
+            j->s->card ? "the card's" : "anonymous", (unsigned long long)peak, mib(peak),
+            dropped            ? ", each stage dropped when it is done"
+            : j->s->max_memory ? " under the limit"
+                               : ", all stages staying loaded");
     for (int i = 0; i < n; i++) {
         if (!code || (network && strcmp(network, stages[i].t->name) != 0))
             continue;

@@ -204,7 +204,7 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 {
     if (!s->max_memory)
         return;
-    while (s->held + bytes + SESSION_OVERHEAD > s->max_memory) {
+    while (s->held + bytes + s->overhead > s->max_memory) {
         struct loaded *w = idle(s, keep);
         struct program *p = oldest(s);
         if (w)
@@ -220,7 +220,7 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 static int weight_budget(styx_session *s, const struct program_key *key, const tape *t,
                          const struct footprint *need, uint64_t *budget, styx_error *err)
 {
-    uint64_t rest = need->arena + need->workspace + SESSION_OVERHEAD;
+    uint64_t rest = need->arena + need->workspace + s->overhead;
     struct footprint least;
     *budget = 0;
     if (!s->max_memory || s->held + need->weights + rest <= s->max_memory)

@@ -3,7 +3,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-static const struct backend *const backends[] = { &backend_cpu, &backend_ref };
+static const struct backend *const backends[] = {
+    &backend_cpu,
+    &backend_ref,
+#ifdef STYX_HAVE_CUDA
+    &backend_cuda,
+#endif
+};
 
 void session_warn(styx_session *s, const char *fmt, ...)
 {
@@ -17,33 +23,73 @@ void session_warn(styx_session *s, const char *fmt, ...)
     s->log(s->log_user, STYX_LOG_WARNING, text);
 }
 
-static const struct backend *find_backend(const char *name)
+const struct backend *backend_find(const char *name)
 {
-    if (!name || strcmp(name, "auto") == 0)
-        return &backend_cpu;
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (strcmp(backends[i]->name, name) == 0)
             return backends[i];
     return NULL;
 }
 
+static int check_device(const struct styx_session_options *o, styx_error *err)
+{
+    if (o->threads < 0 || o->threads > 1024)
+        return fail(err, STYX_ERR_INVALID, "%d threads; 0 (all) to 1024 were wanted", o->threads);
+    if (o->device < 0)
+        return fail(err, STYX_ERR_INVALID, "device %d; 0 or more was wanted", o->device);
+    if ((unsigned)o->offload > STYX_OFFLOAD_STREAM)
+        return fail(err, STYX_ERR_INVALID, "offload %d; NONE, MODEL or STREAM was wanted",
+                    o->offload);
+    return 0;
+}
+
+static int open_named(styx_session *s, const char *name, const struct device_options *d,
+                      styx_error *err)
+{
+    s->backend = backend_find(name);
+    if (!s->backend && strcmp(name, "cuda") == 0)
+        return fail(err, STYX_ERR_NODEVICE,
+                    "this Styx was built without CUDA; its backends are cpu and ref");
+    if (!s->backend)
+        return fail(err, STYX_ERR_INVALID, "backend '%s'; auto, cpu, ref or cuda was wanted", name);
+    return s->backend->open(d, &s->device, err);
+}
+
+/* The card if there is one that works; whoever insists on it, or on one of its options, says so
+ * and is told why there is none. */
+static int open_best(styx_session *s, const struct styx_session_options *o,
+                     const struct device_options *d, styx_error *err)
+{
+    styx_error why;
+    if (o->device || o->offload || o->max_vram)
+        return open_named(s, "cuda", d, err);
+    if (!d->isa && backend_find("cuda") && open_named(s, "cuda", d, &why) == 0)
+        return 0;
+    return open_named(s, "cpu", d, err);
+}
+
 static int open_device(styx_session *s, const struct styx_session_options *o, styx_error *err)
 {
-    struct device_options d = { .threads = o->threads, .index = o->device, .isa = o->isa };
+    struct device_options d = { .threads = o->threads,
+                                .index = o->device,
+                                .isa = o->isa,
+                                .offload = (enum offload)o->offload };
     const char *hard = getenv("STYX_HARD");
+    int code = check_device(o, err);
+    if (code)
+        return code;
     if (d.isa && strcmp(d.isa, "auto") == 0)
         d.isa = NULL;
     d.hard = hard && *hard && *hard != '0'; /* tests: NaN in whatever should not be read */
-    s->backend = find_backend(o->backend);
-    if (!s->backend)
-        return fail(err, STYX_ERR_INVALID, "backend '%s'; auto, cpu or ref was wanted", o->backend);
-    if (o->threads < 0 || o->threads > 1024)
-        return fail(err, STYX_ERR_INVALID, "%d threads; 0 (all) to 1024 were wanted", o->threads);
-    int code = s->backend->open(&d, &s->device, err);
+    if (!o->backend || strcmp(o->backend, "auto") == 0)
+        code = open_best(s, o, &d, err);
+    else
+        code = open_named(s, o->backend, &d, err);
     if (code)
         return code;
     s->backend->describe(s->device, s->description, sizeof s->description);
-    s->fast_bf16 = s->backend->dtype[DT_BF16] && strstr(s->description, "bf16");
+    bool bf16 = s->backend->dtype[DT_BF16] && strstr(s->description, "bf16");
+    s->fastest = s->backend->dtype[DT_F16] ? DT_F16 : bf16 ? DT_BF16 : DT_F32;
     return 0;
 }
 
@@ -61,7 +107,6 @@ int styx_session_new(const struct styx_session_options *options, styx_session **
     styx_session *s = calloc(1, sizeof *s);
     if (!s)
         return fail_nomem(err, sizeof *s);
-    s->max_memory = o.max_memory;
     s->log = o.log;
     s->log_user = o.user;
     int code = open_device(s, &o, err);
@@ -69,6 +114,11 @@ int styx_session_new(const struct styx_session_options *options, styx_session **
         free(s);
         return code;
     }
+    /* What programs and weights take is on the card if there is one. */
+    s->card = s->backend != &backend_cpu && s->backend != &backend_ref;
+    s->max_memory = s->card ? o.max_vram : o.max_memory;
+    s->overhead = s->card ? 0 : HOST_OVERHEAD;
+    s->offload = s->card ? o.offload : STYX_OFFLOAD_NONE;
     *session = s;
     return 0;
 }
@@ -123,12 +173,12 @@ int styx_session_info(const styx_session *s, char **json, styx_error *err)
 {
     char isa[32] = "";
     int threads = 1;
-    /* "cpu, avx512bf16, 2 threads" */
-    sscanf(s->description, "%*[^,], %31[^,], %d", isa, &threads);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:b, s:I, s:I}", "backend", s->backend->name,
-                             "device", s->description, "isa", isa, "threads", threads, "bf16",
-                             (int)s->fast_bf16, "held_bytes", (json_int_t)s->held, "max_memory",
-                             (json_int_t)s->max_memory);
+    if (s->backend == &backend_cpu) /* "cpu, avx512bf16, 2 threads" */
+        sscanf(s->description, "%*[^,], %31[^,], %d", isa, &threads);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:i, s:b, s:I, s:I}", "backend", s->backend->name, "device",
+                  s->description, "isa", isa, "threads", threads, "bf16", s->fastest == DT_BF16,
+                  "held_bytes", (json_int_t)s->held, "max_memory", (json_int_t)s->max_memory);
     *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return *json ? 0 : fail_nomem(err, 256);
@@ -137,9 +187,7 @@ int styx_session_info(const styx_session *s, char **json, styx_error *err)
 enum dtype resolve_dtype(const styx_session *s, enum styx_dtype wanted)
 {
     static const enum dtype types[] = { DT_F32, DT_F32, DT_BF16, DT_F16 };
-    if (wanted == STYX_AUTO)
-        return s->fast_bf16 ? DT_BF16 : DT_F32;
-    return types[wanted];
+    return wanted == STYX_AUTO ? s->fastest : types[wanted];
 }
 
 enum styx_dtype public_dtype(enum dtype type)

@@ -153,7 +153,7 @@ static bool too_large(const struct vae_call *c, bool decode, int h, int w)
         return false;
     c->s->backend->measure(c->s->device, t, 0, &need);
     tape_free(t);
-    return need.weights + need.arena + need.workspace + SESSION_OVERHEAD > c->s->max_memory;
+    return need.weights + need.arena + need.workspace + c->s->overhead > c->s->max_memory;
 }
 
 /* Under a memory limit: the largest tile that fits, halving the VAE's own size. */
