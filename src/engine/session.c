@@ -70,10 +70,7 @@ static int open_best(styx_session *s, const struct styx_session_options *o,
 
 static int open_device(styx_session *s, const struct styx_session_options *o, styx_error *err)
 {
-    struct device_options d = { .threads = o->threads,
-                                .index = o->device,
-                                .isa = o->isa,
-                                .offload = (enum offload)o->offload };
+    struct device_options d = { .threads = o->threads, .index = o->device, .isa = o->isa };
     const char *hard = getenv("STYX_HARD");
     int code = check_device(o, err);
     if (code)

@@ -1,7 +1,8 @@
 /* golden_test.c - every case of a goldens folder (README.md there) through the public API: the call
  * of the manifest becomes a request, and what the run traces is held against what diffusers did.
  *
- * STYX_GOLDENS names another folder of the same form, STYX_BACKEND a backend other than cpu. */
+ * STYX_GOLDENS names another folder of the same form, STYX_BACKEND a backend other than cpu. What
+ * diffusers computed in halves runs in halves where the backend has them: cuda. */
 #include "base/json.h"
 #include "styx.h"
 
@@ -19,6 +20,7 @@ enum { MAX_CASES = 512, MAX_VALUES = 512 };
 static const char *root;
 static json_t *manifest;
 static styx_session *session;
+static int halves; /* the backend computes in f16 */
 
 struct values {
     char **names;
@@ -104,7 +106,8 @@ static void borrow(struct parts *p, json_t *from)
     json_t *folder;
     char path[1024];
     styx_error err;
-    json_object_foreach(from, name, folder) {
+    json_object_foreach(from, name, folder)
+    {
         path_of(path, sizeof path, json_string_value(folder));
         must(styx_component_open(path, name, NULL, &p->parts[p->count], &err), &err);
         p->names[p->count++] = name;
@@ -246,7 +249,8 @@ static void set_call(struct styx_request *r, struct lists *l, json_t *call)
 {
     const char *key;
     json_t *value;
-    json_object_foreach(call, key, value) {
+    json_object_foreach(call, key, value)
+    {
         if (json_is_null(value) || set_text(r, l, key, value) || set_pair(r, key, value) ||
             set_number(r, key, value))
             continue;
@@ -271,8 +275,8 @@ static size_t pictures(const struct styx_tensor *x, struct styx_image *to)
     int grey = x->dims == 2, many = x->dims == 4;
     size_t n = many ? (size_t)x->shape[0] : 1, one = numbers(x) / n;
     for (size_t i = 0; i < n; i++) {
-        to[i] = (struct styx_image){ x->shape[many + 1], x->shape[many], grey ? 1 : 3,
-                                     malloc(one) };
+        to[i] =
+            (struct styx_image){ x->shape[many + 1], x->shape[many], grey ? 1 : 3, malloc(one) };
         for (size_t k = 0; k < one; k++)
             to[i].pixels[k] = (unsigned char)x->data[i * one + k];
     }
@@ -312,8 +316,8 @@ static void set_seed(struct styx_request *r, struct lists *l, json_t *entry)
     r->generator_kind = kind && strcmp(kind, "cuda") == 0 ? STYX_TORCH_CUDA : STYX_TORCH_CPU;
     r->seed_count = json_is_array(seed) ? json_array_size(seed) : 1;
     for (size_t i = 0; i < r->seed_count; i++)
-        l->seeds[i] = (uint64_t)json_integer_value(json_is_array(seed) ? json_array_get(seed, i)
-                                                                        : seed);
+        l->seeds[i] =
+            (uint64_t)json_integer_value(json_is_array(seed) ? json_array_get(seed, i) : seed);
     r->seeds = l->seeds;
 }
 
@@ -362,8 +366,8 @@ static void check_bytes(const struct styx_tensor *want, const struct styx_result
 static void compare(const struct values *want, const struct values *got,
                     const struct styx_result *result, int half)
 {
-    static const char *const kinds[] = { "cond.", "noise.", "unet.", "latents.", "vae.",
-                                         "out.image", "out.latents" };
+    static const char *const kinds[] = { "cond.", "noise.",    "unet.",      "latents.",
+                                         "vae.",  "out.image", "out.latents" };
     int compared = 0;
     for (size_t i = 0; i < want->count; i++) {
         const char *name = want->names[i];
@@ -402,7 +406,8 @@ static void run_pipeline(json_t *entry, const struct values *v)
     set_arrays(&r, &l, v);
     set_seed(&r, &l, entry);
     set_scheduler(&r, entry);
-    r.dtype = r.vae_dtype = STYX_F32;
+    r.dtype = half && halves ? STYX_F16 : STYX_F32;
+    r.vae_dtype = STYX_F32; /* the latents are compared; the decoder has bounds of its own */
     r.noise_dtype = half ? STYX_F16 : STYX_F32;
     r.safety = STYX_SAFETY_BLACK;
     r.trace = keep;
@@ -462,7 +467,8 @@ static void run_vae(json_t *entry, const struct values *v, int tiled)
     styx_model_free(model);
 }
 
-/* shared/goldens: hidden.K of all rows; ours: some rows and positions. Compared where both have it. */
+/* shared/goldens: hidden.K of all rows; ours: some rows and positions. Compared where both have it.
+ */
 static void check_hidden(const char *name, const struct styx_tensor *want,
                          const struct styx_tensor *got)
 {
@@ -593,16 +599,19 @@ int main(int argc, char **argv)
     json_t *entry;
     size_t n = 0;
     root = getenv("STYX_GOLDENS") ? getenv("STYX_GOLDENS") : STYX_TEST_DATA "/golden";
-    o.backend = getenv("STYX_BACKEND");
+    o.backend = getenv("STYX_BACKEND") ? getenv("STYX_BACKEND") : "cpu";
+    halves = strcmp(o.backend, "cuda") == 0;
     path_of(path, sizeof path, "manifest.json");
     if (json_file(path, &manifest, &err) || styx_session_new(&o, &session, &err)) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    json_object_foreach(json_object_get(manifest, "cases"), name, entry) {
+    json_object_foreach(json_object_get(manifest, "cases"), name, entry)
+    {
         if (!is_ours(entry) || (argc > 1 && !strstr(name, argv[1])) || n == MAX_CASES)
             continue;
-        tests[n++] = (struct CMUnitTest){ .name = name, .test_func = run_case,
+        tests[n++] = (struct CMUnitTest){ .name = name,
+                                          .test_func = run_case,
                                           .initial_state = (void *)name };
     }
     int failed = _cmocka_run_group_tests("golden", tests, n, NULL, NULL);

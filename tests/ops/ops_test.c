@@ -1,6 +1,7 @@
-/* Every operation of the CPU backend, alone and fused as the networks use it, in every instruction
- * set that this machine runs, against the plain loops of the reference backend. */
-#include "tape/backend.h"
+/* Every operation of each backend, alone and fused as the networks use it, against the plain loops
+ * of the reference backend: the CPU in every instruction set that this machine runs, and a card if
+ * there is one. STYX_BACKEND=cpu or cuda: only that one, which then must be there. */
+#include "engine/engine.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +18,14 @@
 /* Shapes are written positionally; the fields left out are 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16" };
+/* What is tested, open all the time: a card takes a second to start. */
+struct device {
+    const struct backend *be;
+    void *dev;
+    const char *name;
+};
+static struct device devices[8];
+static int ndevices;
 
 static uint32_t random_state;
 static size_t weight_budget; /* of solve(); 0: all weights are resident */
@@ -80,33 +88,73 @@ static void fill_inputs(struct problem *p)
         p->out[i] = malloc(tensor_count(p->t->out[i]) * sizeof(float));
 }
 
-/* Records, plans and runs a program; its outputs are then in p->out. */
-static void solve(const struct backend *be, const struct device_options *options, enum dtype type,
-                  record_fn *record, const struct shape *s, struct problem *p)
+static void passes(tape *t, const struct backend *be)
 {
-    void *dev = NULL, *loaded = NULL, *plan = NULL;
+    styx_error err = { 0 };
+    tape_fuse(t);
+    if (be->merge) {
+        tape_merge(t);
+        tape_defer(t);
+    }
+    tape_hoist(t);
+    if (be->halo)
+        tape_halo(t);
+    if (tape_plan(t, &err))
+        fail_msg("%s", err.text);
+}
+
+/* A second step must not find anything missing, and gives the same bytes. */
+static void run_again(const struct problem *p, const struct backend *be, void *plan,
+                      struct run_args *args)
+{
+    float *first[TAPE_MAX_OUT];
+    styx_error err = { 0 };
+    for (int i = 0; i < p->t->nout; i++) {
+        size_t bytes = tensor_count(p->t->out[i]) * sizeof(float);
+        first[i] = malloc(bytes);
+        memcpy(first[i], p->out[i], bytes);
+        memset(p->out[i], 0xff, bytes);
+    }
+    args->again = true;
+    if (be->run(plan, args, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < p->t->nout; i++) {
+        assert_memory_equal(first[i], p->out[i], tensor_count(p->t->out[i]) * sizeof(float));
+        free(first[i]);
+    }
+}
+
+/* Records, plans and runs a program; its outputs are then in p->out. */
+static void solve(const struct device *d, enum dtype type, record_fn *record, const struct shape *s,
+                  struct problem *p)
+{
+    const struct backend *be = d->be;
+    void *loaded = NULL, *plan = NULL;
     styx_error err = { 0 };
     *p = (struct problem){ .t = tape_new("test", type) };
     record(p->t, s);
-    tape_fuse(p->t);
-    tape_hoist(p->t);
-    if (be->halo)
-        tape_halo(p->t);
-    if (tape_plan(p->t, &err))
-        fail_msg("%s", err.text);
+    passes(p->t, be);
     fill_weights(p);
     fill_inputs(p);
     struct run_args args = { 0 };
     memcpy(args.in, p->in, sizeof args.in);
     memcpy(args.out, p->out, sizeof args.out);
-    if (be->open(options, &dev, &err) || be->load(dev, p->t, &p->w, weight_budget, &loaded, &err) ||
-        be->prepare(dev, p->t, loaded, &plan, &err) || be->run(plan, &args, &err))
-        fail_msg("%s", err.text);
-    args.again = true; /* a second step must not find anything missing */
-    assert_int_equal(be->run(plan, &args, &err), STYX_OK);
+    if (be->load(d->dev, p->t, &p->w, weight_budget, &loaded, &err) ||
+        be->prepare(d->dev, p->t, loaded, &plan, &err) || be->run(plan, &args, &err))
+        fail_msg("%s in %s: %s", d->name, dtype_name(type), err.text);
+    run_again(p, be, plan, &args);
     be->release(plan);
-    be->unload(dev, loaded);
-    be->close(dev);
+    be->unload(d->dev, loaded);
+}
+
+static struct device device_open(const struct backend *be, const struct device_options *o,
+                                 const char *name)
+{
+    struct device d = { be, NULL, name };
+    styx_error err = { 0 };
+    if (be->open(o, &d.dev, &err))
+        fail_msg("%s: %s", name, err.text);
+    return d;
 }
 
 static void problem_free(struct problem *p)
@@ -133,29 +181,30 @@ static double nmse(const struct problem *a, const struct problem *b)
     return error / (power + 1e-30);
 }
 
-/* Sums in f32 in another order: 1e-6 of the size. bf16: 2^-9 for each rounding of a value. */
+/* Sums in f32 in another order: 1e-6 of the size. Halves: 2^-9 (bf16) or 2^-12 (f16) for each
+ * rounding of a value. */
+static const double bounds[DT_COUNT] = { [DT_F32] = 4e-12, [DT_BF16] = 1e-4, [DT_F16] = 1e-4 / 64 };
+
 static void check(const char *name, record_fn *record, const struct shape *s)
 {
+    static const struct device_options hard = { .hard = true };
+    struct device ref = device_open(&backend_ref, &hard, "ref");
     struct problem want, got;
-    solve(&backend_ref, &(struct device_options){ .hard = true }, DT_F32, record, s, &want);
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        struct device_options o = { .threads = 2, .isa = isas[i], .hard = true };
-        void *dev;
-        if (backend_cpu.open(&o, &dev, NULL))
-            continue; /* not on this CPU */
-        backend_cpu.close(dev);
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            double bound = bf16 ? 1e-4 : 4e-12, is;
-            solve(&backend_cpu, &o, bf16 ? DT_BF16 : DT_F32, record, s, &got);
-            is = nmse(&got, &want);
+    solve(&ref, DT_F32, record, s, &want);
+    for (int i = 0; i < ndevices; i++)
+        for (enum dtype type = 0; type < DT_COUNT; type++) {
+            if (!devices[i].be->dtype[type])
+                continue;
+            solve(&devices[i], type, record, s, &got);
+            double is = nmse(&got, &want);
             problem_free(&got);
-            if (!(is < bound))
+            if (!(is < bounds[type]))
                 fail_msg("%s n%d h%d w%d c%d cout%d k%d a%d b%d, %s %s: NMSE %.1e, want %.0e", name,
-                         s->n, s->h, s->w, s->c, s->cout, s->k, s->a, s->b, isas[i],
-                         bf16 ? "bf16" : "f32", is, bound);
+                         s->n, s->h, s->w, s->c, s->cout, s->k, s->a, s->b, devices[i].name,
+                         dtype_name(type), is, bounds[type]);
         }
-    }
     problem_free(&want);
+    ref.be->close(ref.dev);
 }
 
 static tensor *map(tape *t, const char *name, const struct shape *s, int c)
@@ -379,37 +428,43 @@ static void same_for_any_threads(void **state)
         { record_conv_up, { 1, 30, 30, 24, 40, 3, 60, 60 } },
     };
     (void)state;
+    static const int threads[] = { 1, 2, 5 };
+    struct device d[3];
+    for (int j = 0; j < 3; j++)
+        d[j] = device_open(&backend_cpu, &(struct device_options){ .threads = threads[j] }, "cpu");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
-            static const int threads[] = { 1, 2, 5 };
             struct problem p[3];
             for (int j = 0; j < 3; j++)
-                solve(&backend_cpu, &(struct device_options){ .threads = threads[j] },
-                      bf16 ? DT_BF16 : DT_F32, cases[i].record, &cases[i].s, &p[j]);
+                solve(&d[j], bf16 ? DT_BF16 : DT_F32, cases[i].record, &cases[i].s, &p[j]);
             for (int j = 1; j < 3; j++)
                 assert_memory_equal(p[j].out[0], p[0].out[0],
                                     tensor_count(p[0].t->out[0]) * sizeof(float));
             for (int j = 0; j < 3; j++)
                 problem_free(&p[j]);
         }
+    for (int j = 0; j < 3; j++)
+        d[j].be->close(d[j].dev);
 }
 
 /* The least budget streams everything through one window, the next ones a part of it. */
 static void streamed_weights_are_the_same(void **state)
 {
     static const struct shape s = { 2, 8, 8, 32, 32, 8, 32 };
-    static const struct device_options o = { .threads = 2 };
     struct problem want, got;
     (void)state;
-    solve(&backend_cpu, &o, DT_BF16, record_resnet, &s, &want);
-    for (size_t budget = 1; budget < 200000; budget = 3 * budget + 5000) {
-        weight_budget = budget;
-        solve(&backend_cpu, &o, DT_BF16, record_resnet, &s, &got);
-        weight_budget = 0;
-        assert_memory_equal(got.out[0], want.out[0], tensor_count(want.t->out[0]) * sizeof(float));
-        problem_free(&got);
+    for (int i = 0; i < ndevices; i++) {
+        solve(&devices[i], DT_BF16, record_resnet, &s, &want);
+        for (size_t budget = 1; budget < 200000; budget = 3 * budget + 5000) {
+            weight_budget = budget;
+            solve(&devices[i], DT_BF16, record_resnet, &s, &got);
+            weight_budget = 0;
+            assert_memory_equal(got.out[0], want.out[0],
+                                tensor_count(want.t->out[0]) * sizeof(float));
+            problem_free(&got);
+        }
+        problem_free(&want);
     }
-    problem_free(&want);
 }
 
 /* measure() tells what load() takes: all, the budget, or the least that works. */
@@ -444,6 +499,49 @@ static void unknown_isa_is_refused(void **state)
     assert_null(dev);
 }
 
+/* ---- what there is to test ---- */
+
+static void add_device(const struct backend *be, const struct device_options *o, const char *name,
+                       bool required)
+{
+    struct device d = { be, NULL, name };
+    styx_error err = { 0 };
+    if (be->open(o, &d.dev, &err) == 0)
+        devices[ndevices++] = d;
+    else if (required)
+        fail_msg("%s: %s", name, err.text);
+    else
+        print_message("%s is not tested: %s\n", name, err.text);
+}
+
+static int open_devices(void **state)
+{
+    static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16" };
+    const char *only = getenv("STYX_BACKEND");
+    const struct backend *cuda = backend_find("cuda");
+    (void)state;
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        if (!only || strcmp(only, "cpu") == 0)
+            add_device(&backend_cpu,
+                       &(struct device_options){ .threads = 2, .isa = isas[i], .hard = true },
+                       isas[i], false);
+    if (only && strcmp(only, "cuda") == 0 && !cuda)
+        fail_msg("cuda is to be tested, but was not compiled in");
+    if (cuda && (!only || strcmp(only, "cuda") == 0))
+        add_device(cuda, &(struct device_options){ .hard = true }, "cuda", only);
+    else if (!cuda)
+        print_message("cuda is not tested: it was not compiled in\n");
+    return ndevices ? 0 : -1;
+}
+
+static int close_devices(void **state)
+{
+    (void)state;
+    while (ndevices--)
+        devices[ndevices].be->close(devices[ndevices].dev);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,5 +557,5 @@ int main(void)
         cmocka_unit_test(budgets_are_measured),
         cmocka_unit_test(unknown_isa_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

@@ -5,9 +5,9 @@
  *
  * Also: the published parameter counts, and how long recording and planning take. */
 #include "base/json.h"
+#include "engine/engine.h"
 #include "model/model.h"
 #include "plan/networks.h"
-#include "tape/backend.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -171,6 +171,12 @@ static void fill_input(const tensor *x, float *to, unsigned seed)
     }
 }
 
+static void must(int code, const styx_error *err)
+{
+    if (code)
+        fail_msg("%s", err->text);
+}
+
 struct outcome {
     float *out[TAPE_MAX_OUT];
     size_t n[TAPE_MAX_OUT];
@@ -179,19 +185,17 @@ struct outcome {
 };
 
 /* Runs the program twice as the pipeline does: a first step, then one with another sample. */
-static struct outcome run(const struct backend *b, tape *t, bool hard)
+static struct outcome run(const struct backend *b, void *dev, tape *t)
 {
-    struct device_options o = { .hard = hard, .threads = 2 };
     struct filled f = fill(t);
     struct weights w = { f.spans, t->nparams };
     struct outcome result = { .nout = t->nout, .arena = t->arena };
     struct run_args args = { 0 };
     float *in[TAPE_MAX_IN];
-    void *dev, *loaded, *plan;
+    void *loaded, *plan;
     styx_error err;
-    assert_int_equal(b->open(&o, &dev, &err), 0);
-    assert_int_equal(b->load(dev, t, &w, 0, &loaded, &err), 0);
-    assert_int_equal(b->prepare(dev, t, loaded, &plan, &err), 0);
+    must(b->load(dev, t, &w, 0, &loaded, &err), &err);
+    must(b->prepare(dev, t, loaded, &plan, &err), &err);
     for (int i = 0; i < t->nin; i++)
         args.in[i] = in[i] = malloc(tensor_count(t->in[i]) * sizeof(float));
     for (int i = 0; i < t->nout; i++) {
@@ -203,11 +207,10 @@ static struct outcome run(const struct backend *b, tape *t, bool hard)
             if (!(step && t->in_once[i]))
                 fill_input(t->in[i], in[i], (unsigned)(i * 10 + step));
         args.again = step > 0;
-        assert_int_equal(b->run(plan, &args, &err), 0);
+        must(b->run(plan, &args, &err), &err);
     }
     b->release(plan);
     b->unload(dev, loaded);
-    b->close(dev);
     for (int i = 0; i < t->nin; i++)
         free(in[i]);
     for (int i = 0; i < t->nparams; i++)
@@ -251,11 +254,22 @@ static tape *optimised(record_fn *record, unsigned seed, bool halo, bool merge)
     return t;
 }
 
-static void compare(record_fn *record, unsigned seed, const struct backend *b, bool merge,
-                    float tolerance)
+static void *device(const struct backend *b, bool hard)
+{
+    struct device_options o = { .hard = hard, .threads = 2 };
+    void *dev;
+    styx_error err;
+    must(b->open(&o, &dev, &err), &err);
+    return dev;
+}
+
+static void compare(record_fn *record, unsigned seed, const struct backend *b, void *dev,
+                    bool merge, float tolerance)
 {
     tape *plain = naive(record, seed), *fused = optimised(record, seed, b->halo, merge);
-    struct outcome x = run(&backend_ref, plain, false), y = run(b, fused, true);
+    void *ref = device(&backend_ref, false);
+    struct outcome x = run(&backend_ref, ref, plain), y = run(b, dev, fused);
+    backend_ref.close(ref);
     assert_true(fused->ncode <= plain->ncode);
     assert_int_equal(x.nout, y.nout);
     for (int i = 0; i < x.nout; i++) {
@@ -271,41 +285,55 @@ static void compare(record_fn *record, unsigned seed, const struct backend *b, b
     tape_free(fused);
 }
 
-static void test_random_nets(void **state)
-{
-    (void)state;
-    for (unsigned seed = 0; seed < 200; seed++)
-        compare(random_net, seed, &backend_ref, false, 0);
-}
-
-static void test_random_nets_on_cpu(void **state)
-{
-    (void)state;
-    for (unsigned seed = 0; seed < 50; seed++)
-        compare(random_net, seed, &backend_cpu, false, 2e-3f); /* 40 layers of f32 sums */
-}
-
-static void test_networks(void **state)
+static void compare_all(const struct backend *b, bool merge, unsigned nets, float tolerance)
 {
     record_fn *const networks[] = { narrow_sd15, narrow_sdxl, narrow_refiner, narrow_vae,
                                     narrow_clip };
-    (void)state;
+    void *dev = device(b, true);
+    for (unsigned seed = 0; seed < nets; seed++)
+        compare(random_net, seed, b, dev, merge, tolerance);
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
         for (unsigned seed = 0; seed < 4; seed++)
-            compare(networks[i], seed, &backend_ref, false, 0);
+            compare(networks[i], seed, b, dev, merge, tolerance);
+    b->close(dev);
+}
+
+static void test_programs(void **state)
+{
+    (void)state;
+    compare_all(&backend_ref, false, 200, 0);
 }
 
 /* Merged products keep the bits; a sum that moved into a norm is rounded at another place. */
-static void test_merged_networks(void **state)
+static void test_merged_programs(void **state)
 {
-    record_fn *const networks[] = { narrow_sd15, narrow_sdxl, narrow_refiner, narrow_vae,
-                                    narrow_clip };
     (void)state;
-    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
-        for (unsigned seed = 0; seed < 4; seed++)
-            compare(networks[i], seed, &backend_ref, true, 1e-4f);
-    for (unsigned seed = 0; seed < 200; seed++)
-        compare(random_net, seed, &backend_ref, true, 1e-3f);
+    compare_all(&backend_ref, true, 200, 1e-3f);
+}
+
+static void test_programs_on_cpu(void **state)
+{
+    (void)state;
+    compare_all(&backend_cpu, false, 50, 2e-3f); /* 40 layers of f32 sums */
+}
+
+/* With STYX_BACKEND=cuda the card must be there. */
+static void test_programs_on_card(void **state)
+{
+    const char *only = getenv("STYX_BACKEND");
+    const struct backend *cuda = backend_find("cuda");
+    styx_error err = { .text = "it was not compiled in" };
+    void *dev;
+    (void)state;
+    if (cuda && cuda->open(&(struct device_options){ 0 }, &dev, &err) == 0) {
+        cuda->close(dev);
+        compare_all(cuda, cuda->merge, 50, 2e-3f);
+        return;
+    }
+    if (only && strcmp(only, "cuda") == 0)
+        fail_msg("cuda: %s", err.text);
+    print_message("cuda is not tested: %s\n", err.text);
+    skip();
 }
 
 /* One product for a self-attention, one for all time embeddings, few for the text. */
@@ -433,9 +461,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts),          cmocka_unit_test(test_planning_is_fast),
-        cmocka_unit_test(test_arena),           cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_merged_networks), cmocka_unit_test(test_merging_saves_products),
-        cmocka_unit_test(test_random_nets),     cmocka_unit_test(test_random_nets_on_cpu),
+        cmocka_unit_test(test_arena),           cmocka_unit_test(test_merging_saves_products),
+        cmocka_unit_test(test_programs),        cmocka_unit_test(test_merged_programs),
+        cmocka_unit_test(test_programs_on_cpu), cmocka_unit_test(test_programs_on_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
