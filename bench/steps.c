@@ -1,0 +1,281 @@
+/* steps.c - one whole step of a published network on random weights, on any backend: how long it
+ * takes to start, and then every time.
+ *
+ *   bench_steps sd15|sdxl|refiner|vae [OPTION...]
+ *     cpu, cuda                backend (cuda)
+ *     f32, bf16, f16           type (f16 on cuda, bf16 on the CPU)
+ *     rows=2                   pictures twice with guidance; the decoder takes one
+ *     size=512                 pixels a side; 512, 1024 for sdxl
+ *     runs=50                  steps that are timed
+ *     offload=model, stream    where a card's weights wait
+ *     budget=BYTES             of weights on the device at a time; the rest is streamed
+ *     device=N                 which card
+ *
+ * The last line is JSON. Times are of the wall's clock and include what passes between host and
+ * card; of the steps the median counts. */
+#include "engine/published.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct bench {
+    const char *net;
+    enum single_file kind;
+    int rows, size, runs;
+    size_t budget;
+    enum dtype type;
+    const struct backend *be;
+    void *dev;
+    tape *t;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void must(int status, const styx_error *err)
+{
+    if (status) {
+        fprintf(stderr, "bench_steps: %s\n", err->text);
+        exit(1);
+    }
+}
+
+static float random_number(void) /* [-1, 1) */
+{
+    static uint32_t state = 1;
+    state = state * 1664525u + 1013904223u;
+    return (float)(int32_t)state * 0x1p-31f;
+}
+
+/* All weights are views of one buffer of F16 numbers: only their speed is of interest. */
+static struct weights random_weights(const tape *t)
+{
+    struct span *span = calloc((size_t)t->nparams + 1, sizeof *span);
+    size_t most = 0;
+    for (int i = 0; i < t->nparams; i++) {
+        span[i].type = DT_F16;
+        span[i].dims = t->params[i].dims;
+        memcpy(span[i].shape, t->params[i].shape, sizeof span[i].shape);
+        size_t n = span_count(&span[i]);
+        most = n > most ? n : most;
+    }
+    uint16_t *data = malloc(most * sizeof *data);
+    for (size_t i = 0; i < most; i++)
+        data[i] = f32_to_f16(random_number() * 0.03f);
+    for (int i = 0; i < t->nparams; i++)
+        span[i].data = data;
+    return (struct weights){ span, t->nparams };
+}
+
+/* ---- the program ---- */
+
+static void record(struct bench *b)
+{
+    bool vae = strcmp(b->net, "vae") == 0;
+    json_t *config = NULL;
+    styx_error err = { 0 };
+    must(published_config(b->kind, vae ? SLOT_VAE : SLOT_UNET, NULL, b->net, &config, &err), &err);
+    b->t = tape_new(b->net, b->type);
+    if (vae) {
+        struct vae_config v;
+        must(vae_read(config, b->net, &v, &err), &err);
+        vae_decode(b->t, &v, b->rows, b->size / 8, b->size / 8);
+    } else {
+        struct unet_config u;
+        must(unet_read(config, b->net, &u, &err), &err);
+        unet(b->t, &u, b->rows, b->size / 8, b->size / 8, 77, b->kind == SINGLE_REFINER ? 5 : 6);
+    }
+    json_decref(config);
+    tape_fuse(b->t);
+    if (b->be->merge) {
+        tape_merge(b->t);
+        tape_defer(b->t);
+    }
+    tape_hoist(b->t);
+    if (b->be->halo)
+        tape_halo(b->t);
+    must(tape_plan(b->t, &err), &err);
+}
+
+static double flops_of(const tape *t)
+{
+    double sum = 0;
+    for (int i = t->once; i < t->ncode; i++) {
+        const instr *o = &t->code[i];
+        double out = (double)tensor_count(o->out);
+        if (o->op == OP_LINEAR)
+            sum += 2 * out * o->in[0]->c * (o->act == ACT_GEGLU ? 2 : 1);
+        else if (o->op == OP_CONV2D)
+            sum += 2 * out * o->in[0]->c * o->u.conv.k * o->u.conv.k;
+        else if (o->op == OP_ATTENTION)
+            sum += 4 * out * o->in[1]->h * o->in[1]->w;
+    }
+    return sum;
+}
+
+/* ---- running it ---- */
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void fill_args(const struct bench *b, struct run_args *args)
+{
+    for (int i = 0; i < b->t->nin; i++) {
+        size_t n = tensor_count(b->t->in[i]);
+        float *x = malloc(n * sizeof *x);
+        for (size_t j = 0; j < n; j++)
+            x[j] = random_number();
+        args->in[i] = x;
+    }
+    for (int i = 0; i < b->t->nout; i++)
+        args->out[i] = malloc(tensor_count(b->t->out[i]) * sizeof(float));
+}
+
+/* A network whose numbers are none is no measure of anything. */
+static void check_finite(const struct bench *b, const struct run_args *args)
+{
+    for (int i = 0; i < b->t->nout; i++)
+        for (size_t j = 0; j < tensor_count(b->t->out[i]); j++)
+            if (!isfinite(args->out[i][j])) {
+                fprintf(stderr, "bench_steps: %s gives %g at %zu\n", b->net,
+                        (double)args->out[i][j], j);
+                exit(1);
+            }
+}
+
+static void measure(const struct bench *b)
+{
+    double *seconds = malloc((size_t)b->runs * sizeof *seconds), load, prepare, first;
+    struct weights w = random_weights(b->t);
+    struct run_args args = { 0 };
+    struct footprint need;
+    void *loaded, *plan;
+    styx_error err = { 0 };
+    fill_args(b, &args);
+    b->be->measure(b->dev, b->t, b->budget, &need);
+    load = now();
+    must(b->be->load(b->dev, b->t, &w, b->budget, &loaded, &err), &err);
+    prepare = now();
+    must(b->be->prepare(b->dev, b->t, loaded, &plan, &err), &err);
+    first = now();
+    must(b->be->run(plan, &args, &err), &err);
+    double end = now();
+    args.again = true;
+    for (int i = -3; i < b->runs; i++) {
+        double from = now();
+        must(b->be->run(plan, &args, &err), &err);
+        seconds[i < 0 ? 0 : i] = now() - from;
+    }
+    check_finite(b, &args);
+    qsort(seconds, (size_t)b->runs, sizeof *seconds, by_size);
+    double median = seconds[b->runs / 2], flops = flops_of(b->t);
+    printf("{\"network\": \"%s\", \"dtype\": \"%s\", \"rows\": %d, \"size\": %d, \"load_s\": %.3f, "
+           "\"prepare_s\": %.3f, \"first_ms\": %.3f, \"median_ms\": %.3f, \"least_ms\": %.3f, "
+           "\"most_ms\": %.3f, \"gflop\": %.1f, \"tflops\": %.2f, \"weights_mb\": %.1f, "
+           "\"arena_mb\": %.1f, \"workspace_mb\": %.1f}\n",
+           b->net, dtype_name(b->type), b->rows, b->size, prepare - load, first - prepare,
+           (end - first) * 1e3, median * 1e3, seconds[0] * 1e3, seconds[b->runs - 1] * 1e3,
+           flops * 1e-9, flops / median * 1e-12, (double)need.weights * 1e-6,
+           (double)need.arena * 1e-6, (double)need.workspace * 1e-6);
+    b->be->release(plan);
+    b->be->unload(b->dev, loaded);
+    for (int i = 0; i < b->t->nin; i++)
+        free((void *)(uintptr_t)args.in[i]);
+    for (int i = 0; i < b->t->nout; i++)
+        free(args.out[i]);
+    free((void *)(uintptr_t)w.span->data);
+    free((void *)(uintptr_t)w.span);
+    free(seconds);
+}
+
+/* ---- what was asked ---- */
+
+static bool take_word(struct bench *b, const char *word)
+{
+    static const struct {
+        const char *name;
+        enum single_file kind;
+        int rows, size;
+    } nets[] = { { "sd15", SINGLE_SD15, 2, 512 },
+                 { "sdxl", SINGLE_SDXL, 2, 1024 },
+                 { "refiner", SINGLE_REFINER, 2, 512 },
+                 { "vae", SINGLE_SD15, 1, 512 } };
+    static const char *const types[] = { "f32", "bf16", "f16" };
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++)
+        if (strcmp(word, nets[i].name) == 0) {
+            b->net = nets[i].name;
+            b->kind = nets[i].kind;
+            b->rows = nets[i].rows;
+            b->size = nets[i].size;
+            return true;
+        }
+    for (int i = 0; i < 3; i++)
+        if (strcmp(word, types[i]) == 0) {
+            b->type = (enum dtype)i;
+            return true;
+        }
+    const struct backend *be = backend_find(word);
+    b->be = be ? be : b->be;
+    return be;
+}
+
+static bool take_number(struct bench *b, struct device_options *o, const char *word)
+{
+    unsigned long long n = 0;
+    char key[16];
+    if (strcmp(word, "offload=model") == 0 || strcmp(word, "offload=stream") == 0) {
+        o->offload = strcmp(word, "offload=model") == 0 ? OFFLOAD_MODEL : OFFLOAD_STREAM;
+        return true;
+    }
+    if (sscanf(word, "%15[a-z]=%llu", key, &n) != 2)
+        return false;
+    int *const to[] = { &b->rows, &b->size, &b->runs, &o->index, &o->threads };
+    static const char *const keys[] = { "rows", "size", "runs", "device", "threads" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0) {
+            *to[i] = (int)n;
+            return true;
+        }
+    b->budget = (size_t)n;
+    return strcmp(key, "budget") == 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = { .runs = 50, .type = DT_COUNT, .be = backend_find("cuda") };
+    struct device_options o = { 0 };
+    char text[128];
+    styx_error err = { 0 };
+    for (int i = 1; i < argc; i++)
+        if (!take_word(&b, argv[i]) && !take_number(&b, &o, argv[i])) {
+            fprintf(stderr,
+                    "bench_steps: '%s' is none of its words; they stand at the top of its "
+                    "source\n",
+                    argv[i]);
+            return 2;
+        }
+    if (!b.net || !b.be || b.runs < 1 || b.rows < 1 || b.size < 64) {
+        fprintf(stderr, "bench_steps: sd15, sdxl, refiner or vae was wanted%s\n",
+                b.be ? "" : ", and a backend: CUDA was not compiled in");
+        return 2;
+    }
+    if (b.type == DT_COUNT)
+        b.type = b.be->dtype[DT_F16] ? DT_F16 : DT_BF16;
+    must(b.be->open(&o, &b.dev, &err), &err);
+    b.be->describe(b.dev, text, sizeof text);
+    printf("%s\n", text);
+    record(&b);
+    measure(&b);
+    tape_free(b.t);
+    b.be->close(b.dev);
+    return 0;
+}

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Builds what a machine with a card needs to run tools/device_test.sh, where nothing can be built:
+# the tests, the bench program and the command with the CUDA backend, stripped, with libraries from
+# their archives; the rest of them but glibc goes into lib/.
+#
+#   tools/device_bundle.sh [FOLDER]      default: .dev/bundle
+#
+# BUILD is the build folder (build-device), ARCHS the compute capabilities (90), JOBS, and WHEELS a
+# folder with a wheel of diffusers for the stages that compare with it.
+set -eu
+cd "$(dirname "$0")/.."
+to=${1:-.dev/bundle}
+build=${BUILD:-build-device}
+programs="tests/ops_test tests/plan_test tests/golden_test bench_steps styx"
+
+cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DSTYX_CUDA=ON -DSTYX_CUDA_ARCHS="${ARCHS:-90}" \
+    -DSTYX_STATIC_DEPS=ON -DSTYX_CURL=OFF -DCMAKE_BUILD_RPATH='$ORIGIN/lib' ${CMAKE_ARGS:-} >/dev/null
+cmake --build "$build" -j "${JOBS:-$(nproc)}" --target ops_test plan_test golden_test bench_steps \
+    styx-cli
+
+rm -rf "$to"
+mkdir -p "$to/lib"
+for program in $programs; do
+    name=$(basename "$program")
+    strip -o "$to/$name" "$build/$program"
+    ldd "$build/$program" | awk '$2 == "=>" { print $3 }' | while read -r library; do
+        case $(basename "$library") in
+        libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux*) ;;
+        *) cp -L "$library" "$to/lib/" ;;
+        esac
+    done
+done
+if [ -n "${WHEELS:-}" ]; then
+    mkdir -p "$to/wheels"
+    cp "$WHEELS"/*.whl "$to/wheels/"
+fi
+git rev-parse HEAD >"$to/commit"
+du -sh "$to"
