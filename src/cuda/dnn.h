@@ -15,6 +15,7 @@ struct dnn_plan;
 int dnn_open(const struct gpu *g, struct dnn **dnn, styx_error *err);
 void dnn_close(struct dnn *dnn);
 void dnn_version(const struct dnn *dnn, char text[32]); /* "9.19.0" */
+const char *dnn_error(const struct dnn *dnn); /* why the last refusal: one sentence, or "" */
 int dnn_compiled(const struct dnn *dnn); /* plans made so far that needed run-time compilation */
 
 /* out = conv(x) [+ bias] [+ residual], all NHWC of one type, f32 sums; F32 without TF32. */
@@ -44,8 +45,7 @@ int dnn_attention_plans(struct dnn *dnn, const struct dnn_attention *problem, si
 bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *plan);
 void dnn_plan_free(struct dnn_plan *plan);
 
-/* Enqueues in the device's stream; may be captured. bias, residual: 0 where the problem has none.
- */
+/* Enqueues in the device's stream; may be captured. bias, residual: 0 if the problem has none. */
 bool dnn_conv_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr x, CUdeviceptr weight,
                   CUdeviceptr bias, CUdeviceptr residual, CUdeviceptr out, CUdeviceptr workspace);
 bool dnn_attention_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr q, CUdeviceptr k,
