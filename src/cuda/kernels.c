@@ -40,8 +40,9 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
     snprintf(doing, sizeof doing, "find kernel %s", text);
     CUresult result = g->cu->cuModuleGetFunction(kernel, g->module[source], text);
-    if (result == CUDA_SUCCESS && source == SOURCE_flash) /* more than the 48 KB of every card */
-        result = g->cu->cuFuncSetAttribute(*kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+    if (result == CUDA_SUCCESS && (source == SOURCE_flash || name == KERNEL_conv_few))
+        result = g->cu->cuFuncSetAttribute(/* these may want more than 48 KB */
+                                           *kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                            g->shared);
     return gpu_check(g, result, doing, err);
 }

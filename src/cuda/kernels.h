@@ -18,7 +18,6 @@
     X(flash, flash64)                                                                              \
     X(flash, flash64_wide)                                                                         \
     X(flash, flash80)                                                                              \
-    X(flash, flash80_wide)                                                                         \
     X(flash, flash96)                                                                              \
     X(flash, flash128)                                                                             \
     X(flash, flash160)                                                                             \

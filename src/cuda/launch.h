@@ -25,12 +25,12 @@ static inline long gview_pixels(const struct gview *x)
 /* Group norm of x, or of [x | second] (channels side by side; second NULL: x alone), then act
  * (ACT_NONE or ACT_SILU). bias: [c] of the values' type, added to every pixel before the norm, 0 if
  * there is none; shift: [n,1,1,c], the same for every image, or NULL. gamma, beta: f32 [c]. out is
- * dense in c but not x or second. scratch: group_norm_scratch bytes. */
+ * dense in c but not x or second. scratch: launch_group_norm_scratch bytes. */
 CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
                            CUdeviceptr bias, const struct gview *shift, int groups, float eps,
                            CUdeviceptr gamma, CUdeviceptr beta, enum act act,
                            const struct gview *out, CUdeviceptr scratch);
-size_t group_norm_scratch(int n, long pixels, int channels, int groups);
+size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups);
 
 /* Layer norm over c. gamma, beta: f32 [c]. */
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,

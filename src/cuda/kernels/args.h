@@ -21,7 +21,8 @@ struct group_norm_args {
     device_address gamma, beta; /* f32 */
     device_address partial;     /* group_sum [image][chunk][group] */
     int channels, split, groups;
-    int area, chunk, chunks; /* pixels of an image; of a block; blocks of an image */
+    int slab;                /* groups of a block */
+    int area, chunk, chunks; /* pixels of an image; of a block; blocks that share an image */
     int act, vector;
     float eps;
 };

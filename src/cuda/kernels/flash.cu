@@ -1,1 +1,339 @@
-#include "cuda/kernels/args.h"
+// flash.cu - attention on the tensor cores of 8.0 and later: 16-bit numbers, f32 sums.
+//
+// Four warps take TILES * 64 queries of one head; keys and values come 64 at a time through two
+// buffers in shared memory, the next ones on their way while these are used. A warp holds TILES
+// times 16 queries, its scores and its sums in registers, laid out as mma.m16n8k16 has them
+// (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane 4g + t has columns 2t and 2t + 1 of rows g
+// and g + 8 of every 16 x 8 result; two results side by side are, packed, the left operand of the
+// product with the values. The softmax is that of Milakov and Gimelshein, as FlashAttention uses
+// it.
+#include "cuda/kernels/common.cuh"
+
+enum { WARPS = 4, KEYS = 64, THREADS = WARPS * 32 };
+
+// A row in shared memory is padded to an odd number of 16-byte chunks: then the eight rows that
+// ldmatrix reads at once lie in different banks.
+template <int D> constexpr int DEPTH = (D + 15) / 16;          // steps of 16 channels
+template <int D> constexpr int PITCH = 8 * (2 * DEPTH<D> + 1); // numbers from row to row
+
+// Only 8.0 and later have these instructions; for 7.5 the kernels exist but are never looked up.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+
+__device__ __forceinline__ unsigned shared_address(const void *p)
+{
+    return (unsigned)__cvta_generic_to_shared(p);
+}
+
+// 16 bytes to shared memory in the background; zeros if not `there`.
+__device__ __forceinline__ void fetch(void *to, const void *from, bool there)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+                 "l"(from), "r"(there ? 16 : 0));
+}
+
+__device__ __forceinline__ void fetch_commit()
+{
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+__device__ __forceinline__ void fetch_wait()
+{
+    asm volatile("cp.async.wait_group 0;\n" ::: "memory");
+}
+
+__device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void *from)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(from))
+                 : "memory");
+}
+
+__device__ __forceinline__ void load_transposed(unsigned (&to)[4], const void *from)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(from))
+                 : "memory");
+}
+
+template <typename T>
+__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1);
+template <>
+__device__ __forceinline__ void multiply<f16>(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+                                              unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+template <>
+__device__ __forceinline__ void multiply<bf16>(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+                                               unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <typename T> __device__ __forceinline__ unsigned pair(float low, float high)
+{
+    lane<T, 2> l = { { from_float<T>(low), from_float<T>(high) } };
+    return *reinterpret_cast<unsigned *>(&l);
+}
+
+__device__ __forceinline__ float power_of_two(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Rows first .. first + ROWS of a value to shared memory; zeros after row `end` and beside the
+// head.
+template <typename T, int D, int ROWS>
+__device__ __forceinline__ void fetch_rows(T *to, const T *from, long row, int first, int end,
+                                           int width)
+{
+    constexpr int CHUNKS = 2 * DEPTH<D>;
+#pragma unroll
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
+        int r = i / CHUNKS, c = i % CHUNKS * 8;
+        bool there = first + r < end && c < width;
+        fetch(to + r * PITCH<D> + c, there ? from + (first + r) * row + c : from, there);
+    }
+}
+
+template <typename T, int D, int TILES> struct flash {
+    static constexpr int QUERIES = TILES * WARPS * 16;
+    static constexpr int STAGE = KEYS * PITCH<D>; // numbers of a buffer
+    static constexpr int COLUMNS = D / 8;         // 16 x 8 results of the sums
+
+    unsigned query[TILES][DEPTH<D>][4];
+    float sum[TILES][COLUMNS][4];
+    float most[TILES][2], total[TILES][2]; // of rows g and g + 8; total: of the lane's columns
+
+    __device__ __forceinline__ void start(const T *q)
+    {
+        int lane_id = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll
+        for (int m = 0; m < TILES; m++) {
+            const T *from = q + ((warp * TILES + m) * 16 + lane_id % 16) * PITCH<D>;
+#pragma unroll
+            for (int d = 0; d < DEPTH<D>; d++)
+                load_matrices(query[m][d], from + d * 16 + lane_id / 16 * 8);
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    sum[m][j][i] = 0;
+            most[m][0] = most[m][1] = -INFINITY;
+            total[m][0] = total[m][1] = 0;
+        }
+    }
+
+    // score = q k^T for the keys of a buffer
+    __device__ __forceinline__ void scores(float (&score)[TILES][KEYS / 8][4], const T *k) const
+    {
+        int lane_id = threadIdx.x % 32;
+        const T *from = k + (lane_id % 8 + lane_id / 16 * 8) * PITCH<D> + lane_id / 8 % 2 * 8;
+#pragma unroll
+        for (int j = 0; j < KEYS / 16; j++) {
+#pragma unroll
+            for (int m = 0; m < TILES; m++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    score[m][2 * j][i] = score[m][2 * j + 1][i] = 0;
+#pragma unroll
+            for (int d = 0; d < DEPTH<D>; d++) {
+                unsigned b[4]; // keys 16j .. + 8: b[0], b[1]; the next eight: b[2], b[3]
+                load_matrices(b, from + j * 16 * PITCH<D> + d * 16);
+#pragma unroll
+                for (int m = 0; m < TILES; m++) {
+                    multiply<T>(score[m][2 * j], query[m][d], b[0], b[1]);
+                    multiply<T>(score[m][2 * j + 1], query[m][d], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    // Row i (of 2) of tile m sees `seen` keys of this buffer.
+    __device__ __forceinline__ void hide(float (&score)[KEYS / 8][4], int i, int seen) const
+    {
+        int column = threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++) {
+            if (j * 8 + column >= seen)
+                score[j][2 * i] = -INFINITY;
+            if (j * 8 + column + 1 >= seen)
+                score[j][2 * i + 1] = -INFINITY;
+        }
+    }
+
+    // Scores become powers relative to the greatest so far; what was summed before is rescaled.
+    __device__ __forceinline__ void soften(float (&score)[KEYS / 8][4], int m, float scale)
+    {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float greatest = most[m][i];
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++)
+                greatest = fmaxf(greatest, fmaxf(score[j][2 * i], score[j][2 * i + 1]));
+            greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 1));
+            greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 2));
+            float less = power_of_two((most[m][i] - greatest) * scale), base = greatest * scale;
+            most[m][i] = greatest;
+            total[m][i] *= less;
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) {
+                sum[m][j][2 * i] *= less;
+                sum[m][j][2 * i + 1] *= less;
+            }
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++) {
+                score[j][2 * i] = power_of_two(score[j][2 * i] * scale - base);
+                score[j][2 * i + 1] = power_of_two(score[j][2 * i + 1] * scale - base);
+                total[m][i] += score[j][2 * i] + score[j][2 * i + 1];
+            }
+        }
+    }
+
+    // sum += powers v
+    __device__ __forceinline__ void add(const float (&score)[TILES][KEYS / 8][4], const T *v)
+    {
+        int lane_id = threadIdx.x % 32;
+        const T *from = v + lane_id % 16 * PITCH<D> + lane_id / 16 * 8;
+#pragma unroll
+        for (int j = 0; j < KEYS / 16; j++) {
+            unsigned a[TILES][4];
+#pragma unroll
+            for (int m = 0; m < TILES; m++) {
+                a[m][0] = pair<T>(score[m][2 * j][0], score[m][2 * j][1]);
+                a[m][1] = pair<T>(score[m][2 * j][2], score[m][2 * j][3]);
+                a[m][2] = pair<T>(score[m][2 * j + 1][0], score[m][2 * j + 1][1]);
+                a[m][3] = pair<T>(score[m][2 * j + 1][2], score[m][2 * j + 1][3]);
+            }
+#pragma unroll
+            for (int d = 0; d < DEPTH<D>; d++) {
+                unsigned b[4]; // channels 16d .. + 8: b[0], b[1]; the next eight: b[2], b[3]
+                load_transposed(b, from + j * 16 * PITCH<D> + d * 16);
+#pragma unroll
+                for (int m = 0; m < TILES; m++) {
+                    multiply<T>(sum[m][2 * d], a[m], b[0], b[1]);
+                    if (2 * d + 1 < COLUMNS)
+                        multiply<T>(sum[m][2 * d + 1], a[m], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    // sum / total to shared memory and, in 16-byte pieces, out. A warp has its rows to itself.
+    __device__ __forceinline__ void finish(T *stage, T *out, long row, int rows_left, int width)
+    {
+        int lane_id = threadIdx.x % 32, first = threadIdx.x / 32 * TILES * 16;
+#pragma unroll
+        for (int m = 0; m < TILES; m++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float all = total[m][i];
+                all += __shfl_xor_sync(0xffffffffu, all, 1);
+                all += __shfl_xor_sync(0xffffffffu, all, 2);
+                float over = 1.0f / all;
+                T *to = stage + (first + m * 16 + i * 8 + lane_id / 4) * PITCH<D> + lane_id % 4 * 2;
+#pragma unroll
+                for (int j = 0; j < COLUMNS; j++)
+                    *reinterpret_cast<unsigned *>(to + j * 8) =
+                        pair<T>(sum[m][j][2 * i] * over, sum[m][j][2 * i + 1] * over);
+            }
+        }
+        __syncwarp();
+        for (int i = lane_id; i < TILES * 16 * COLUMNS; i += 32) {
+            int r = first + i / COLUMNS, c = i % COLUMNS * 8;
+            if (r < rows_left && c < width)
+                *reinterpret_cast<uint4 *>(out + r * row + c) =
+                    *reinterpret_cast<const uint4 *>(stage + r * PITCH<D> + c);
+        }
+    }
+};
+
+template <typename T, int D, int TILES> __device__ __forceinline__ void run(const attention_args &a)
+{
+    typedef flash<T, D, TILES> F;
+    extern __shared__ uint4 memory[]; // keys, values, keys, values
+    T *buffer = reinterpret_cast<T *>(memory);
+    int q0 = blockIdx.x * F::QUERIES, head = blockIdx.y * a.width;
+    const T *q = at<T>(a.q, (long)blockIdx.z * a.queries) + head;
+    const T *k = at<T>(a.k, (long)blockIdx.z * a.keys) + head;
+    const T *v = at<T>(a.v, (long)blockIdx.z * a.keys) + head;
+
+    // The queries pass through the second buffer, which is free until the first keys are in use.
+    fetch_rows<T, D, F::QUERIES>(buffer + 2 * F::STAGE, q, a.q.row, q0, a.queries, a.width);
+    fetch_rows<T, D, KEYS>(buffer, k, a.k.row, 0, a.keys, a.width);
+    fetch_rows<T, D, KEYS>(buffer + F::STAGE, v, a.v.row, 0, a.keys, a.width);
+    fetch_commit();
+    fetch_wait();
+    __syncthreads();
+    F f;
+    f.start(buffer + 2 * F::STAGE);
+    __syncthreads();
+
+    int keys = a.causal ? min(a.keys, q0 + F::QUERIES) : a.keys;
+    int row = q0 + threadIdx.x / 32 * TILES * 16 + threadIdx.x % 32 / 4; // the lane's first query
+    for (int k0 = 0, stage = 0; k0 < keys; k0 += KEYS, stage ^= 1) {
+        const T *now = buffer + stage * 2 * F::STAGE;
+        if (k0 + KEYS < keys) {
+            T *next = buffer + (stage ^ 1) * 2 * F::STAGE;
+            fetch_rows<T, D, KEYS>(next, k, a.k.row, k0 + KEYS, a.keys, a.width);
+            fetch_rows<T, D, KEYS>(next + F::STAGE, v, a.v.row, k0 + KEYS, a.keys, a.width);
+            fetch_commit();
+        }
+        float score[TILES][KEYS / 8][4];
+        f.scores(score, now);
+        bool edge = k0 + KEYS > a.keys || (a.causal && k0 + KEYS > q0);
+#pragma unroll
+        for (int m = 0; m < TILES; m++) {
+            if (edge) {
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    int of_row = row + m * 16 + i * 8 + 1 - k0;
+                    f.hide(score[m], i, a.causal ? min(a.keys - k0, of_row) : a.keys - k0);
+                }
+            }
+            f.soften(score[m], m, a.scale);
+        }
+        f.add(score, now + F::STAGE);
+        fetch_wait();
+        __syncthreads();
+    }
+    T *out = at<T>(a.out, (long)blockIdx.z * a.queries + q0) + head;
+    f.finish(buffer, out, a.out.row, a.queries - q0, a.width);
+}
+
+#else
+template <typename T, int D, int TILES> __device__ __forceinline__ void run(const attention_args &)
+{
+}
+#endif
+
+#define FLASH(name, D, TILES)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS) name##_f16(const attention_args a)       \
+    {                                                                                              \
+        run<f16, D, TILES>(a);                                                                     \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS) name##_bf16(const attention_args a)      \
+    {                                                                                              \
+        run<bf16, D, TILES>(a);                                                                    \
+    }
+
+// 64 queries, for small maps; "wide": 128, where every fragment of keys serves two products.
+FLASH(flash40, 40, 1)
+FLASH(flash40_wide, 40, 2)
+FLASH(flash64, 64, 1)
+FLASH(flash64_wide, 64, 2)
+FLASH(flash80, 80, 1)
+FLASH(flash96, 96, 1)
+FLASH(flash128, 128, 1)
+FLASH(flash160, 160, 1)

@@ -1,1 +1,62 @@
-#include "cuda/kernels/args.h"
+// pack.cu - weights as a file has them to the type and order that the products read.
+#include "cuda/kernels/common.cuh"
+
+enum { FILE_F32, FILE_BF16, FILE_F16 }; // enum dtype of dtype.h
+
+template <typename From, typename T, int N> __device__ void cast_from(const pack_args &a)
+{
+    long count = a.cout * a.cin, step = (long)gridDim.x * blockDim.x * N;
+    for (long i = ((long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < count; i += step) {
+        float x[N];
+        if constexpr (sizeof(From) == 4)
+            load_f32<N>(at<float>(a.from) + i, x);
+        else
+            load<From, N>(at<From>(a.from) + i, x);
+        if constexpr (sizeof(T) == 4)
+            store_f32<N>(at<float>(a.to) + i, x);
+        else
+            store<T, N>(at<T>(a.to) + i, x);
+    }
+}
+
+template <typename T> __device__ __forceinline__ void cast(const pack_args &a)
+{
+    constexpr int N = 8; // the last few one by one
+    if (a.from_type == FILE_F32)
+        a.vector ? cast_from<float, T, N>(a) : cast_from<float, T, 1>(a);
+    else if (a.from_type == FILE_BF16)
+        a.vector ? cast_from<bf16, T, N>(a) : cast_from<bf16, T, 1>(a);
+    else
+        a.vector ? cast_from<f16, T, N>(a) : cast_from<f16, T, 1>(a);
+}
+
+// [cout][cin][taps] to [cout][taps][cin]. A block takes `run` channels of one filter through shared
+// memory: what it reads lies in a row, and so does what it writes for each tap.
+template <typename From, typename T> __device__ void pack_from(const pack_args &a)
+{
+    extern __shared__ float numbers[];
+    long first = (long)blockIdx.x * a.run;
+    int run = (int)min((long)a.run, a.cin - first), count = run * a.taps;
+    const From *from = at<From>(a.from) + ((long)blockIdx.y * a.cin + first) * a.taps;
+    T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * a.taps + first;
+    for (int i = threadIdx.x; i < count; i += blockDim.x)
+        numbers[i] = to_float(from[i]);
+    __syncthreads();
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        int tap = i / run, c = i % run;
+        to[tap * a.cin + c] = from_float<T>(numbers[c * a.taps + tap]);
+    }
+}
+
+template <typename T> __device__ __forceinline__ void pack(const pack_args &a)
+{
+    if (a.from_type == FILE_F32)
+        pack_from<float, T>(a);
+    else if (a.from_type == FILE_BF16)
+        pack_from<bf16, T>(a);
+    else
+        pack_from<f16, T>(a);
+}
+
+FOR_EVERY_TYPE(cast, pack_args)
+FOR_EVERY_TYPE(pack, pack_args)

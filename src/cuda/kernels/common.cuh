@@ -1,0 +1,164 @@
+// common.cuh - what all kernels share: types, vectors of 16 bytes, activations, sums over a warp.
+#ifndef STYX_CUDA_COMMON_CUH
+#define STYX_CUDA_COMMON_CUH
+#include "cuda/kernels/args.h"
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef __half f16;
+typedef __nv_bfloat16 bf16;
+
+// The kernels of a file for every type: name_f32, name_bf16, name_f16 call name<T>.
+#define FOR_EVERY_TYPE(name, args)                                                                 \
+    extern "C" __global__ void name##_f32(const args a)                                            \
+    {                                                                                              \
+        name<float>(a);                                                                            \
+    }                                                                                              \
+    extern "C" __global__ void name##_bf16(const args a)                                           \
+    {                                                                                              \
+        name<bf16>(a);                                                                             \
+    }                                                                                              \
+    extern "C" __global__ void name##_f16(const args a)                                            \
+    {                                                                                              \
+        name<f16>(a);                                                                              \
+    }
+
+__device__ __forceinline__ float to_float(float x)
+{
+    return x;
+}
+__device__ __forceinline__ float to_float(f16 x)
+{
+    return __half2float(x);
+}
+__device__ __forceinline__ float to_float(bf16 x)
+{
+    return __bfloat162float(x);
+}
+
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ f16 from_float<f16>(float x)
+{
+    return __float2half_rn(x);
+}
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x)
+{
+    return __float2bfloat16_rn(x);
+}
+
+// As it would be read back after having been stored.
+template <typename T> __device__ __forceinline__ float rounded(float x)
+{
+    return to_float(from_float<T>(x));
+}
+
+template <typename T> __device__ __forceinline__ T *at(device_address address)
+{
+    return reinterpret_cast<T *>(address);
+}
+template <typename T> __device__ __forceinline__ T *at(const rows &r, long row)
+{
+    return reinterpret_cast<T *>(r.data) + row * r.row;
+}
+
+// N numbers that move at once: 16 bytes, or one number.
+template <typename T> constexpr int WIDE = 16 / sizeof(T);
+template <typename T, int N> struct alignas(N * sizeof(T)) lane {
+    T v[N];
+};
+
+template <typename T, int N> __device__ __forceinline__ void load(const T *from, float (&to)[N])
+{
+    const lane<T, N> l = *reinterpret_cast<const lane<T, N> *>(from);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        to[i] = to_float(l.v[i]);
+}
+
+template <typename T, int N> __device__ __forceinline__ void store(T *to, const float (&from)[N])
+{
+    lane<T, N> l;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        l.v[i] = from_float<T>(from[i]);
+    *reinterpret_cast<lane<T, N> *>(to) = l;
+}
+
+// f32 whatever the vector: at most 16 bytes an access.
+template <int N> __device__ __forceinline__ void load_f32(const float *from, float (&to)[N])
+{
+    if constexpr (N == 8) {
+        float half[4];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            load<float, 4>(from + 4 * h, half);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                to[4 * h + i] = half[i];
+        }
+    } else {
+        load<float, N>(from, to);
+    }
+}
+
+template <int N> __device__ __forceinline__ void store_f32(float *to, const float (&from)[N])
+{
+#pragma unroll
+    for (int h = 0; h < (N + 3) / 4; h++) {
+        constexpr int M = N < 4 ? N : 4;
+        float part[M];
+#pragma unroll
+        for (int i = 0; i < M; i++)
+            part[i] = from[4 * h + i];
+        store<float, M>(to + 4 * h, part);
+    }
+}
+
+// enum act of tape.h
+__device__ __forceinline__ float gelu(float x)
+{
+    return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+}
+
+__device__ __forceinline__ float sigmoid_of(float x)
+{
+    return 1.0f / (1.0f + __expf(-x));
+}
+
+__device__ __forceinline__ float activation(int act, float x)
+{
+    switch (act) {
+    case 1:
+        return x * sigmoid_of(x);
+    case 2:
+        return gelu(x);
+    case 3:
+        return x * sigmoid_of(1.702f * x);
+    case 4:
+        return x > 0 ? x : 0;
+    default:
+        return x;
+    }
+}
+
+__device__ __forceinline__ float warp_sum(float x)
+{
+#pragma unroll
+    for (int step = 16; step; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+__device__ __forceinline__ float warp_max(float x)
+{
+#pragma unroll
+    for (int step = 16; step; step /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    return x;
+}
+
+#endif

@@ -1,0 +1,211 @@
+/* launch.c - what every launch shares, and the kernels of simple.cu and pack.cu. */
+#include "cuda/launching.h"
+
+enum { THREADS = 256, MOST_PIXELS = 1 << 30 };
+
+CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
+                       struct grid grid, void *args)
+{
+    if (type > DT_F16 || !g->kernel[kernel_index(name, type)])
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return g->cu->cuLaunchKernel(g->kernel[kernel_index(name, type)], grid.x, grid.y, grid.z,
+                                 grid.block_x, grid.block_y, 1, grid.shared, g->stream,
+                                 (void *[]){ args }, NULL);
+}
+
+bool launch_wide_address(CUdeviceptr p)
+{
+    return p % 16 == 0;
+}
+
+bool launch_wide(const struct gview *x)
+{
+    size_t bytes = dtype_bytes(x->type);
+    return launch_wide_address(x->data) && (size_t)x->c * bytes % 16 == 0 &&
+           (size_t)x->row * bytes % 16 == 0;
+}
+
+struct rows launch_rows(const struct gview *x)
+{
+    return x ? (struct rows){ x->data, x->row } : (struct rows){ 0, 0 };
+}
+
+struct grid launch_grid(long pixels, int channels, bool vector, enum dtype type)
+{
+    int lanes = channels / (vector ? 16 / (int)dtype_bytes(type) : 1);
+    int turns = (lanes + THREADS - 1) / THREADS;
+    struct grid grid = { .y = 1, .z = 1 };
+    grid.block_x = (unsigned)((lanes + turns - 1) / turns);
+    grid.block_y = THREADS / grid.block_x;
+    grid.x = (unsigned)((pixels + grid.block_y - 1) / grid.block_y);
+    return grid;
+}
+
+static CUresult launch_spread(const struct gpu *g, enum kernel_name name, const struct gview *out,
+                              bool vector, void *args)
+{
+    long pixels = gview_pixels(out);
+    if (pixels < 1 || pixels > MOST_PIXELS)
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_kernel(g, name, out->type, launch_grid(pixels, out->c, vector, out->type), args);
+}
+
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    struct geglu_args a = { launch_rows(x), launch_rows(out), (int)gview_pixels(out), out->c,
+                            launch_wide(x) && launch_wide(out) };
+    return launch_spread(g, KERNEL_geglu, out, a.vector, &a);
+}
+
+CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
+                       const struct gview *shift, enum act act, const struct gview *residual,
+                       const struct gview *out)
+{
+    struct finish_args a = {
+        .x = launch_rows(x),
+        .shift = launch_rows(shift),
+        .residual = launch_rows(residual),
+        .out = launch_rows(out),
+        .bias = bias,
+        .pixels = (int)gview_pixels(out),
+        .area = out->h * out->w,
+        .channels = out->c,
+        .act = act,
+        .vector = launch_wide(x) && launch_wide_address(bias) && (!shift || launch_wide(shift)) &&
+                  (!residual || launch_wide(residual)) && launch_wide(out),
+    };
+    return launch_spread(g, KERNEL_finish, out, a.vector, &a);
+}
+
+CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    struct upsample_args a = { launch_rows(x),
+                               launch_rows(out),
+                               out->n,
+                               x->h,
+                               x->w,
+                               out->h,
+                               out->w,
+                               out->c,
+                               launch_wide(x) && launch_wide(out) };
+    return launch_spread(g, KERNEL_upsample, out, a.vector, &a);
+}
+
+CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
+                       const struct gview *out)
+{
+    struct concat_args c = { launch_rows(a),
+                             launch_rows(b),
+                             launch_rows(out),
+                             (int)gview_pixels(out),
+                             out->c,
+                             a->c,
+                             launch_wide(a) && launch_wide(b) && launch_wide(out) };
+    return launch_spread(g, KERNEL_concat, out, c.vector, &c);
+}
+
+CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip,
+                         float shift, const struct gview *out)
+{
+    struct timestep_args a = { launch_rows(x), launch_rows(out), x->c, dim, flip, shift };
+    struct grid grid = { (unsigned)(x->n * x->c), 1, 1, THREADS / 2, 1, 0 };
+    return launch_kernel(g, KERNEL_timestep, out->type, grid, &a);
+}
+
+/* embed, position, prepend, row */
+static struct gather_args gather(const struct gview *x, CUdeviceptr table, const struct gview *out,
+                                 bool vector)
+{
+    return (struct gather_args){
+        .x = launch_rows(x),
+        .out = launch_rows(out),
+        .table = table,
+        .pixels = (int)gview_pixels(out),
+        .area = out->h * out->w,
+        .channels = out->c,
+        .vector = vector && launch_wide(out),
+        .x_area = x->h * x->w,
+    };
+}
+
+CUresult launch_embed(const struct gpu *g, const struct gview *ids, CUdeviceptr table,
+                      const struct gview *out)
+{
+    struct gather_args a = gather(ids, table, out, launch_wide_address(table));
+    return launch_spread(g, KERNEL_embed, out, a.vector, &a);
+}
+
+CUresult launch_position(const struct gpu *g, const struct gview *x, CUdeviceptr table,
+                         const struct gview *out)
+{
+    struct gather_args a = gather(x, table, out, launch_wide(x) && launch_wide_address(table));
+    return launch_spread(g, KERNEL_position, out, a.vector, &a);
+}
+
+CUresult launch_prepend(const struct gpu *g, const struct gview *x, CUdeviceptr token,
+                        const struct gview *out)
+{
+    struct gather_args a = gather(x, token, out, launch_wide(x) && launch_wide_address(token));
+    return launch_spread(g, KERNEL_prepend, out, a.vector, &a);
+}
+
+CUresult launch_row(const struct gpu *g, const struct gview *x, const struct gview *index,
+                    const struct gview *out)
+{
+    struct gather_args a = gather(x, index->data, out, launch_wide(x));
+    return launch_spread(g, KERNEL_row, out, a.vector, &a);
+}
+
+CUresult launch_from_f32(const struct gpu *g, CUdeviceptr from, const struct gview *x)
+{
+    struct cast_args a = { launch_rows(x), from, (int)gview_pixels(x), x->c,
+                           launch_wide(x) && launch_wide_address(from) };
+    return launch_spread(g, KERNEL_from_f32, x, a.vector, &a);
+}
+
+CUresult launch_to_f32(const struct gpu *g, const struct gview *x, CUdeviceptr to)
+{
+    struct cast_args a = { launch_rows(x), to, (int)gview_pixels(x), x->c,
+                           launch_wide(x) && launch_wide_address(to) };
+    return launch_spread(g, KERNEL_to_f32, x, a.vector, &a);
+}
+
+static CUresult launch_cast(const struct gpu *g, enum dtype type, struct pack_args a)
+{
+    long count = a.cout * a.cin;
+    a.vector = launch_wide_address(a.from) && launch_wide_address(a.to) && count % 8 == 0;
+    long each = THREADS * (a.vector ? 8 : 1), blocks = (count + each - 1) / each;
+    long most = (long)g->processors * 32;
+    struct grid grid = { (unsigned)(blocks < most ? blocks : most), 1, 1, THREADS, 1, 0 };
+    return launch_kernel(g, KERNEL_cast, type, grid, &a);
+}
+
+CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
+                     enum dtype type, long cout, long cin, int taps)
+{
+    enum { NUMBERS = 4096, MOST_FILTERS = 65535 }; /* of a block in shared memory; gridDim.y */
+    struct pack_args a = { .from = from, .to = to, .from_type = (int)from_type, .taps = taps };
+    size_t filter = (size_t)cin * (size_t)taps;
+    CUresult result = CUDA_SUCCESS;
+    if (from_type > DT_F16 || taps > NUMBERS || cout < 1 || cin < 1 || taps < 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    a.cin = cin;
+    if (taps == 1) {
+        a.cout = cout;
+        return launch_cast(g, type, a);
+    }
+    a.run = NUMBERS / taps < cin ? NUMBERS / taps : (int)cin;
+    for (long done = 0; done < cout && result == CUDA_SUCCESS; done += a.cout) {
+        a.cout = cout - done < MOST_FILTERS ? cout - done : MOST_FILTERS;
+        a.from = from + (size_t)done * filter * dtype_bytes(from_type);
+        a.to = to + (size_t)done * filter * dtype_bytes(type);
+        struct grid grid = { (unsigned)((cin + a.run - 1) / a.run),
+                             (unsigned)a.cout,
+                             1,
+                             THREADS,
+                             1,
+                             (unsigned)(a.run * taps) * (unsigned)sizeof(float) };
+        result = launch_kernel(g, KERNEL_pack, type, grid, &a);
+    }
+    return result;
+}

@@ -1,0 +1,239 @@
+/* launch_sums.c - the launches of norms, softmax, attention and convolutions. */
+#include "cuda/launching.h"
+#include <math.h>
+
+enum { THREADS = 256, SHARED = 48 * 1024 }; /* shared memory that every card has, unasked */
+
+/* ---- norms */
+
+enum { MOST_CHUNKS = 512 };
+
+/* Groups of a block: as few as fill 128 bytes of a pixel in whole vectors. */
+static int slab_of(const struct group_norm_args *a, enum dtype type)
+{
+    int bytes = (int)dtype_bytes(type), width = a->channels / a->groups;
+    for (int slab = 1; slab < a->groups; slab++)
+        if (a->groups % slab == 0 && slab * width * bytes >= 128 &&
+            (!a->vector || slab * width * bytes % 16 == 0))
+            return slab;
+    return a->groups;
+}
+
+/* Blocks of the two kernels; how many share an image does not depend on the card, so that sums do
+ * not either. */
+static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
+{
+    a->slab = slab_of(a, type);
+    struct grid grid = launch_grid(1, a->slab * (a->channels / a->groups), a->vector, type);
+    grid.block_y = (THREADS + grid.block_x - 1) / grid.block_x;
+    grid.y = (unsigned)(a->groups / a->slab);
+    grid.z = (unsigned)images;
+    int most = MOST_CHUNKS / ((int)grid.y * images), rows = 4 * (int)grid.block_y;
+    int chunks = a->area / rows < most ? a->area / rows : most;
+    a->chunk = chunks > 1 ? (a->area + chunks - 1) / chunks : a->area;
+    a->chunks = (a->area + a->chunk - 1) / a->chunk;
+    grid.x = (unsigned)a->chunks;
+    return grid;
+}
+
+CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
+                           CUdeviceptr bias, const struct gview *shift, int groups, float eps,
+                           CUdeviceptr gamma, CUdeviceptr beta, enum act act,
+                           const struct gview *out, CUdeviceptr scratch)
+{
+    struct group_norm_args a = {
+        .x = launch_rows(x),
+        .second = launch_rows(second),
+        .out = launch_rows(out),
+        .bias = bias,
+        .shift = launch_rows(shift),
+        .gamma = gamma,
+        .beta = beta,
+        .partial = scratch,
+        .channels = out->c,
+        .split = x->c,
+        .groups = groups,
+        .area = out->h * out->w,
+        .act = act,
+        .vector = launch_wide(x) && (!second || launch_wide(second)) && launch_wide_address(bias) &&
+                  (!shift || launch_wide(shift)) && launch_wide(out) &&
+                  launch_wide_address(gamma) && launch_wide_address(beta),
+        .eps = eps,
+    };
+    if (groups < 1 || a.channels % groups)
+        return CUDA_ERROR_INVALID_VALUE;
+    struct grid grid = group_norm_grid(&a, out->n, out->type);
+    grid.shared = grid.block_y * (unsigned)(a.slab * (a.channels / groups)) *
+                  (unsigned)sizeof(struct group_sum);
+    if (grid.shared > SHARED)
+        return CUDA_ERROR_INVALID_VALUE;
+    CUresult result = launch_kernel(g, KERNEL_group_sums, out->type, grid, &a);
+    grid.shared = (unsigned)a.slab * (unsigned)sizeof(struct group_sum);
+    return result ? result : launch_kernel(g, KERNEL_group_norm, out->type, grid, &a);
+}
+
+size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups)
+{
+    (void)channels;
+    long chunks = pixels < MOST_CHUNKS ? pixels : MOST_CHUNKS;
+    return (size_t)n * (size_t)chunks * (size_t)groups * sizeof(struct group_sum);
+}
+
+CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
+                           CUdeviceptr beta, float eps, const struct gview *out)
+{
+    enum { TOKENS = 4 }; /* of a block */
+    long pixels = gview_pixels(out);
+    struct layer_norm_args a = {
+        .x = launch_rows(x),
+        .out = launch_rows(out),
+        .gamma = gamma,
+        .beta = beta,
+        .pixels = (int)pixels,
+        .channels = out->c,
+        .vector = launch_wide(x) && launch_wide(out) && launch_wide_address(gamma) &&
+                  launch_wide_address(beta),
+        .eps = eps,
+    };
+    struct grid grid = { (unsigned)((pixels + TOKENS - 1) / TOKENS), 1, 1, 32, TOKENS, 0 };
+    return launch_kernel(g, KERNEL_layer_norm, out->type, grid, &a);
+}
+
+CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int columns,
+                        float scale, CUdeviceptr out, enum dtype type)
+{
+    struct softmax_args a = { scores, out, columns, scale,
+                              launch_wide_address(scores) && launch_wide_address(out) &&
+                                  columns % 8 == 0 };
+    struct grid grid = { (unsigned)rows, 1, 1, columns < 2 * THREADS ? 64 : THREADS, 1, 0 };
+    return launch_kernel(g, KERNEL_softmax, type, grid, &a);
+}
+
+/* ---- attention */
+
+/* The kernels of flash.cu: for heads up to `width`, `queries` at a time. */
+static const struct flash {
+    int width, queries;
+    enum kernel_name name;
+} flashes[] = {
+    { 40, 128, KERNEL_flash40_wide }, { 40, 64, KERNEL_flash40 },
+    { 64, 128, KERNEL_flash64_wide }, { 64, 64, KERNEL_flash64 },
+    { 80, 64, KERNEL_flash80 },       { 96, 64, KERNEL_flash96 },
+    { 128, 64, KERNEL_flash128 },     { 160, 64, KERNEL_flash160 },
+};
+
+/* NULL if none will do. Wide blocks only where there are enough of them for the card. */
+static const struct flash *choose_flash(const struct gpu *g, enum dtype type, bool vector,
+                                        const struct attention_args *a, int images)
+{
+    if (g->sm < 80 || type == DT_F32 || !vector || a->width % 8)
+        return NULL;
+    for (size_t i = 0; i < sizeof flashes / sizeof *flashes; i++) {
+        const struct flash *f = &flashes[i];
+        long blocks = (long)((a->queries + f->queries - 1) / f->queries) * a->heads * images;
+        if (a->width <= f->width && (f->queries == 64 || blocks >= 2L * g->processors))
+            return f;
+    }
+    return NULL;
+}
+
+/* Four buffers of 64 rows, each padded to an odd number of 16-byte chunks. */
+static unsigned flash_shared(const struct flash *f)
+{
+    unsigned chunks = (unsigned)(f->width + 15) / 16 * 2 + 1;
+    return 4 * 64 * chunks * 16;
+}
+
+/* Four warps of 8 queries, or of 4 for very wide heads, and a tile of 32 keys: attention.cu. */
+static struct grid plain_attention_grid(int width, int *queries)
+{
+    int slices = width <= 192 ? (width + 63) / 64 : 8;
+    *queries = width <= 192 ? 32 : 16;
+    struct grid grid = { .block_x = 128, .block_y = 1 };
+    grid.shared = (unsigned)(*queries * slices * 64 + 32 * 65) * (unsigned)sizeof(float);
+    return grid;
+}
+
+CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
+                          const struct gview *v, int heads, bool causal, const struct gview *out)
+{
+    struct attention_args a = {
+        .q = launch_rows(q),
+        .k = launch_rows(k),
+        .v = launch_rows(v),
+        .out = launch_rows(out),
+        .heads = heads,
+        .width = q->c / heads,
+        .queries = q->h * q->w,
+        .keys = k->h * k->w,
+        .causal = causal,
+    };
+    a.scale = (float)(1.4426950408889634 / sqrt(a.width));
+    if (a.width < 1 || a.width > 512)
+        return CUDA_ERROR_INVALID_VALUE;
+    const struct flash *f = choose_flash(
+        g, q->type, launch_wide(q) && launch_wide(k) && launch_wide(v) && launch_wide(out), &a,
+        q->n);
+    struct grid grid = { .block_x = 128, .block_y = 1 };
+    int queries;
+    if (f) {
+        queries = f->queries;
+        grid.shared = flash_shared(f);
+    } else {
+        grid = plain_attention_grid(a.width, &queries);
+    }
+    grid.x = (unsigned)((a.queries + queries - 1) / queries);
+    grid.y = (unsigned)heads;
+    grid.z = (unsigned)q->n;
+    return launch_kernel(g, f ? f->name : KERNEL_attention, q->type, grid, &a);
+}
+
+/* ---- convolutions */
+
+/* Shared memory for the filters of conv_few, which works on 4 or 8 of them. */
+static size_t few_shared(const struct conv_args *a, enum dtype type)
+{
+    size_t filters = a->vector && a->cout <= 4 ? 4 : 8;
+    return filters * (size_t)a->k * (size_t)a->k * (size_t)a->c * dtype_bytes(type);
+}
+
+CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr weight, int k,
+                     int stride, int pad, CUdeviceptr bias, const struct gview *shift,
+                     const struct gview *residual, const struct gview *out)
+{
+    struct conv_args a = {
+        .x = launch_rows(x),
+        .shift = launch_rows(shift),
+        .residual = launch_rows(residual),
+        .out = launch_rows(out),
+        .weight = weight,
+        .bias = bias,
+        .images = out->n,
+        .h = x->h,
+        .w = x->w,
+        .c = x->c,
+        .out_h = out->h,
+        .out_w = out->w,
+        .cout = out->c,
+        .k = k,
+        .stride = stride,
+        .pad = pad,
+        .vector = launch_wide(x) && launch_wide_address(weight),
+    };
+    long pixels = gview_pixels(out);
+    if (a.cout <= 8 && a.c >= 32 && few_shared(&a, x->type) <= (size_t)g->shared) {
+        enum { FEW_THREADS = 128, FEW_PIXELS = 64 }; /* of a block */
+        long blocks = (pixels + FEW_PIXELS - 1) / FEW_PIXELS, most = 8L * g->processors;
+        struct grid grid = { (unsigned)(blocks < most ? blocks : most), 1, 1, FEW_THREADS, 1,
+                             (unsigned)few_shared(&a, x->type) };
+        return launch_kernel(g, KERNEL_conv_few, x->type, grid, &a);
+    }
+    enum { TILE_PIXELS = 128, TILE_OUTPUTS = 64 };
+    struct grid grid = { (unsigned)((pixels + TILE_PIXELS - 1) / TILE_PIXELS),
+                         (unsigned)((a.cout + TILE_OUTPUTS - 1) / TILE_OUTPUTS),
+                         1,
+                         THREADS,
+                         1,
+                         0 };
+    return launch_kernel(g, KERNEL_conv_tile, x->type, grid, &a);
+}

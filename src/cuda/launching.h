@@ -1,0 +1,24 @@
+/* launching.h - what the files behind launch.h share. */
+#ifndef STYX_CUDA_LAUNCHING_H
+#define STYX_CUDA_LAUNCHING_H
+#include "cuda/kernels/args.h"
+#include "cuda/launch.h"
+
+struct grid {
+    unsigned x, y, z, block_x, block_y, shared;
+};
+
+/* The kernel for values of a type, with its one argument. */
+CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
+                       struct grid grid, void *args);
+
+/* May 16 bytes move at once? An absent address (0) does not forbid it. */
+bool launch_wide_address(CUdeviceptr p);
+bool launch_wide(const struct gview *x);
+
+struct rows launch_rows(const struct gview *x); /* NULL: address 0 */
+
+/* Blocks for a kernel of simple.cu: threads along the channels of a pixel, then along pixels. */
+struct grid launch_grid(long pixels, int channels, bool vector, enum dtype type);
+
+#endif
