@@ -5,10 +5,7 @@
  * type, odd channel counts) is first copied, some rows at a time, into a buffer that has one. */
 #include "cpu/cpu.h"
 
-enum {
-    SLAB_BYTES = 8 << 20, /* of such a buffer: it should stay in the L3 cache */
-    MAX_TAPS = 256
-};
+enum { SLAB_BYTES = 8 << 20 }; /* of such a buffer: it should stay in the L3 cache */
 
 /* What the filter sees: an h x w map (the upsampled one, if so) and where it looks. */
 struct geometry {

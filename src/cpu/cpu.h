@@ -61,6 +61,13 @@ struct region {
     size_t bytes;
 };
 
+enum { MAX_TAPS = 256 }; /* of a filter */
+
+/* Numbers [32 columns][channel][tap], columns stride bytes apart, become [tap][words][32] dwords,
+ * taps tap_bytes apart. */
+void interleave(const struct packed *w, const char *numbers, size_t stride, int words, char *to,
+                size_t tap_bytes);
+
 void *big_alloc(size_t bytes); /* zeroed, page-aligned, huge pages where the system has them */
 void big_free(void *p, size_t bytes);
 

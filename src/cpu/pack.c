@@ -10,7 +10,6 @@ enum {
     BLOCK_BYTES = 320 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
     CHUNK = 256,              /* numbers of one output channel converted at a time: the 32 of a
                                  panel then fit the L1 cache */
-    MAX_TAPS = 256
 };
 
 void *big_alloc(size_t bytes)
@@ -123,28 +122,39 @@ static int row_of(const struct packed *w, int panel, int column)
     return o >= w->cout ? -1 : column < 16 ? o : w->cout + o;
 }
 
+/* The n numbers after those will be wanted next: 32 rows at a time are more than the CPU's own
+ * prefetching follows. */
 static void read_span(const struct kernels *k, const struct span *s, size_t from, size_t n,
                       float *to)
 {
-    if (s->scale)
+    if (s->scale) {
         span_read(s, from, n, to);
-    else
-        k->to_f32(s->type, (const char *)s->data + from * dtype_bytes(s->type), to, n);
+        return;
+    }
+    const char *data = (const char *)s->data + from * dtype_bytes(s->type);
+    size_t bytes = n * dtype_bytes(s->type);
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(data + bytes + i);
+    k->to_f32(s->type, data, to, n);
 }
 
 /* A 3x3 filter over a picture doubled by nearest neighbours sees each input pixel once or twice in
  * a direction: rows -1, 0, 1 of an even output row lie in input rows -1, 0, 0, those of an odd one
  * in 0, 0, 1. So each of the four phases is a 2x2 filter of sums, with 4/9 of the work. */
-static void fold(float *w, int channels, int phase)
+static void fold(const float *w, int channels, int phase, float *to)
 {
-    int py = phase / 2, px = phase % 2;
-    for (int c = 0; c < channels; c++) {
-        const float *from = w + 9 * c;
-        float to[4] = { 0 };
-        for (int y = 0; y < 3; y++)
-            for (int x = 0; x < 3; x++)
-                to[2 * ((y + 1 - py) / 2) + (x + 1 - px) / 2] += from[3 * y + x];
-        memcpy(w + 4 * c, to, sizeof to);
+    bool down = phase / 2, right = phase % 2;
+    for (int c = 0; c < channels; c++, w += 9, to += 4) {
+        float rows[2][3];
+        for (int x = 0; x < 3; x++) {
+            rows[0][x] = down ? w[x] + w[3 + x] : w[x];
+            rows[1][x] = down ? w[6 + x] : w[3 + x] + w[6 + x];
+        }
+        for (int y = 0; y < 2; y++) {
+            const float *r = rows[y];
+            to[2 * y] = right ? r[0] + r[1] : r[0];
+            to[2 * y + 1] = right ? r[2] : r[1] + r[2];
+        }
     }
 }
 
@@ -170,34 +180,13 @@ static void transform(float *w, int channels)
     }
 }
 
-/* numbers: [32 columns][channel][tap], columns stride bytes apart, to [tap][word][32]. */
-static void interleave(const struct packed *w, const char *numbers, size_t stride, int words,
-                       char *to, size_t tap_bytes)
-{
-    int taps = w->taps;
-    for (int t = 0; t < taps; t++, to += tap_bytes) {
-        uint32_t *word = (uint32_t *)to;
-        for (int i = 0; i < words; i++, word += PANEL) {
-            if (w->type == DT_F32 || taps == 1) {
-                const char *a = numbers + 4 * (size_t)(i * taps + t);
-                for (int j = 0; j < PANEL; j++, a += stride)
-                    memcpy(&word[j], a, 4);
-            } else {
-                const uint16_t *a = (const uint16_t *)numbers + 2 * i * taps + t;
-                for (int j = 0; j < PANEL; j++, a += stride / 2)
-                    word[j] = a[0] | (uint32_t)a[taps] << 16;
-            }
-        }
-    }
-}
-
 /* Channels [c, c + n) of block b, for all 32 columns. */
 static void pack_chunk(const struct loaded *l, const struct packed *w, const struct block *b, int c,
                        int n, int panel, int phase, char *to)
 {
     const struct kernels *k = l->dev->k;
     const struct span *s = &l->span[w->weight];
-    float row[2 * MAX_TAPS];
+    float row[2 * MAX_TAPS], folded[2 * MAX_TAPS];
     _Alignas(64) char numbers[PANEL * (2 * MAX_TAPS + 16) * sizeof(float)];
     int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word, area = w->k * w->k;
     size_t first = (size_t)(b->c0 + c + (b->part ? w->split : 0)), all = (size_t)w->cin;
@@ -211,13 +200,14 @@ static void pack_chunk(const struct loaded *l, const struct packed *w, const str
             continue;
         }
         read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
+        float *taps = row;
         if (w->phases == 4)
-            fold(row, n, phase);
+            fold(row, n, phase, taps = folded);
         if (w->winograd)
             transform(row, n);
         if (n % per_word) /* an odd channel count: a zero completes the last pair */
-            memset(row + n * w->taps, 0, (size_t)w->taps * sizeof *row);
-        k->from_f32(w->type, row, numbers + (size_t)j * stride, count);
+            memset(taps + n * w->taps, 0, (size_t)w->taps * sizeof *taps);
+        k->from_f32(w->type, taps, numbers + (size_t)j * stride, count);
     }
     interleave(w, numbers, stride, words, to + (size_t)(c / per_word) * 4 * PANEL,
                (size_t)b->words * 4 * PANEL);
