@@ -90,6 +90,7 @@ static int run(struct job *job, const struct options *o, const styx_model *model
     styx_error err;
     request->r.progress = on_progress;
     request->r.trace = o->trace ? on_trace : NULL;
+    request->r.offload = !job->more;
     request->r.user = job;
     int failed = styx_generate(job->studio->session, model, &request->r, &fresh, &err);
     progress_clear();

@@ -10,6 +10,7 @@ struct job {
     struct studio *studio;
     const styx_model *model, *refiner; /* refiner: NULL without one */
     const struct source *source;       /* NULL: text to image */
+    bool more; /* the model draws again after this, so its weights stay loaded */
     /* replay: texts to store instead of new ones, and nothing to tell about the result */
     const char *recipe, *parameters;
     char *fresh_recipe; /* gets what would have been stored; free it */

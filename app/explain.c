@@ -18,6 +18,7 @@ int run_explain(struct options *o)
     if (rc == 0) {
         o->count = o->batch;
         rc = request_new(&request, o, model, NULL, NULL);
+        request.r.offload = 1; /* as styx generate does */
     }
     if (rc == 0) {
         if (styx_explain(studio.session, model, &request.r, o->network, o->code, &text, &err))

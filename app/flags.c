@@ -169,7 +169,8 @@ const struct flag flags[] = {
     { "threads", 0, KIND_INT, COMPUTE | RUN, AT(threads), "N", RANGE(0, 4096),
       "threads; the picture is the same for any number; default: all" },
     { "max-memory", 0, KIND_BYTES, COMPUTE | RUN, AT(max_memory), "BYTES", RANGE(0, 1e18),
-      "memory to stay under (K, M and G are understood), besides mapped files" },
+      "memory to stay under (K, M and G are understood): weights that do not fit are read again "
+      "for each step, a VAE that does not fit decodes in tiles" },
 
     { "latents", 0, KIND_TEXT, GENERATE | RECIPE, AT(latents), "FILE", NONE,
       "start from the noise in this safetensors file" },

@@ -39,7 +39,7 @@ static char *key_of(const struct options *o)
     return key;
 }
 
-static int load(struct loaded *l, const struct options *o)
+static int load(struct loaded *l, struct studio *studio, const struct options *o)
 {
     char *key = key_of(o);
     if (key && l->key && strcmp(key, l->key) == 0) {
@@ -47,6 +47,7 @@ static int load(struct loaded *l, const struct options *o)
         return 0;
     }
     loaded_free(l);
+    styx_session_sweep(studio->session); /* the last model's weights */
     int rc = key ? model_of_options(o, &l->model) : complain_memory();
     if (rc == 0 && o->refiner)
         rc = refiner_of_options(o, l->model, &l->refiner);
@@ -56,12 +57,15 @@ static int load(struct loaded *l, const struct options *o)
     return rc;
 }
 
-static int draw_one(struct studio *studio, struct loaded *loaded, const struct options *o)
+static int draw_one(struct studio *studio, struct loaded *loaded, const struct options *o,
+                    bool more)
 {
-    int rc = load(loaded, o);
+    int rc = load(loaded, studio, o);
     if (rc)
         return rc;
-    struct job job = { .studio = studio, .model = loaded->model, .refiner = loaded->refiner };
+    struct job job = {
+        .studio = studio, .model = loaded->model, .refiner = loaded->refiner, .more = more
+    };
     return draw(&job, o);
 }
 
@@ -152,7 +156,7 @@ static int draw_prompts(struct studio *studio, struct loaded *loaded, const stru
 {
     int worst = 0;
     for (size_t i = 0; i < p->count && worst != EXIT_CANCELLED; i++) {
-        int rc = draw_one(studio, loaded, &p->list[i]);
+        int rc = draw_one(studio, loaded, &p->list[i], i + 1 < p->count);
         if (rc)
             worst = rc;
     }
@@ -180,7 +184,8 @@ int run_generate(struct options *o)
     if (rc == 0)
         rc = studio_begin(&studio, o);
     if (rc == 0)
-        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts) : draw_one(&studio, &loaded, o);
+        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts)
+                        : draw_one(&studio, &loaded, o, false);
     loaded_free(&loaded);
     if (studio.session)
         studio_end(&studio);

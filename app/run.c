@@ -234,6 +234,18 @@ static int check_circles(const struct recipe *r)
 
 /* ---- running ---- */
 
+/* Does a step that is still to come draw with the model of s? */
+static bool used_again(const struct recipe *r, const struct step *s)
+{
+    for (size_t i = 0; i < r->step_count; i++) {
+        const struct step *other = &r->steps[i];
+        if (other != s && other->progress != DONE && other->model &&
+            strcmp(other->model, s->model) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int draw_step(struct recipe *r, struct step *s, struct studio *studio)
 {
     struct run_model *named = s->model ? model_named(r, s->model, strlen(s->model)) : NULL;
@@ -242,7 +254,9 @@ static int draw_step(struct recipe *r, struct step *s, struct studio *studio)
     struct source source = { 0 };
     styx_model *own = NULL;
     int rc = named ? 0 : model_of_options(&s->o, &own);
-    struct job job = { .studio = studio, .model = named ? named->model : own };
+    struct job job = { .studio = studio,
+                       .model = named ? named->model : own,
+                       .more = named && used_again(r, s) };
     if (rc == 0 && picture)
         rc = option_parse(&s->o, flag_find("picture"), "picture", picture);
     if (rc == 0 && picture) {

@@ -215,7 +215,7 @@ struct styx_session_options {
     int device;          /* which card */
     int threads;         /* 0: as many as the process may use */
     const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
-    uint64_t max_memory; /* bytes of anonymous memory to stay under; 0: no limit */
+    uint64_t max_memory; /* bytes of resident memory to stay under; 0: no limit */
     void (*log)(void *user, enum styx_log_level level, const char *text);
     void *user;
     enum styx_offload offload; /* of a card; with backend "auto" it asks for one */

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Runs a command and tells the peak of its anonymous memory: what `styx explain` predicts.
+"""Runs a command and tells the peak of its memory: anonymous, as `styx explain` predicts it, and all.
 
 usage: tools/peak.py COMMAND ...
 
 RssAnon of /proc/PID/status is read every 5 ms, so a spike shorter than that can be missed; mapped
-weight files are not counted, since the system may drop their pages at any time.
+weight files are not in it, since the system may drop their pages at any time. The peak of all
+resident memory is the system's own account, with those pages.
 """
 
+import resource
 import subprocess
 import sys
 import time
@@ -32,7 +34,10 @@ def main():
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))
         time.sleep(0.005)
+    resident = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(f"peak of anonymous memory: {peak} bytes ({peak / 2**20:.1f} MiB)", file=sys.stderr)
+    print(f"peak of resident memory: {resident} bytes ({resident / 2**20:.1f} MiB)",
+          file=sys.stderr)
     sys.exit(process.returncode)
 
 

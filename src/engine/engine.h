@@ -105,6 +105,7 @@ struct styx_session {
     enum dtype fastest; /* what AUTO means on this device */
     uint64_t max_memory; /* for programs and weights, where they are: host or card */
     uint64_t overhead;   /* what stands there besides */
+    uint64_t mapped;     /* pages of files that a limit counts too */
     void (*log)(void *, enum styx_log_level, const char *);
     void *log_user;
     atomic_int cancel, busy;
@@ -145,6 +146,11 @@ void programs_free(styx_session *s);
 /* What a process holds besides programs and weights: libraries' data, latents, vocabularies. The
  * difference between the sum of programs and the measured peak was 8 to 14 MB. */
 #define HOST_OVERHEAD ((uint64_t)16 << 20)
+/* Pages of mapped files at the peak, which a limit counts too: the program and its libraries, rows
+ * of embeddings, the weights that are just being packed. Measured: 14 to 24 MB. */
+#define HOST_MAPPED ((uint64_t)24 << 20)
+/* How many bytes of programs and weights the limit allows; UINT64_MAX without one. */
+uint64_t session_room(const styx_session *s);
 
 /* The most rows, sizes and so on are checked here, so that an absurd request is one sentence. */
 enum { MAX_SIDE = 16384 };

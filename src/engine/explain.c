@@ -89,6 +89,14 @@ static double mib(uint64_t bytes)
     return (double)bytes / 1048576;
 }
 
+/* Does this program begin a stage, before which another gives up its memory? The text encoders work
+ * in one, and so do the decoder and the safety checker. */
+static bool begins_stage(const struct stage *stages, int i)
+{
+    enum network network = stages[i].key.network;
+    return i > 0 && network != stages[i - 1].key.network && network != NET_VISION;
+}
+
 static void print_stages(struct job *j, const struct stage *stages, int n, const char *network,
                          int code, FILE *to)
 {
@@ -101,15 +109,15 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
     for (int i = 0; i < n; i++) {
         const struct stage *s = &stages[i];
         uint64_t bytes = s->need.weights + s->need.arena + s->need.workspace;
-        uint64_t limit = j->s->max_memory ? j->s->max_memory : UINT64_MAX;
+        uint64_t room = session_room(j->s);
         fprintf(to, "%-12s %-5s %8d %14zu %12.1f %12.1f %12.1f\n", s->t->name,
                 dtype_name(s->t->type), s->t->ncode, tape_parameters(s->t), mib(s->need.weights),
                 mib(s->need.arena), mib(s->need.workspace));
-        if (dropped || held + bytes + rest > limit)
+        if ((dropped && begins_stage(stages, i)) || held + bytes > room)
             held = 0; /* earlier stages are dropped, always or when the limit asks */
         held += bytes;
-        if (held + rest > limit) /* the weights are streamed */
-            held = limit - rest;
+        if (held > room) /* the weights are streamed */
+            held = room;
         peak = held + rest > peak ? held + rest : peak;
     }
     fprintf(to, "peak of %s memory: %llu bytes (%.1f MiB)%s\n",

@@ -75,6 +75,7 @@ static int draw(struct job *j, struct styx_result *r, styx_error *err)
     else if ((code = job_decode(j, r, err)))
         return code;
     stage_done(j, SLOT_VAE, NET_VAE_DECODE);
+    stage_done(j, SLOT_SAFETY_CHECKER, NET_VISION);
     j->seconds[STAGE_DECODE] = lap(&since) - j->seconds[STAGE_SAFETY];
     return report(j, r, err);
 }

@@ -202,9 +202,7 @@ static struct loaded *idle(styx_session *s, const struct loaded *except)
 /* Drops what is not wanted next until `bytes` more fit under the limit, or nothing is left. */
 static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 {
-    if (!s->max_memory)
-        return;
-    while (s->held + bytes + s->overhead > s->max_memory) {
+    while (s->held + bytes > session_room(s)) {
         struct loaded *w = idle(s, keep);
         struct program *p = oldest(s);
         if (w)
@@ -220,19 +218,19 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 static int weight_budget(styx_session *s, const struct program_key *key, const tape *t,
                          const struct footprint *need, uint64_t *budget, styx_error *err)
 {
-    uint64_t rest = need->arena + need->workspace + s->overhead;
+    uint64_t rest = s->held + need->arena + need->workspace, room = session_room(s);
     struct footprint least;
     *budget = 0;
-    if (!s->max_memory || s->held + need->weights + rest <= s->max_memory)
+    if (need->weights + rest <= room)
         return 0;
     s->backend->measure(s->device, t, 1, &least); /* the smallest window that works */
-    if (s->held + least.weights + rest > s->max_memory)
+    if (least.weights + rest > room)
         return fail(err, STYX_ERR_NOMEM,
                     "%s needs %llu bytes at least (%llu of them for weights); the limit is %llu",
                     network_names[key->network],
-                    (unsigned long long)(s->held + least.weights + rest),
+                    (unsigned long long)(least.weights + rest + s->overhead + s->mapped),
                     (unsigned long long)least.weights, (unsigned long long)s->max_memory);
-    *budget = s->max_memory - s->held - rest;
+    *budget = room - rest;
     return 0;
 }
 

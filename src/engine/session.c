@@ -115,6 +115,7 @@ int styx_session_new(const struct styx_session_options *options, styx_session **
     s->card = s->backend != &backend_cpu && s->backend != &backend_ref;
     s->max_memory = s->card ? o.max_vram : o.max_memory;
     s->overhead = s->card ? 0 : HOST_OVERHEAD;
+    s->mapped = s->card ? 0 : HOST_MAPPED;
     s->offload = s->card ? o.offload : STYX_OFFLOAD_NONE;
     *session = s;
     return 0;
@@ -127,6 +128,12 @@ void styx_session_free(styx_session *s)
     programs_free(s);
     s->backend->close(s->device);
     free(s);
+}
+
+uint64_t session_room(const styx_session *s)
+{
+    uint64_t rest = s->overhead + s->mapped;
+    return !s->max_memory ? UINT64_MAX : s->max_memory > rest ? s->max_memory - rest : 0;
 }
 
 void styx_session_trim(styx_session *s)

@@ -142,7 +142,8 @@ static int run_tiles(const struct tiles *t, const struct plane *from, const stru
     return code;
 }
 
-/* Does a run at this size exceed the session's memory limit? */
+/* Does a run at this size exceed the session's memory limit? Weights that are streamed cost nothing
+ * here: each is used once. */
 static bool too_large(const struct vae_call *c, bool decode, int h, int w)
 {
     struct program_key key = { .component = c->vae, .type = c->type, .n = 1, .h = h, .w = w,
@@ -151,9 +152,9 @@ static bool too_large(const struct vae_call *c, bool decode, int h, int w)
     tape *t;
     if (!c->s->max_memory || program_record(&key, c->s->backend, &t, NULL))
         return false;
-    c->s->backend->measure(c->s->device, t, 0, &need);
+    c->s->backend->measure(c->s->device, t, 1, &need);
     tape_free(t);
-    return need.weights + need.arena + need.workspace + c->s->overhead > c->s->max_memory;
+    return need.weights + need.arena + need.workspace > session_room(c->s);
 }
 
 /* Under a memory limit: the largest tile that fits, halving the VAE's own size. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #define MODELS STYX_TEST_DATA "/golden/models/"
 
@@ -165,16 +166,32 @@ static void test_timestep_per_row(void **state)
     styx_tensor_free(&both);
 }
 
+static long long held(const styx_session *s)
+{
+    char *text = NULL;
+    styx_error err;
+    must(styx_session_info(s, &text, &err), &err);
+    json_t *info = json_loads(text, 0, NULL);
+    long long bytes = json_integer_value(json_object_get(info, "held_bytes"));
+    json_decref(info);
+    styx_text_free(text);
+    return bytes;
+}
+
 static void test_offload_changes_nothing(void **state)
 {
     struct styx_request r = small();
-    struct styx_result a = draw(session, sdxl, &r), b;
+    styx_session *s = open_session(2);
+    struct styx_result a = draw(s, sdxl, &r), b;
     (void)state;
+    assert_true(held(s) > 0);
     r.offload = 1;
-    b = draw(session, sdxl, &r);
+    b = draw(s, sdxl, &r);
+    assert_int_equal(held(s), 0);
     assert_same_latents(&a, 0, &b, 0, 0);
     styx_result_free(&a);
     styx_result_free(&b);
+    styx_session_free(s);
 }
 
 int main(void)

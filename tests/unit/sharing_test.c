@@ -73,7 +73,7 @@ static json_int_t footprint_of(styx_session *s, struct program_key key)
     styx_error err;
     key.type = DT_F32;
     key.n = 1;
-    must(program_record(&key, s->backend->halo, &t, &err), &err);
+    must(program_record(&key, s->backend, &t, &err), &err);
     s->backend->measure(s->device, t, 0, &need);
     tape_free(t);
     return (json_int_t)(need.weights + need.arena + need.workspace);
