@@ -1,6 +1,6 @@
 """Measures the autoencoder on composed scenes of a seed that training never used.
 
-usage: vae_psnr.py FP16_FOLDER DATA [N]: FP16_FOLDER from `export.py --fp16`, N scenes (default 64)
+usage: vae_psnr.py MODEL DATA [N]: a pipeline folder (fp16 or 8-bit), N scenes (default 64)
 """
 
 import os
@@ -20,9 +20,7 @@ import scenes
 
 @torch.no_grad()
 def main():
-    vae = networks.AutoencoderKL.from_pretrained(
-        os.path.join(sys.argv[1], "vae"), torch_dtype=torch.float32
-    ).eval()
+    vae = networks.load(sys.argv[1], "vae").eval()
     rows = catalogue.load(sys.argv[2])
     planner = scenes.Planner(rows, random.Random(424242))
     planned = [planner.scene() for _ in range(int(sys.argv[3]) if len(sys.argv) > 3 else 64)]
@@ -36,7 +34,7 @@ def main():
     errors = []
     for k in range(0, len(planned), 8):
         x = compositor.draw(*scenes.pack(planned[k : k + 8]))
-        y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+        y = vae.decode(vae.encode(x)[0]).clamp(-1, 1)
         errors.append(((x - y) / 2).square().mean((1, 2, 3)))
     e = torch.cat(errors)
     print(

@@ -8,6 +8,7 @@ it.
 
 import hashlib
 import json
+import math
 import os
 
 # The palette of backgrounds and tints. Captions use these words, the compositor these values, and
@@ -76,6 +77,9 @@ GROUP_WEIGHT = {
 }
 STYLE_WEIGHT = {"3d": 0.76, "flat": 0.10, "noto": 0.14}
 COMMON_BONUS = 2.2
+# Intricate pictures need more steps than plain ones: each is drawn by the square root of its file's
+# bytes over the style's median, within these bounds.
+DETAIL = (0.6, 1.8)
 COMMON_GROUPS = ("Animals & Nature", "Food & Drink", "Activities", "Objects", "Travel & Places")
 NCOMMON = 500
 
@@ -102,11 +106,14 @@ def clean(text):
 
 
 def load(folder):
-    """Reads captions.jsonl; each row also gets `clean`, its name as captions spell it."""
+    """Reads captions.jsonl; each row also gets `clean`, its name as captions spell it, and `bytes`,
+    the size of its picture's file.
+    """
     with open(os.path.join(folder, "captions.jsonl"), encoding="utf-8") as f:
         rows = [json.loads(line) for line in f]
     for r in rows:
         r["clean"] = clean(r["name"])
+        r["bytes"] = os.path.getsize(os.path.join(folder, r["file"] + ".webp"))
         words = [clean(k) for k in r["kw"]] + EXTRA_KEYWORDS.get(r["clean"], [])
         r["kw"] = [k for k in dict.fromkeys(words) if k != r["clean"]] or [r["clean"]]
     return rows
@@ -132,10 +139,15 @@ def common_names(rows):
 
 def weights(rows, common):
     """The chance of each row; the three styles keep fixed shares."""
-    common = set(common)
-    share = [
-        GROUP_WEIGHT[r["group"]] * (COMMON_BONUS if r["clean"] in common else 1.0) for r in rows
-    ]
+    common, middle = set(common), {}
+    for style in STYLE_WEIGHT:
+        sizes = sorted(r["bytes"] for r in rows if r["style"] == style)
+        middle[style] = sizes[len(sizes) // 2] if sizes else 1
+    share = []
+    for r in rows:
+        detail = math.sqrt(r["bytes"] / middle[r["style"]])
+        bonus = COMMON_BONUS if r["clean"] in common else 1.0
+        share.append(GROUP_WEIGHT[r["group"]] * bonus * min(max(detail, DETAIL[0]), DETAIL[1]))
     total = {}
     for r, s in zip(rows, share):
         total[r["style"]] = total.get(r["style"], 0.0) + s

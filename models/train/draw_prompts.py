@@ -19,14 +19,8 @@ def main():
     model, tokens, lines, out = sys.argv[1:5]
     guidance, steps = (float(v) for v in (sys.argv[5:7] + ["7.5", "50"][len(sys.argv) - 5 :]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    unet = networks.UNet2DConditionModel.from_pretrained(
-        f"{model}/unet", torch_dtype=torch.float32
-    ).to(device)
-    text = networks.CLIPTextModel.from_pretrained(f"{model}/text_encoder", dtype=torch.float32).to(
-        device
-    )
-    vae = networks.AutoencoderKL.from_pretrained(f"{model}/vae", torch_dtype=torch.float32).to(
-        device
+    unet, text, vae = (
+        networks.load(model, part).to(device).eval() for part in ("unet", "text_encoder", "vae")
     )
     with open(lines, encoding="utf-8") as f:
         facts = [json.loads(line) for line in f]

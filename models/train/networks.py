@@ -1,17 +1,27 @@
-"""The networks and the noise schedule: configurations of diffusers' and transformers' classes."""
+"""The configurations of the three networks, the noise schedule, and their files."""
 
 import json
 import os
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+
+import eightbit
+from layers import Autoencoder, TextEncoder, UNet
 
 TEXT_WIDTH = 256
+DIFFUSERS = "0.40.0"  # the version whose folders these are
+FILES = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
 
 # 256x256 pictures become 32x32x4 latents.
 VAE = dict(
+    _class_name="AutoencoderKL",
+    _diffusers_version=DIFFUSERS,
+    act_fn="silu",
     in_channels=3,
     out_channels=3,
     latent_channels=4,
@@ -23,11 +33,17 @@ VAE = dict(
     sample_size=256,
     scaling_factor=1.0,
     force_upcast=False,
+    mid_block_add_attention=True,
+    use_quant_conv=True,
+    use_post_quant_conv=True,
 )
 
 # 21.8 M parameters and 5.7 GFLOP a forward at 32x32: most weights sit where the picture is small.
 # As in SD 1.x, "attention_head_dim" is the number of heads: widths of 40 and 72 a head.
 UNET = dict(
+    _class_name="UNet2DConditionModel",
+    _diffusers_version=DIFFUSERS,
+    act_fn="silu",
     sample_size=32,
     in_channels=4,
     out_channels=4,
@@ -35,8 +51,15 @@ UNET = dict(
     layers_per_block=1,
     cross_attention_dim=TEXT_WIDTH,
     attention_head_dim=4,
+    norm_num_groups=32,
+    norm_eps=1e-5,
+    flip_sin_to_cos=True,
+    freq_shift=0,
+    downsample_padding=1,
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    mid_block_type="UNetMidBlock2DCrossAttn",
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    use_linear_projection=False,
 )
 
 # Velocity prediction (Salimans and Ho 2022) on SD's scaled-linear betas, with a last beta of 0.02
@@ -44,6 +67,8 @@ UNET = dict(
 # start, and yet every sampler and spacing works, which a terminal signal of exactly zero would
 # forbid.
 SCHEDULE = dict(
+    _class_name="DDIMScheduler",
+    _diffusers_version=DIFFUSERS,
     num_train_timesteps=1000,
     beta_start=0.00085,
     beta_end=0.02,
@@ -56,64 +81,73 @@ SCHEDULE = dict(
 )
 
 
-def make_vae():
-    return AutoencoderKL(**VAE)
-
-
-def make_unet():
-    return UNet2DConditionModel(**UNET)
-
-
-def make_text(tokenizer):
+def text_config(tokenizer):
     """A CLIP text encoder of 4 layers for this vocabulary."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer.vocab),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            max_position_embeddings=77,
-            projection_dim=TEXT_WIDTH,
-            hidden_act="quick_gelu",
-            bos_token_id=tokenizer.start,
-            eos_token_id=tokenizer.end,
-            pad_token_id=tokenizer.end,
-        )
+    return dict(
+        model_type="clip_text_model",
+        vocab_size=len(tokenizer.vocab),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=TEXT_WIDTH,
+        hidden_act="quick_gelu",
+        layer_norm_eps=1e-5,
+        bos_token_id=tokenizer.start,
+        eos_token_id=tokenizer.end,
+        pad_token_id=tokenizer.end,
     )
 
 
-def schedule():
-    return DDIMScheduler(**SCHEDULE)
+CLASSES = {"unet": UNet, "vae": Autoencoder, "text_encoder": TextEncoder}
+
+
+def make(part, config):
+    """A network with fresh weights; it keeps its configuration as `config`."""
+    net = CLASSES[part](config)
+    net.config = dict(config)
+    return net
+
+
+def load(folder, part):
+    """A network of a pipeline folder, in F32: fp16 and 8-bit weights are read alike."""
+    with open(os.path.join(folder, part, "config.json"), encoding="utf-8") as f:
+        net = make(part, json.load(f))
+    net.load_state_dict(eightbit.read(os.path.join(folder, part, FILES[part])))
+    return net
+
+
+def levels():
+    """How much of the picture's variance is left at each t: SD's cumulative product of alphas."""
+    first, last = SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5
+    betas = torch.linspace(first, last, 1000, dtype=torch.float32) ** 2
+    return torch.cumprod(1 - betas, 0)
+
+
+def write_json(path, value):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=2, sort_keys=True)
+        f.write("\n")
 
 
 def save(folder, **parts):
-    """Writes networks as subfolders (unet=..., vae=..., text_encoder=...) in fp16.
-
-    The text encoder's tensors get the prefix that SD 1.x checkpoints have and that newer versions
-    of transformers leave out.
-    """
-    for name, net in parts.items():
-        path = os.path.join(folder, name)
+    """Writes networks as subfolders (unet=..., vae=..., text_encoder=...) in fp16."""
+    for part, net in parts.items():
+        write_json(os.path.join(folder, part, "config.json"), net.config)
         half = {
             k: v.detach().to("cpu", torch.float16).contiguous() for k, v in net.state_dict().items()
         }
-        (net.config.save_pretrained if name == "text_encoder" else net.save_config)(path)
-        file = "diffusion_pytorch_model.safetensors"
-        if name == "text_encoder":
-            half = {
-                k if k.startswith("text_model.") else "text_model." + k: v for k, v in half.items()
-            }
-            file = "model.safetensors"
-        save_file(half, os.path.join(path, file), metadata={"format": "pt"})
+        save_file(half, os.path.join(folder, part, FILES[part]), metadata={"format": "pt"})
 
 
 def finish_folder(folder):
     """Writes model_index.json and the scheduler, which make the folder a diffusers pipeline."""
-    schedule().save_pretrained(os.path.join(folder, "scheduler"))
+    write_json(os.path.join(folder, "scheduler", "scheduler_config.json"), SCHEDULE)
     index = {
         "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.40.0",
+        "_diffusers_version": DIFFUSERS,
         "vae": ["diffusers", "AutoencoderKL"],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "text_encoder": ["transformers", "CLIPTextModel"],
@@ -124,9 +158,7 @@ def finish_folder(folder):
         "image_encoder": [None, None],
         "requires_safety_checker": False,
     }
-    with open(os.path.join(folder, "model_index.json"), "w", encoding="utf-8") as f:
-        json.dump(index, f, indent=2)
-        f.write("\n")
+    write_json(os.path.join(folder, "model_index.json"), index)
 
 
 def parameters(net):

@@ -560,7 +560,7 @@ class Planner:
                 self.fantasy,
                 self.landscape,
             ),
-            (0.53, 0.15, 0.12, 0.06, 0.045, 0.05, 0.045),
+            (0.49, 0.13, 0.13, 0.075, 0.06, 0.065, 0.05),
         )[0]
         scene = make(style)
         if style != "3d" or rng.random() < 0.12:
