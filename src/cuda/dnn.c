@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { OLDEST = 90000, MAX_PROPOSALS = 64, MAX_NOTES = 32, MAX_KNOBS = 64 };
 
@@ -331,14 +332,19 @@ int dnn_graph_plans(struct dnn_graph *g, enum dtype type, size_t workspace, int 
 
 /* ---- plans ---- */
 
-static cudnnStatus_t build(struct dnn *dnn, struct dnn_plan *p)
+/* Builds the plan from its configuration, or, with a text, from what dnn_plan_save made of one. */
+static cudnnStatus_t build(struct dnn *dnn, struct dnn_plan *p, const char *text)
 {
     cudnnStatus_t status =
         dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &p->plan);
     if (status == CUDNN_STATUS_SUCCESS)
         status = dnn->cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
                                                CUDNN_TYPE_HANDLE, 1, &dnn->handle);
-    if (status == CUDNN_STATUS_SUCCESS)
+    if (status == CUDNN_STATUS_SUCCESS && text)
+        status =
+            dnn->cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
+                                          CUDNN_TYPE_CHAR, (int64_t)strlen(text), text);
+    else if (status == CUDNN_STATUS_SUCCESS)
         status = dnn->cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
                                                CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &p->config);
     if (status == CUDNN_STATUS_SUCCESS)
@@ -346,25 +352,50 @@ static cudnnStatus_t build(struct dnn *dnn, struct dnn_plan *p)
     return status;
 }
 
-bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *p)
+static bool make(struct dnn *dnn, struct dnn_plan *p, const char *text)
 {
-    if (p->state != PROPOSED)
-        return p->state == READY;
-    cudnnStatus_t status = build(dnn, p);
+    cudnnStatus_t status = build(dnn, p, text);
     int64_t workspace = 0;
-    if (status == CUDNN_STATUS_SUCCESS) {
-        dnn->compiled += p->compiles;
+    if (status != CUDNN_STATUS_SUCCESS)
+        dnn_refused(dnn, status, text ? "loading a plan" : "building a plan");
+    else
         get(dnn, p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
             &workspace);
-        if (workspace >= 0 && (uint64_t)workspace <= p->limit)
-            p->state = READY;
-    } else
-        dnn_refused(dnn, status, "building a plan");
-    if (p->state != READY) {
-        destroy(dnn, p->plan);
-        p->plan = NULL;
-        p->state = REFUSED;
+    if (status == CUDNN_STATUS_SUCCESS && workspace >= 0 && (uint64_t)workspace <= p->limit)
+        return true;
+    destroy(dnn, p->plan);
+    p->plan = NULL;
+    return false;
+}
+
+bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *p)
+{
+    if (p->state == PROPOSED) {
+        p->state = make(dnn, p, NULL) ? READY : REFUSED;
+        dnn->compiled += p->state == READY && p->compiles;
     }
+    return p->state == READY;
+}
+
+char *dnn_plan_save(struct dnn *dnn, const struct dnn_plan *p)
+{
+    if (p->state != READY || !p->compiles)
+        return NULL;
+    int64_t n =
+        get(dnn, p->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, NULL);
+    char *text = n > 0 ? calloc((size_t)n + 1, 1) : NULL;
+    if (text && get(dnn, p->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, n,
+                    text) != n) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+bool dnn_plan_load(struct dnn *dnn, struct dnn_plan *p, const char *text)
+{
+    if (p->state == PROPOSED && make(dnn, p, text))
+        p->state = READY;
     return p->state == READY;
 }
 

@@ -45,6 +45,14 @@ int dnn_attention_plans(struct dnn *dnn, const struct dnn_attention *problem, si
 bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *plan);
 void dnn_plan_free(struct dnn_plan *plan);
 
+/* A plan that was compiled, with its kernel, as text (some 60 KB): loading it into the same plan of
+ * a later process takes milliseconds where compiling takes a second. The text is freed with free().
+ * NULL for a plan that is not ready or was not compiled, and if memory runs out. Loading is false
+ * if the library or the card is another one; then dnn_plan_ready compiles. The library does not
+ * notice every damage of the text: who keeps it keeps a digest with it. */
+char *dnn_plan_save(struct dnn *dnn, const struct dnn_plan *plan);
+bool dnn_plan_load(struct dnn *dnn, struct dnn_plan *plan, const char *text);
+
 /* Enqueues in the device's stream; may be captured. bias, residual: 0 if the problem has none. */
 bool dnn_conv_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr x, CUdeviceptr weight,
                   CUdeviceptr bias, CUdeviceptr residual, CUdeviceptr out, CUdeviceptr workspace);
