@@ -58,8 +58,19 @@ static int resolve(struct dnn *dnn, void *library, styx_error *err)
                 "the cuDNN found is version %zu; version 9.0 or later is wanted", version);
 }
 
+/* cuDNN compiles with NVRTC, which it opens by its bare name; so that it finds it wherever it lies,
+ * it is opened here first. Without it cuDNN still has the engines that need no compilation. */
+static void open_compiler(const struct dnn *dnn)
+{
+    char name[32];
+    const char *const names[] = { name, NULL };
+    snprintf(name, sizeof name, "libnvrtc.so.%zu", dnn->cudnnGetCudartVersion() / 1000);
+    library_find(names, NULL);
+}
+
 static int connect(struct dnn *dnn, const struct gpu *g, styx_error *err)
 {
+    open_compiler(dnn);
     cudnnStatus_t status = dnn->cudnnCreate(&dnn->handle);
     if (status == CUDNN_STATUS_SUCCESS)
         status = dnn->cudnnSetStream(dnn->handle, g->stream);

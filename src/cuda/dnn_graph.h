@@ -15,6 +15,7 @@
 
 #define CUDNN_FUNCTIONS(X)                                                                         \
     X(cudnnGetVersion)                                                                             \
+    X(cudnnGetCudartVersion)                                                                       \
     X(cudnnGetErrorString)                                                                         \
     X(cudnnGetLastErrorString)                                                                     \
     X(cudnnCreate)                                                                                 \
