@@ -1,15 +1,15 @@
 #!/bin/sh
 # Builds what a machine with a card needs to run tools/device_test.sh, where nothing can be built:
 # the tests, the bench program and the command with the CUDA backend, stripped, with libraries from
-# their archives; the rest of them but glibc goes into lib/.
+# their archives; the rest of them but glibc goes along in lib/. They share most of their bytes, so
+# one archive is a tenth of them.
 #
-#   tools/device_bundle.sh [FOLDER]      default: .dev/bundle
+#   tools/device_bundle.sh [FILE]        default: .dev/bundle/programs.tar.xz
 #
-# BUILD is the build folder (build-device), ARCHS the compute capabilities (90), JOBS, and WHEELS a
-# folder with a wheel of diffusers for the stages that compare with it.
+# BUILD is the build folder (build-device), ARCHS the compute capabilities (90), JOBS as in make.
 set -eu
 cd "$(dirname "$0")/.."
-to=${1:-.dev/bundle}
+file=${1:-.dev/bundle/programs.tar.xz}
 build=${BUILD:-build-device}
 programs="tests/ops_test tests/plan_test tests/golden_test bench_steps styx"
 
@@ -18,8 +18,9 @@ cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DSTYX_CUDA=ON -DSTYX_CUDA_ARC
 cmake --build "$build" -j "${JOBS:-$(nproc)}" --target ops_test plan_test golden_test bench_steps \
     styx-cli
 
-rm -rf "$to"
-mkdir -p "$to/lib"
+to=$(mktemp -d)
+trap 'rm -rf "$to"' EXIT
+mkdir -p "$to/lib" "$(dirname "$file")"
 for program in $programs; do
     name=$(basename "$program")
     strip -o "$to/$name" "$build/$program"
@@ -30,9 +31,6 @@ for program in $programs; do
         esac
     done
 done
-if [ -n "${WHEELS:-}" ]; then
-    mkdir -p "$to/wheels"
-    cp "$WHEELS"/*.whl "$to/wheels/"
-fi
 git rev-parse HEAD >"$to/commit"
-du -sh "$to"
+tar -C "$to" -cf - . | xz -9e -c >"$file"
+ls -l "$file"

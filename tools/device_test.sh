@@ -1,0 +1,251 @@
+#!/bin/sh
+# What can only be tested where there is a card, in stages of a few minutes at most:
+#
+#   tools/device_test.sh ops|goldens|fullsize|bench|memory|sanitizer|rivals|compile|all
+#
+# Runs in a checkout, with the programs that tools/device_bundle.sh packed into $BUNDLE
+# (.dev/bundle/programs.tar.xz), and for the last two a wheel of diffusers in $WHEELS (.dev/wheels).
+# The whole output goes to a log in $OUT (device-log); a short table comes last. Random models of
+# full size are written to $MODELS (/tmp/styx-models) when a stage needs them, in about a minute.
+# STYX_GOLDENS names more goldens than those of tests/golden.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+wheels=${WHEELS:-.dev/wheels}
+out=${OUT:-device-log}
+models=${MODELS:-/tmp/styx-models}
+bundle=$models/programs
+stage=${1:-}
+log=$out/$stage.log # of everything
+table=$out/$stage.table
+failed=0
+export STYX_BACKEND=cuda PYTHONUNBUFFERED=1
+
+# attempt NAME COMMAND...: its output to the log, one line to the table
+attempt() {
+    name=$1
+    shift
+    echo "== $name: $*" >>"$log"
+    since=$(date +%s.%N)
+    if "$@" >"$out/last" 2>&1; then result=ok; else result="FAILED ($?)"; failed=1; fi
+    took=$(echo "$(date +%s.%N) $since" | awk '{ printf "%.1f", $1 - $2 }')
+    cat "$out/last" >>"$log"
+    printf '%-34s %-12s %8s s\n' "$name" "$result" "$took" | tee -a "$log" >>"$table"
+    [ "$result" = ok ] || tail -n "${LINES_OF_FAILURE:-12}" "$out/last" >>"$table"
+}
+
+fields() { # the named fields of the JSON that stands in the last line of the last output
+    python3 -c '
+import json, sys
+line = [x for x in open(sys.argv[1]).read().splitlines() if x.startswith("{")][-1]
+values = json.loads(line)
+print("    " + "  ".join(f"{k} {values[k]}" for k in sys.argv[2:] if k in values))
+' "$out/last" "$@" 2>/dev/null | tee -a "$log" >>"$table"
+}
+
+make_models() {
+    for model in sd15 sdxl refiner; do
+        [ -e "$models/$model/model_index.json" ] ||
+            python3 tools/random_model.py "$model" "$models/$model" >>"$log" 2>&1 &
+    done
+    wait
+}
+
+picture() { # picture NAME MODEL SIZE STEPS OPTION...: a picture, with its seconds by stage
+    name=$1 model=$2 size=$3 steps=$4
+    shift 4
+    attempt "$name" "$bundle/styx" generate "a red apple on a table" --model "$models/$model" \
+        --seed 1 --size "${size}x$size" --steps "$steps" --json -q --force \
+        --output "$out/picture.png" "$@"
+    fields seconds steps
+}
+
+# psnr A B LEAST: how like two pictures are
+psnr() {
+    python3 - "$@" <<'END'
+import sys
+import numpy as np
+from PIL import Image
+a, b = (np.asarray(Image.open(p).convert("RGB"), np.float64) for p in sys.argv[1:3])
+error = ((a - b) ** 2).mean()
+value = 99.0 if error == 0 else 10 * np.log10(255**2 / error)
+print(f"PSNR {value:.1f} dB, spread of the picture {a.std():.1f}")
+sys.exit(value < float(sys.argv[3]))
+END
+}
+
+stage_ops() {
+    attempt "operations" timeout 300 "$bundle/ops_test"
+    attempt "programs" timeout 200 "$bundle/plan_test"
+}
+
+stage_goldens() {
+    attempt "goldens of the repository" timeout 300 env STYX_GOLDENS=tests/golden \
+        "$bundle/golden_test"
+    grep -c '^\[       OK' "$out/last" | sed 's/^/    passed: /' >>"$table"
+    grep '^ERROR\|FAILED  ' "$out/last" | head -n 20 >>"$table"
+    if [ -n "${STYX_GOLDENS:-}" ]; then
+        attempt "all goldens" timeout 400 "$bundle/golden_test"
+        grep '^ERROR\|FAILED  ' "$out/last" | head -n 20 >>"$table"
+    fi
+    attempt "the bundled model on the CPU" "$bundle/styx" generate "a red apple" --seed 1 \
+        --model models/styx-emoji --backend cpu --dtype f32 -q --force --output "$out/cpu.png"
+    for least in f32:40 f16:35 bf16:25; do
+        dtype=${least%:*}
+        attempt "the bundled model, $dtype" "$bundle/styx" generate "a red apple" --seed 1 \
+            --model models/styx-emoji --backend cuda --dtype "$dtype" -q --force \
+            --output "$out/picture.png"
+        attempt "  like the CPU's" psnr "$out/picture.png" "$out/cpu.png" "${least#*:}"
+        tail -n 1 "$out/last" >>"$table"
+    done
+}
+
+# Random networks, but whole: the card must draw what the CPU draws, and how fast it starts.
+stage_fullsize() {
+    make_models
+    picture "sd15 on the CPU, 2 steps" sd15 512 2 --backend cpu --dtype f32
+    mv "$out/picture.png" "$out/cpu.png"
+    for dtype in f32 f16 bf16; do
+        picture "sd15 $dtype, 2 steps" sd15 512 2 --backend cuda --dtype $dtype
+        attempt "  like the CPU's" psnr "$out/picture.png" "$out/cpu.png" 25
+        tail -n 1 "$out/last" >>"$table"
+    done
+    picture "sd15, 50 steps" sd15 512 50 --backend cuda
+    picture "sd15, 50 steps, again" sd15 512 50 --backend cuda
+    picture "sdxl, 25 steps" sdxl 1024 25 --backend cuda
+    picture "sdxl, 25 steps, again" sdxl 1024 25 --backend cuda
+    attempt "a picture to refine" cp "$out/picture.png" "$out/refine.png"
+    attempt "refiner, strength 0.5 of 50" "$bundle/styx" edit "$out/refine.png" \
+        "a red apple on a table" --model "$models/refiner" --strength 0.5 --steps 50 --seed 1 \
+        --backend cuda --json -q --force --output "$out/picture.png"
+    fields seconds steps
+}
+
+step() { # step NAME OPTION...
+    name=$1
+    shift
+    attempt "$name" timeout 200 "$bundle/bench_steps" "$@"
+    fields median_ms least_ms tflops load_s prepare_s first_ms weights_mb arena_mb workspace_mb
+}
+
+stage_bench() {
+    step "sd15 512" sd15
+    step "sdxl 1024" sdxl
+    step "refiner 512" refiner
+    step "refiner 1024" refiner size=1024
+    step "decode 512 f16" vae runs=20
+    step "decode 512 bf16" vae bf16 runs=20
+    step "decode 1024 f16" vae size=1024 runs=20
+    step "decode 1024 f32" vae size=1024 f32 runs=10
+    step "sd15 512, 8 pictures" sd15 rows=16 runs=20
+    step "sdxl 1024, 8 pictures" sdxl rows=16 runs=10
+    for net in sd15 sdxl refiner vae; do
+        STYX_CUDA_PROFILE=$out/profile-$net.txt "$bundle/bench_steps" $net runs=5 >>"$log" 2>&1
+    done
+}
+
+# The most that the card had in use while COMMAND ran, the context included.
+peak() {
+    nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop-ms=20 \
+        --id="${DEVICE:-0}" >"$out/used" 2>/dev/null &
+    watcher=$!
+    "$@"
+    code=$?
+    kill $watcher
+    awk 'NR == 1 || $1 < low { low = $1 } $1 > high { high = $1 }
+         END { print "    peak " high - low " MiB over the idle card" }' "$out/used"
+    return $code
+}
+
+stage_memory() {
+    make_models
+    attempt "the context: a tiny model" peak "$bundle/styx" generate "a red apple" \
+        --model tests/golden/models/tiny_sd15 --steps 2 --backend cuda -q --force \
+        --output "$out/picture.png"
+    grep peak "$out/last" >>"$table"
+    for how in "" "--offload model" "--offload stream" "--max-vram 4G"; do
+        # shellcheck disable=SC2086
+        attempt "sdxl, 25 steps $how" peak "$bundle/styx" generate "a red apple on a table" \
+            --model "$models/sdxl" --steps 25 --seed 1 --backend cuda --json -q --force $how \
+            --output "$out/picture.png"
+        grep peak "$out/last" >>"$table"
+        fields seconds
+    done
+    # shellcheck disable=SC2086
+    attempt "explain" "$bundle/styx" explain --model "$models/sdxl" --backend cuda
+    grep -i peak "$out/last" >>"$table"
+    step "sdxl step, streamed" sdxl offload=stream runs=10
+}
+
+stage_sanitizer() {
+    for tool in memcheck racecheck initcheck; do
+        attempt "$tool: a picture of a tiny model" timeout 200 compute-sanitizer --tool $tool \
+            --error-exitcode 9 "$bundle/styx" generate "a red apple" --steps 2 \
+            --model tests/golden/models/tiny_sd15 --backend cuda -q --force \
+            --output "$out/picture.png"
+    done
+    attempt "memcheck: a tiny SDXL" timeout 200 compute-sanitizer --error-exitcode 9 \
+        "$bundle/styx" generate "a red apple" --steps 2 --model tests/golden/models/tiny_sdxl \
+        --backend cuda -q --force --output "$out/picture.png"
+}
+
+rival() { # rival NAME MODEL OPTION...
+    name=$1 model=$2
+    shift 2
+    attempt "$name" timeout 560 python3 bench/rivals/diffusers_cuda.py "$models/$model" "$@"
+    fields picture_s step_ms first_s load_s peak_gib
+}
+
+install_rivals() {
+    make_models
+    python3 -c 'import diffusers' 2>/dev/null && return
+    python3 -m pip install -q --no-index --no-deps --no-compile --target "$models/site" \
+        "$wheels"/*.whl >>"$log" 2>&1
+    export PYTHONPATH=$models/site
+}
+
+stage_rivals() {
+    install_rivals
+    step "styx, sd15 512" sd15
+    rival "eager, sd15 512" sd15
+    step "styx, sdxl 1024" sdxl
+    rival "eager, sdxl 1024" sdxl --size 1024 --steps 25
+    step "styx, refiner 512" refiner
+    rival "eager, refiner 512" refiner --steps 25
+}
+
+stage_compile() {
+    install_rivals
+    step "styx, sd15 512" sd15
+    rival "compile, sd15 512" sd15 --compile
+    step "styx, sdxl 1024" sdxl
+    rival "compile, sdxl 1024" sdxl --compile --size 1024 --steps 25
+}
+
+case $stage in
+ops | goldens | fullsize | bench | memory | sanitizer | rivals | compile) ;;
+all)
+    code=0
+    for each in ops goldens fullsize bench memory sanitizer rivals compile; do
+        sh "$0" $each || code=1
+    done
+    exit $code
+    ;;
+*)
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac
+mkdir -p "$out" "$models"
+rm -rf "$bundle"
+python3 -m tarfile -e "${BUNDLE:-.dev/bundle/programs.tar.xz}" "$bundle" || exit 1
+: >"$log"
+: >"$table"
+{
+    echo "commit $(cat "$bundle/commit"), $(date -u '+%Y-%m-%d %H:%M UTC')"
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+} >>"$log" 2>&1
+stage_$stage
+rm -f "$out/last" "$out/used"
+echo "== $stage: $(sed -n 1p "$log"); $(sed -n 2p "$log")"
+cat "$table"
+exit $failed
