@@ -440,7 +440,8 @@ struct styx_result {
     unsigned char *nsfw;        /* count flags, or NULL if nothing was checked */
     uint64_t *seeds;            /* count: the seed of each picture's generator */
     int steps;                  /* UNet calls that were run */
-    double seconds[5];          /* load, encode, denoise, decode, safety */
+    double seconds[5];          /* load (weights and programs: the others are without it),
+                                   encode, denoise, decode, safety */
     enum styx_dtype dtype, vae_dtype; /* what was used */
 };
 #define STYX_RESULT_INIT STYX_SIZED(struct styx_result)

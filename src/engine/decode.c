@@ -43,13 +43,13 @@ static int check(struct job *j, struct styx_image *image, float *pixels, size_t 
                  struct styx_result *r, styx_error *err)
 {
     size_t n = 3 * (size_t)j->h * (size_t)j->w;
-    double since = job_clock();
+    double since = job_working(j);
     bool nsfw = false;
     int code;
     if (!r->nsfw)
         return 0;
     code = check_picture(j->s, j->m, j->type, image, &nsfw, err);
-    j->seconds[STAGE_SAFETY] += job_clock() - since;
+    j->seconds[STAGE_SAFETY] += job_working(j) - since;
     if (code || !nsfw)
         return code;
     r->nsfw[i] = 1;
@@ -96,7 +96,7 @@ static int allocate(struct job *j, struct styx_result *r, styx_error *err)
 int job_decode(struct job *j, struct styx_result *r, styx_error *err)
 {
     size_t n = 3 * (size_t)j->h * (size_t)j->w;
-    double since = job_clock();
+    double since = job_working(j);
     float *z = malloc(j->batch * j->one * sizeof *z);
     int code = z ? allocate(j, r, err) : fail_nomem(err, j->batch * j->one * sizeof *z);
     if (code)

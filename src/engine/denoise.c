@@ -234,7 +234,7 @@ int job_denoise(struct job *j, styx_error *err)
 {
     int in = j->m->part[SLOT_UNET]->unet.in, code = 0;
     size_t area = (size_t)j->lh * (size_t)j->lw;
-    struct loop l = { .j = j, .since = job_clock() };
+    struct loop l = { .j = j, .since = job_working(j) };
     bool interrupt = false;
     l.input = malloc(j->rows * (size_t)in * area * sizeof(float));
     l.output = malloc(j->rows * j->one * sizeof(float));

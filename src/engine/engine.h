@@ -111,12 +111,14 @@ struct styx_session {
     atomic_int cancel, busy;
     struct program *programs; /* most recently used first */
     struct loaded *loaded;
+    double loading; /* seconds spent in making programs and loading weights */
     uint64_t held; /* bytes of anonymous memory in programs and loaded weights */
 };
 
 /* NULL for a name that is none, or that of a backend which was not compiled in. */
 const struct backend *backend_find(const char *name);
 
+double session_clock(void); /* seconds */
 void session_warn(styx_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* One request at a time: INVALID if another thread is inside. */

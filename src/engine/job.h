@@ -70,7 +70,7 @@ enum { STAGE_LOAD, STAGE_ENCODE, STAGE_DENOISE, STAGE_DECODE, STAGE_SAFETY };
 int job_init(struct job *j, styx_session *s, const styx_model *m, const struct styx_request *r,
              styx_error *err);
 void job_free(struct job *j);
-double job_clock(void); /* seconds */
+double job_working(const struct job *j); /* seconds, not counting those of loading */
 int job_progress(struct job *j, const char *stage, int done, int total, double since,
                  const struct styx_image *preview, styx_error *err);
 void job_trace(const struct job *j, const char *name, int dims, const int *shape, float *data);

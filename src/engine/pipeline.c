@@ -18,9 +18,9 @@ void styx_result_free(struct styx_result *r)
     r->size = size;
 }
 
-static double lap(double *since)
+static double lap(const struct job *j, double *since)
 {
-    double now = job_clock(), seconds = now - *since;
+    double now = job_working(j), seconds = now - *since;
     *since = now;
     return seconds;
 }
@@ -53,13 +53,13 @@ static void stage_done(struct job *j, enum slot slot, enum network network)
 
 static int draw(struct job *j, struct styx_result *r, styx_error *err)
 {
-    double since = job_clock();
+    double since = job_working(j), loading = j->s->loading;
     int code;
     if ((code = job_generators(j, err)) || (code = job_schedule(j, err)) ||
         (code = job_encode_text(j, err)) || (code = job_time_ids(j, err)) ||
         (code = job_guidance_embedding(j, err)))
         return code;
-    j->seconds[STAGE_ENCODE] = lap(&since);
+    j->seconds[STAGE_ENCODE] = lap(j, &since);
     stage_done(j, SLOT_TEXT_ENCODER, NET_TEXT);
     stage_done(j, SLOT_TEXT_ENCODER_2, NET_TEXT);
     if ((code = job_progress(j, "encode", 1, 1, since, NULL, err)) || (code = job_start(j, err)))
@@ -68,7 +68,7 @@ static int draw(struct job *j, struct styx_result *r, styx_error *err)
     if ((code = job_denoise(j, err)))
         return code;
     stage_done(j, SLOT_UNET, NET_UNET);
-    j->seconds[STAGE_DENOISE] = lap(&since);
+    j->seconds[STAGE_DENOISE] = lap(j, &since);
     r->count = j->batch;
     if (j->r.output == STYX_OUTPUT_LATENTS)
         job_trace_latents(j, "out.latents", j->batch, j->channels, j->latents);
@@ -76,7 +76,8 @@ static int draw(struct job *j, struct styx_result *r, styx_error *err)
         return code;
     stage_done(j, SLOT_VAE, NET_VAE_DECODE);
     stage_done(j, SLOT_SAFETY_CHECKER, NET_VISION);
-    j->seconds[STAGE_DECODE] = lap(&since) - j->seconds[STAGE_SAFETY];
+    j->seconds[STAGE_DECODE] = lap(j, &since) - j->seconds[STAGE_SAFETY];
+    j->seconds[STAGE_LOAD] = j->s->loading - loading;
     return report(j, r, err);
 }
 

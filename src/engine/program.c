@@ -325,7 +325,10 @@ int program_get(styx_session *s, const struct program_key *key, struct program *
         *out = p;
         return 0;
     }
-    return make(s, key, out, err);
+    double since = session_clock();
+    int code = make(s, key, out, err);
+    s->loading += session_clock() - since;
+    return code;
 }
 
 /* Are the once-inputs those of the last run? Remembers the new ones if not. */

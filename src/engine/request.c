@@ -43,17 +43,15 @@ static int copy_request(struct styx_request *to, const struct styx_request *from
     return 0;
 }
 
-double job_clock(void)
+double job_working(const struct job *j)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return session_clock() - j->s->loading;
 }
 
 int job_progress(struct job *j, const char *stage, int done, int total, double since,
                  const struct styx_image *preview, styx_error *err)
 {
-    struct styx_progress p = { sizeof p, stage, done, total, job_clock() - since, preview };
+    struct styx_progress p = { sizeof p, stage, done, total, job_working(j) - since, preview };
     if (j->r.progress && j->r.progress(j->r.user, &p))
         return fail(err, STYX_ERR_CANCELLED, "cancelled");
     if (atomic_load(&j->s->cancel))

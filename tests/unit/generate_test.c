@@ -178,6 +178,20 @@ static long long held(const styx_session *s)
     return bytes;
 }
 
+static void test_loading_is_told(void **state)
+{
+    struct styx_request r = small();
+    styx_session *s = open_session(2);
+    (void)state;
+    for (int again = 0; again < 2; again++) {
+        struct styx_result made = draw(s, sd, &r);
+        assert_true(again ? made.seconds[0] == 0 : made.seconds[0] > 0);
+        assert_true(made.seconds[1] > 0 && made.seconds[2] > 0 && made.seconds[3] > 0);
+        styx_result_free(&made);
+    }
+    styx_session_free(s);
+}
+
 static void test_offload_changes_nothing(void **state)
 {
     struct styx_request r = small();
@@ -200,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_timestep_per_row),
+        cmocka_unit_test(test_loading_is_told),
         cmocka_unit_test(test_offload_changes_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
