@@ -147,6 +147,14 @@ struct styx_model_options {
 STYX_API int styx_model_open(const char *path, const struct styx_model_options *options,
                              styx_model **model, styx_error *err);
 
+/* Another model: `model` with the LoRAs and words of the options merged into it. model stays as it
+ * is, and every part that they do not touch is shared, so that switching between adapted models
+ * reads no file again and a session loads and packs changed networks alone. To change scales, adapt
+ * the plain model anew. Of the options only loras, embeddings, warn and user may be set. Errors: as
+ * styx_model_open's. */
+STYX_API int styx_model_adapt(const styx_model *model, const struct styx_model_options *options,
+                              styx_model **adapted, styx_error *err);
+
 /* The Hugging Face cache: $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub in
  * $XDG_CACHE_HOME or ~/.cache. */
 STYX_API int styx_hub_folder(char **path, styx_error *err);

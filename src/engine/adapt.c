@@ -157,3 +157,27 @@ int model_adapt(styx_model *m, const struct styx_model_options *o, styx_error *e
         code = merge_embeddings(m, o, err);
     return code;
 }
+
+int styx_model_adapt(const styx_model *model, const struct styx_model_options *options,
+                     styx_model **adapted, styx_error *err)
+{
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
+    styx_model *m = NULL;
+    int code;
+    if (!model || !adapted)
+        return fail(err, STYX_ERR_INVALID,
+                    "styx_model_adapt needs a model and a place for another");
+    if ((code = model_options_take(&o, options, err)))
+        return code;
+    if (o.variant || o.component_count || o.config)
+        return fail(err, STYX_ERR_INVALID,
+                    "styx_model_adapt takes loras and embeddings; a variant, components and a "
+                    "config are for styx_model_open");
+    if ((code = model_share(model, &m, err)))
+        return code;
+    if ((code = model_adapt(m, &o, err)))
+        styx_model_free(m);
+    else
+        *adapted = m;
+    return code;
+}

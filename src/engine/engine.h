@@ -76,6 +76,12 @@ int model_open_single(styx_model *m, const struct styx_model_options *o, styx_er
 int model_take_single(styx_model *m, struct store *file, const struct styx_model_options *o,
                       styx_error *err);
 
+/* model.c: another model of the same parts; and the options as this library knows them (o holds the
+ * defaults). */
+int model_share(const styx_model *from, styx_model **out, styx_error *err);
+int model_options_take(struct styx_model_options *o, const struct styx_model_options *given,
+                       styx_error *err);
+
 /* adapt.c: merges what the options' loras and embeddings change into the parts of m. */
 int model_adapt(styx_model *m, const struct styx_model_options *o, styx_error *err);
 

@@ -146,21 +146,29 @@ done:
     return code;
 }
 
+int model_options_take(struct styx_model_options *o, const struct styx_model_options *given,
+                       styx_error *err)
+{
+    if (given && given->size > sizeof *o)
+        return fail(err, STYX_ERR_UNSUPPORTED, "model options of %zu bytes; this library knows %zu",
+                    given->size, sizeof *o);
+    if (given)
+        memcpy(o, given, given->size);
+    return 0;
+}
+
 int styx_model_open(const char *path, const struct styx_model_options *options, styx_model **model,
                     styx_error *err)
 {
     struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
     if (!path || !model)
         return fail(err, STYX_ERR_INVALID, "styx_model_open needs a path and a place for the model");
-    if (options && options->size > sizeof o)
-        return fail(err, STYX_ERR_UNSUPPORTED, "model options of %zu bytes; this library knows %zu",
-                    options->size, sizeof o);
-    if (options)
-        memcpy(&o, options, options->size);
+    int code = model_options_take(&o, options, err);
+    if (code)
+        return code;
     if (!file_exists(path))
         return fail(err, STYX_ERR_IO, "%s: no such file or folder; a model was wanted there", path);
     styx_model *m = calloc(1, sizeof *m);
-    int code;
     if (!m)
         return fail_nomem(err, sizeof *m);
     m->path = strdup(path);
@@ -206,6 +214,25 @@ int styx_model_assemble(const char *class_name, const char *config, const char *
         return code;
     }
     *model = m;
+    return 0;
+}
+
+int model_share(const styx_model *from, styx_model **out, styx_error *err)
+{
+    styx_model *m = malloc(sizeof *m);
+    if (!m)
+        return fail_nomem(err, sizeof *m);
+    *m = *from;
+    for (int i = 0; i < SLOT_COUNT; i++)
+        styx_component_ref(m->part[i]);
+    json_incref(m->config);
+    m->class_name = strdup(from->class_name);
+    m->path = strdup(from->path);
+    if (!m->class_name || !m->path) {
+        styx_model_free(m);
+        return fail_nomem(err, strlen(from->path));
+    }
+    *out = m;
     return 0;
 }
 

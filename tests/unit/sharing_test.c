@@ -4,7 +4,10 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -167,11 +170,94 @@ static void test_tokenizer_override(void **state)
     styx_model_free(with);
 }
 
+#define TO_Q "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q."
+
+/* A LoRA that changes one matrix of tiny_sd15's UNet, on disk. */
+static const char *put_lora(char folder[32])
+{
+    static float numbers[16];
+    static char path[64];
+    const char *names[] = { TO_Q "lora_A.weight", TO_Q "lora_B.weight" };
+    struct styx_tensor x[] = { { 2, { 1, 8 }, numbers }, { 2, { 8, 1 }, numbers + 8 } };
+    styx_error err;
+    for (int i = 0; i < 16; i++)
+        numbers[i] = (float)(i % 7) / 7;
+    snprintf(folder, 32, "/tmp/styx-sharing-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/lora.safetensors", folder);
+    must(styx_tensors_save(path, names, x, 2, 0, &err), &err);
+    return path;
+}
+
+/* One step's latents. */
+static struct styx_result draw(styx_session *s, const styx_model *m)
+{
+    struct styx_request r = STYX_REQUEST_INIT;
+    struct styx_result drawn = STYX_RESULT_INIT;
+    styx_error err;
+    r.prompt = "a castle";
+    r.width = r.height = 32;
+    r.steps = 1;
+    r.seed_set = 1;
+    r.dtype = r.vae_dtype = STYX_F32;
+    must(styx_generate(s, m, &r, &drawn, &err), &err);
+    return drawn;
+}
+
+static int same(const struct styx_result *a, const struct styx_result *b)
+{
+    return memcmp(a->latents.data, b->latents.data, 4 * 4 * 4 * sizeof(float)) == 0;
+}
+
+static void test_adapted(void **state)
+{
+    char folder[32];
+    struct styx_lora lora = { put_lora(folder), 1 };
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
+    styx_model *plain = NULL, *opened = NULL, *adapted = NULL;
+    styx_session *s = NULL;
+    styx_error err;
+    (void)state;
+    must(styx_model_open(MODELS "tiny_sd15", NULL, &plain, &err), &err);
+    assert_int_equal(styx_model_adapt(NULL, NULL, &adapted, &err), STYX_ERR_INVALID);
+    o.variant = "fp16";
+    assert_int_equal(styx_model_adapt(plain, &o, &adapted, &err), STYX_ERR_INVALID);
+    o.variant = NULL;
+    o.loras = &lora;
+    o.lora_count = 1;
+    must(styx_model_open(MODELS "tiny_sd15", &o, &opened, &err), &err);
+    must(styx_model_adapt(plain, &o, &adapted, &err), &err);
+    for (int i = 0; i < SLOT_COUNT; i++)
+        assert_int_equal(adapted->part[i] == plain->part[i], i != SLOT_UNET || !plain->part[i]);
+
+    must(styx_session_new(NULL, &s, &err), &err);
+    struct styx_result before = draw(s, plain), with, again, wanted;
+    json_int_t one = held(s);
+    with = draw(s, adapted);
+    json_int_t added = held(s) - one; /* a UNet, and its program; neither text encoder nor VAE */
+    again = draw(s, plain);
+    assert_int_equal(held(s) - one, added);
+    wanted = draw(s, opened);
+    assert_true(held(s) - one > 2 * added);
+    assert_true(!same(&before, &with) && same(&before, &again) && same(&with, &wanted));
+    styx_result_free(&before);
+    styx_result_free(&with);
+    styx_result_free(&again);
+    styx_result_free(&wanted);
+    styx_session_free(s);
+    styx_model_free(plain);
+    styx_model_free(opened);
+    styx_model_free(adapted);
+    remove(lora.path);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_copy),
         cmocka_unit_test(test_tokenizer_override),
+        cmocka_unit_test(test_adapted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
