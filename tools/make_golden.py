@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 import diffusers
 import random_model
 import transformers
-from golden import cases, parts, record, sampling
+from golden import cases, extras, parts, record, sampling
 
 MODELS = {"tiny_sd15": "tiny", "tiny_inpaint": "tiny-inpaint", "tiny_lcm": "tiny-lcm",
           "tiny_sdxl": "tiny-sdxl", "tiny_refiner": "tiny-refiner"}
@@ -28,7 +28,7 @@ MODELS = {"tiny_sd15": "tiny", "tiny_inpaint": "tiny-inpaint", "tiny_lcm": "tiny
 SD15_PARTS = {name: f"models/tiny_sd15/{name}" for name in ("vae", "text_encoder", "tokenizer")}
 BORROW = {"tiny_inpaint": SD15_PARTS, "tiny_lcm": SD15_PARTS,
           "tiny_refiner": {name: f"models/tiny_sdxl/{name}" for name in ("vae", "text_encoder_2")}}
-PACKAGES = ("torch", "transformers", "diffusers", "numpy", "tokenizers", "pillow")
+PACKAGES = ("torch", "transformers", "diffusers", "peft", "numpy", "tokenizers", "pillow")
 
 
 def make_models(out):
@@ -68,6 +68,7 @@ def make_case(out, models, name, case):
     pipe = load_pipeline(out, models, case["model"], case["pipeline"], case["borrow"],
                          case["dtype"])
     pipe.scheduler = record.scheduler_of(pipe, *case["scheduler"])
+    extras.load(out, pipe, case)
     tensors, extra = record.run(pipe, case["call"], case["seed"], case["arrays"], case["store"])
     file = f"cases/{name}.safetensors"
     save_file(tensors, os.path.join(out, file))
@@ -75,13 +76,21 @@ def make_case(out, models, name, case):
              "seed": case["seed"], "generator": "cpu",
              "scheduler": record.scheduler_entry(pipe.scheduler), **extra, "file": file,
              "dtype": case["dtype"]}
-    for optional in ("borrow", "note"):
+    for optional in ("borrow", "note", "loras", "words"):
         if case[optional]:
             entry[optional] = case[optional]
     for key, value in tensors.items():
         if value.dtype.kind == "f" and not all(map(bool, (abs(value) < 1e6).ravel())):
             raise ValueError(f"case {name}: {key} is not finite")
     return entry
+
+
+def make_extras(out, models):
+    """LoRAs and textual inversions for the tiny models."""
+    pipes = [load_pipeline(out, models, name, models[name]["class"], {})
+             for name in ("tiny_sd15", "tiny_sdxl")]
+    extras.make_loras(out, *pipes)
+    extras.make_words(out, *pipes)
 
 
 def write_lines(path, document):
@@ -109,10 +118,11 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for folder in ("models", "cases"):
+    for folder in ("models", "cases", "extras"):
         shutil.rmtree(os.path.join(out, folder), ignore_errors=True)
         os.makedirs(os.path.join(out, folder))
     models = make_models(out)
+    make_extras(out, models)
     entries = {}
     for name, case in cases.all_cases().items():
         entries[name] = make_case(out, models, name, case)

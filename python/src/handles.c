@@ -41,6 +41,39 @@ PyObject *text_out(char *text)
     return object;
 }
 
+/* Warnings, one after the other, each with its NUL. */
+struct lines {
+    char *text;
+    size_t bytes;
+};
+
+static void lines_add(struct lines *l, const char *text)
+{
+    size_t more = strlen(text) + 1;
+    char *longer = realloc(l->text, l->bytes + more);
+    if (!longer) /* a warning that finds no memory is lost */
+        return;
+    memcpy(longer + l->bytes, text, more);
+    l->text = longer;
+    l->bytes += more;
+}
+
+/* As a list of texts; l is empty afterwards. */
+static PyObject *lines_out(struct lines *l)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t at = 0; list && at < l->bytes; at += strlen(l->text + at) + 1) {
+        PyObject *line =
+            PyUnicode_DecodeUTF8(l->text + at, (Py_ssize_t)strlen(l->text + at), "replace");
+        if (!line || PyList_Append(list, line) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(line);
+    }
+    free(l->text);
+    *l = (struct lines){ 0 };
+    return list;
+}
+
 /* ---- components ---- */
 
 static PyObject *component_open(PyObject *module, PyObject *args)
@@ -110,6 +143,84 @@ static PyObject *model_assemble(PyObject *module, PyObject *args)
     return wrap_model(model);
 }
 
+static void keep_warning(void *user, const char *text)
+{
+    lines_add(user, text);
+}
+
+/* [(path, scale)...] and [(path, word)...] for as long as the lists live. */
+static int extras_in(struct hold *h, PyObject *loras, PyObject *words, struct styx_model_options *o)
+{
+    o->lora_count = (size_t)PyList_Size(loras);
+    o->embedding_count = (size_t)PyList_Size(words);
+    struct styx_lora *lora = hold_alloc(h, o->lora_count * sizeof *lora);
+    struct styx_embedding *embedding = hold_alloc(h, o->embedding_count * sizeof *embedding);
+    if (!lora || !embedding)
+        return -1;
+    for (size_t i = 0; i < o->lora_count; i++)
+        if (!PyArg_ParseTuple(PyList_GetItem(loras, (Py_ssize_t)i), "sd", &lora[i].path,
+                              &lora[i].scale))
+            return -1;
+    for (size_t i = 0; i < o->embedding_count; i++)
+        if (!PyArg_ParseTuple(PyList_GetItem(words, (Py_ssize_t)i), "sz", &embedding[i].path,
+                              &embedding[i].word))
+            return -1;
+    o->loras = lora;
+    o->embeddings = embedding;
+    return 0;
+}
+
+/* Names of the components that are others in b than in a. */
+static PyObject *changed_parts(const styx_model *a, const styx_model *b)
+{
+    static const char *const names[] = { "unet", "text_encoder", "text_encoder_2", "tokenizer",
+                                         "tokenizer_2" };
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < sizeof names / sizeof *names; i++) {
+        styx_component *x = NULL, *y = NULL;
+        styx_model_component(a, names[i], &x, NULL);
+        styx_model_component(b, names[i], &y, NULL);
+        PyObject *name = x == y ? NULL : PyUnicode_FromString(names[i]);
+        if (x != y && (!name || PyList_Append(list, name) < 0))
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+        styx_component_free(x);
+        styx_component_free(y);
+    }
+    return list;
+}
+
+/* adapt(model, [(path, scale)], [(path, word)]) -> (model, warnings, names of changed parts) */
+static PyObject *model_adapt(PyObject *module, PyObject *args)
+{
+    struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
+    PyObject *capsule, *loras, *words;
+    struct hold h = { 0 };
+    struct lines lines = { 0 };
+    styx_model *model, *adapted;
+    styx_error err;
+    if (!PyArg_ParseTuple(args, "OO!O!", &capsule, &PyList_Type, &loras, &PyList_Type, &words) ||
+        !(model = model_of(capsule)))
+        return NULL;
+    if (extras_in(&h, loras, words, &o) < 0) {
+        hold_release(&h);
+        return NULL;
+    }
+    o.warn = keep_warning;
+    o.user = &lines;
+    PyThreadState *thread = PyEval_SaveThread();
+    int code = styx_model_adapt(model, &o, &adapted, &err);
+    PyEval_RestoreThread(thread);
+    hold_release(&h);
+    PyObject *warnings = lines_out(&lines);
+    if (code) {
+        Py_XDECREF(warnings);
+        return raise_error(module, &err);
+    }
+    PyObject *changed = changed_parts(model, adapted);
+    return Py_BuildValue("NNN", wrap_model(adapted), warnings, changed);
+}
+
 static PyObject *model_component(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
@@ -156,8 +267,7 @@ static PyObject *model_scheduler(PyObject *module, PyObject *capsule)
 struct session_box {
     styx_session *session;
     pthread_mutex_t mutex;
-    char *lines;
-    size_t bytes;
+    struct lines lines;
 };
 
 static void keep_line(void *user, enum styx_log_level level, const char *text)
@@ -166,13 +276,7 @@ static void keep_line(void *user, enum styx_log_level level, const char *text)
     if (level != STYX_LOG_WARNING)
         return;
     pthread_mutex_lock(&box->mutex);
-    size_t more = strlen(text) + 1;
-    char *lines = realloc(box->lines, box->bytes + more);
-    if (lines) { /* a warning that finds no memory is lost */
-        memcpy(lines + box->bytes, text, more);
-        box->lines = lines;
-        box->bytes += more;
-    }
+    lines_add(&box->lines, text);
     pthread_mutex_unlock(&box->mutex);
 }
 
@@ -182,7 +286,7 @@ static void free_box(struct session_box *box)
         return;
     styx_session_free(box->session);
     pthread_mutex_destroy(&box->mutex);
-    free(box->lines);
+    free(box->lines.text);
     free(box);
 }
 
@@ -275,18 +379,8 @@ static PyObject *session_warnings(PyObject *module, PyObject *capsule)
     (void)module;
     if (!box)
         return NULL;
-    PyObject *list = PyList_New(0);
     pthread_mutex_lock(&box->mutex);
-    for (size_t at = 0; list && at < box->bytes; at += strlen(box->lines + at) + 1) {
-        PyObject *line = PyUnicode_DecodeUTF8(box->lines + at,
-                                              (Py_ssize_t)strlen(box->lines + at), "replace");
-        if (!line || PyList_Append(list, line) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(line);
-    }
-    free(box->lines);
-    box->lines = NULL;
-    box->bytes = 0;
+    PyObject *list = lines_out(&box->lines);
     pthread_mutex_unlock(&box->mutex);
     return list;
 }
@@ -358,6 +452,8 @@ PyMethodDef handle_methods[] = {
     { "component_info", component_info, METH_O, "component -> JSON text" },
     { "model_open", model_open, METH_VARARGS, "path, variant, config -> model" },
     { "model_assemble", model_assemble, METH_VARARGS, "class, config, {name: component} -> model" },
+    { "model_adapt", model_adapt, METH_VARARGS,
+      "model, [(path, scale)], [(path, word)] -> (model, warnings, changed)" },
     { "model_component", model_component, METH_VARARGS, "model, name -> component or None" },
     { "model_scheduler", model_scheduler, METH_O, "model -> scheduler" },
     { "model_info", model_info, METH_O, "model -> JSON text" },

@@ -5,7 +5,7 @@ import os
 
 from . import _arrays, _core
 from ._engine import Session
-from .diffusers._components import Component
+from .diffusers._components import Adaptable, Component
 from .diffusers._outputs import BaseOutput
 from .torch._tensor import Tensor, from_numpy
 
@@ -120,11 +120,10 @@ class CLIPTextModelOutput(BaseOutput):
     fields = ("text_embeds", "last_hidden_state", "pooler_output", "hidden_states")
 
 
-class CLIPTextModel(Component):
+class CLIPTextModel(Adaptable):
     """CLIP's text encoder."""
 
     slot = "text_encoder"
-    is_network = True
     projection = False
 
     def __call__(self, input_ids, attention_mask=None, position_ids=None, output_attentions=None,

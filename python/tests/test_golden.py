@@ -84,11 +84,24 @@ def check(name, want, got, half):
     assert far <= tolerance(name, half), f"{name}: off by {far}"
 
 
+def load_extras(root, entry, pipe):
+    """The LoRAs and words of a manifest entry."""
+    names = []
+    for file, _ in entry.get("loras", ()):
+        names.append(Path(file).stem)
+        pipe.load_lora_weights(root, weight_name=file, adapter_name=names[-1])
+    if names:
+        pipe.set_adapters(names, [scale for _, scale in entry["loras"]])
+    for file, token in entry.get("words", ()):
+        pipe.load_textual_inversion(str(root / file), token=token)
+
+
 @pytest.mark.parametrize("root, entry", cases(None))
 def test_pipeline(root, entry):
     want = load(root, entry)
     half = entry.get("dtype") == "float16"
     pipe = open_model(root, entry, torch_dtype=torch.float16 if half else torch.float32)
+    load_extras(root, entry, pipe)
     if isinstance(entry.get("scheduler"), dict):
         cls = getattr(diffusers, entry["scheduler"]["class"])
         pipe.scheduler = cls.from_config(entry["scheduler"]["config"])

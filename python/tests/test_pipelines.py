@@ -302,7 +302,7 @@ def test_micro_conditioning_of_callbacks(xl):
     (dict(latents=np.zeros((1, 4, 9, 9), "f")), ValueError, "latents"),
     (dict(callback_on_step_end_tensor_inputs=["noise"]), ValueError, "has to be in"),
     (dict(ip_adapter_image=1), NotImplementedError, "ip_adapter_image"),
-    (dict(cross_attention_kwargs={"scale": 1}), NotImplementedError, "cross_attention_kwargs"),
+    (dict(cross_attention_kwargs={"gligen": 1}), NotImplementedError, "knows 'scale'"),
     (dict(colour="red"), TypeError, "colour"),
 ])
 def test_bad_calls(sd, call, error, words):

@@ -121,6 +121,14 @@ bool embedding_has(const struct embedding *e, const char *component)
     return e->table[encoder_of(component)] != NULL;
 }
 
+/* The vectors for an encoder of that width. A table without the name of one is for any. */
+static const struct entry *table_for(const struct embedding *e, int encoder, int width)
+{
+    const struct entry *first = e->table[FIRST];
+    bool nameless = first && !e->table[SECOND] && strcmp(first->name, "clip_l") != 0;
+    return nameless && width_of(first) == width ? first : e->table[encoder];
+}
+
 static const struct entry *token_table(const struct store *s)
 {
     static const char *const names[] = { "text_model.embeddings.token_embedding.weight",
@@ -154,7 +162,7 @@ static int check_widths(const struct entry *old, int encoder, struct embedding *
     *rows = (size_t)old->shape[0];
     for (int i = 0; i < n; i++) {
         const struct embedding *e = embeddings[i];
-        const struct entry *t = e->table[encoder];
+        const struct entry *t = table_for(e, encoder, old->shape[1]);
         if (!t)
             return fail(err, STYX_ERR_INVALID,
                         "%s: has no vectors for %s ('%s'): it is for another kind of model",
@@ -211,7 +219,8 @@ int embedding_merge(struct store *base, const char *component, struct embedding 
     };
     rc = append_rows(base, old, type, &end, err);
     for (int i = 0; !rc && i < nembeddings; i++)
-        rc = append_rows(embeddings[i]->file, embeddings[i]->table[encoder], type, &end, err);
+        rc = append_rows(embeddings[i]->file, table_for(embeddings[i], encoder, old->shape[1]),
+                         type, &end, err);
     if (!rc && !(s = store_new(store_path(base))))
         rc = fail_nomem(err, strlen(store_path(base)));
     if (rc) {

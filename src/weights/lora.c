@@ -197,6 +197,31 @@ static int read_modules(struct lora *l, styx_error *err)
                 lora_path(l));
 }
 
+static const json_t *setting(const struct lora *l, enum component component, const char *key)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s.%s", components[component], key);
+    return json_object_get(l->settings, full);
+}
+
+/* PEFT takes regular expressions for the names of modules; diffusers never writes one. */
+static int check_patterns(const struct lora *l, styx_error *err)
+{
+    const char *pattern;
+    json_t *value;
+    for (int c = UNET; c <= TEXT_ENCODER_2; c++)
+        json_object_foreach((json_t *)setting(l, (enum component)c, "alpha_pattern"), pattern,
+                            value)
+        {
+            if (strpbrk(pattern, "^$*+?()[]{}|\\"))
+                return fail(err, STYX_ERR_UNSUPPORTED,
+                            "%s: alpha_pattern in its metadata has the regular expression '%s'; "
+                            "names of modules were wanted",
+                            lora_path(l), SHOW(pattern));
+        }
+    return STYX_OK;
+}
+
 int lora_open(const char *path, struct lora **out, styx_error *err)
 {
     struct lora *l = calloc(1, sizeof *l);
@@ -218,7 +243,7 @@ int lora_open(const char *path, struct lora **out, styx_error *err)
     settings = store_metadata(l->file, "lora_adapter_metadata");
     if (settings && (rc = json_bytes(settings, strlen(settings), path, &l->settings, err)))
         goto done;
-    if ((rc = read_modules(l, err)))
+    if ((rc = check_patterns(l, err)) || (rc = read_modules(l, err)))
         goto done;
     *out = l;
     l = NULL;
@@ -245,11 +270,11 @@ const char *lora_path(const struct lora *l)
 
 /* ---- The scale of one module. ---- */
 
-static const json_t *setting(const struct lora *l, enum component component, const char *key)
+/* Is it that module, or one of that name in another? */
+static bool ends_in_module(const char *name, const char *end)
 {
-    char full[64];
-    snprintf(full, sizeof full, "%s.%s", components[component], key);
-    return json_object_get(l->settings, full);
+    size_t length = strlen(name), n = strlen(end);
+    return ends_with(name, length, end) && (length == n || name[length - n - 1] == '_');
 }
 
 /* The alpha that PEFT's config gives a module: the pattern that its name ends with, or the one for
@@ -265,7 +290,7 @@ static double configured_alpha(const struct lora *l, const struct module *m, dou
     {
         snprintf(name, sizeof name, "%s", pattern);
         underscore(name);
-        if (json_is_number(value) && ends_with(m->name, strlen(m->name), name))
+        if (json_is_number(value) && ends_in_module(m->name, name))
             return json_number_value(value);
     }
     return json_is_number(common) ? json_number_value(common) : rank;

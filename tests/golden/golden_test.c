@@ -114,11 +114,46 @@ static void borrow(struct parts *p, json_t *from)
     }
 }
 
+struct extras {
+    char paths[8][1024];
+    struct styx_lora loras[4];
+    struct styx_embedding words[4];
+};
+
+/* "loras": [[file, scale]], "words": [[file, token]] */
+static void take_extras(json_t *entry, struct extras *e, struct styx_model_options *o)
+{
+    json_t *loras = json_object_get(entry, "loras"), *words = json_object_get(entry, "words"), *x;
+    size_t i;
+    assert_true(json_array_size(loras) <= 4 && json_array_size(words) <= 4);
+    json_array_foreach(loras, i, x) {
+        path_of(e->paths[i], sizeof e->paths[i], json_string_value(json_array_get(x, 0)));
+        e->loras[i] =
+            (struct styx_lora){ e->paths[i], json_number_value(json_array_get(x, 1)) };
+    }
+    json_array_foreach(words, i, x) {
+        char *path = e->paths[4 + i];
+        path_of(path, sizeof e->paths[0], json_string_value(json_array_get(x, 0)));
+        e->words[i] = (struct styx_embedding){ path, json_string_value(json_array_get(x, 1)) };
+    }
+    o->loras = e->loras;
+    o->lora_count = json_array_size(loras);
+    o->embeddings = e->words;
+    o->embedding_count = json_array_size(words);
+}
+
+static void no_warning(void *user, const char *text)
+{
+    (void)user;
+    fail_msg("%s", text);
+}
+
 static styx_model *open_model(json_t *entry)
 {
     const char *name = json_string_value(json_object_get(entry, "model"));
     json_t *m = json_object_get(json_object_get(manifest, "models"), name);
     struct parts p = { 0 };
+    struct extras extras;
     struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
     char path[1024];
     styx_model *model = NULL;
@@ -129,6 +164,8 @@ static styx_model *open_model(json_t *entry)
     o.names = p.names;
     o.components = p.parts;
     o.component_count = p.count;
+    o.warn = no_warning; /* every key of a LoRA is used */
+    take_extras(entry, &extras, &o);
     must(styx_model_open(path, &o, &model, &err), &err);
     for (size_t i = 0; i < p.count; i++)
         styx_component_free(p.parts[i]);

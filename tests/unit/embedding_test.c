@@ -165,6 +165,11 @@ static void the_table_grows(void **state)
                      STYX_OK);
     store_unref(grown);
     store_unref(base);
+    base = text_encoder(names[0], 4); /* a refiner's only one: a table without a name fits */
+    assert_int_equal(embedding_merge(base, "text_encoder_2", both, 1, DT_F32, &grown, NULL),
+                     STYX_OK);
+    store_unref(grown);
+    store_unref(base);
     base = text_encoder("other", 4);
     assert_int_equal(embedding_merge(base, "text_encoder", both, 1, DT_F32, &grown, &err),
                      STYX_ERR_FORMAT);

@@ -335,6 +335,7 @@ static void settings_in_the_metadata(void **state)
         { "{\"unet.lora_alpha\": 8, \"unet.use_rslora\": true}", 8 / 1.4142135623730951 },
         { "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"attn1.to_q\": 5}}", 5.0 / 2 },
         { "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"attn1.to_k\": 5}}", 8.0 / 2 },
+        { "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"o_q\": 5}}", 8.0 / 2 },
         { "{\"text_encoder.lora_alpha\": 8}", 1 },
     };
     struct store *base = open_base(), *merged;
@@ -355,6 +356,14 @@ static void settings_in_the_metadata(void **state)
         lora_free(l);
     }
     store_unref(base);
+
+    const char *const regular[] = { "lora_adapter_metadata",
+                                    "{\"unet.alpha_pattern\": {\"mid_block.*to_q\": 5}}", NULL };
+    struct lora *l;
+    styx_error err;
+    assert_int_equal(lora_open(put("l.safetensors", regular, shapes), &l, &err),
+                     STYX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "the regular expression 'mid_block.*to_q'"));
 }
 
 static void several_at_once_and_narrow(void **state)

@@ -46,9 +46,9 @@ def normal(*shape, seed=0):
 
 
 def case(name, model, pipeline, prompt=SEA, steps=4, scheduler=None, knobs=None, seed=0, store="",
-         arrays=None, note=None, borrow=None, dtype="float32", **call):
+         arrays=None, note=None, borrow=None, dtype="float32", loras=(), words=(), **call):
     """scheduler: a class to swap in (None: the model's own); knobs: its config changed; borrow:
-    components from other folders."""
+    components from other folders; loras: (file, scale); words: (file, token)."""
     if name in CASES:
         raise ValueError(f"case {name} is there twice")
     if prompt is not None:
@@ -57,7 +57,8 @@ def case(name, model, pipeline, prompt=SEA, steps=4, scheduler=None, knobs=None,
     CASES[name] = {"model": model, "pipeline": pipeline, "call": call, "seed": seed,
                    "scheduler": (scheduler, knobs or {}), "arrays": arrays or {},
                    "store": set(store.split()), "note": note, "borrow": borrow or {},
-                   "dtype": dtype}
+                   "dtype": dtype, "loras": [[f"extras/lora_{n}.safetensors", x] for n, x in loras],
+                   "words": [[f"extras/word_{n}.safetensors", x] for n, x in words]}
 
 
 def sd15(name, **more):
@@ -324,10 +325,27 @@ def refiner():
            note="a picture with denoising_start: encoded, no noise added")
 
 
+def adapted():
+    """LoRA in every spelling, and learnt words."""
+    small = {"steps": 2, "height": 40, "width": 48, "store": "cond unet"}
+    sd15("lora_kohya", loras=[("kohya", 0.7)], **small, note="alpha; convolutions; text encoder")
+    sd15("lora_peft", loras=[("peft", 1.0)], **small, note="alpha and rsLoRA in the metadata")
+    sd15("lora_old", loras=[("old", 0.9)], **small)
+    sd15("lora_several", loras=[("kohya", 0.6), ("peft", -0.4), ("old", 1.0)], **small)
+    sd15("word", words=[("sd15", "<sea>")], **small,
+         prompt="a castle above <sea>, <sea> and sky", note="one word of three vectors")
+    sd15("word_lora", words=[("sd15", "<sea>")], loras=[("kohya", 1.0)], **small,
+         prompt="<sea>", negative_prompt="no <sea>")
+    case("sdxl_lora_sgm", "tiny_sdxl", XL_TEXT, loras=[("sgm", 0.8)], **small,
+         note="no alpha; the UNet's modules by the names of generative-models; both encoders")
+    case("sdxl_word", "tiny_sdxl", XL_TEXT, words=[("sdxl", "<sea>")], **small,
+         prompt="a castle above <sea>", note="clip_l and clip_g")
+
+
 def all_cases():
     """Every case by name."""
     if not CASES:
         for group in (sd15_conditioning, sd15_shapes, sd15_samplers, lcm, sd15_img2img,
-                      sd15_inpaint, sdxl, refiner):
+                      sd15_inpaint, sdxl, refiner, adapted):
             group()
     return CASES

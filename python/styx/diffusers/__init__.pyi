@@ -69,7 +69,8 @@ class AutoencoderKL(_Component):
 class UNet2DConditionModel(_Component):
     def __call__(self, sample: ArrayLike, timestep: Any, encoder_hidden_states: ArrayLike,
                  class_labels: None = None, timestep_cond: ArrayLike | None = None,
-                 attention_mask: None = None, cross_attention_kwargs: None = None,
+                 attention_mask: None = None,
+                 cross_attention_kwargs: dict[str, float] | None = None,
                  added_cond_kwargs: dict[str, ArrayLike] | None = None,
                  return_dict: bool = True) -> Any: ...
 
@@ -166,6 +167,34 @@ class DiffusionPipeline:
     def disable_vae_slicing(self) -> None: ...
     def enable_vae_tiling(self) -> None: ...
     def disable_vae_tiling(self) -> None: ...
+    def load_lora_weights(self, pretrained_model_name_or_path_or_dict: Any,
+                          adapter_name: str | None = None, hotswap: bool = False,
+                          **kwargs: Any) -> None: ...
+    def unload_lora_weights(self) -> None: ...
+    def set_adapters(self, adapter_names: str | list[str],
+                     adapter_weights: Any = None) -> None: ...
+    def get_active_adapters(self) -> list[str]: ...
+    def get_list_adapters(self) -> dict[str, list[str]]: ...
+    def delete_adapters(self, adapter_names: str | list[str]) -> None: ...
+    def disable_lora(self) -> None: ...
+    def enable_lora(self) -> None: ...
+    def fuse_lora(self, components: Sequence[str] | None = None, lora_scale: float = 1.0,
+                  safe_fusing: bool = False, adapter_names: list[str] | None = None,
+                  **kwargs: Any) -> None: ...
+    def unfuse_lora(self, components: Sequence[str] | None = None, **kwargs: Any) -> None: ...
+    @property
+    def fused_loras(self) -> set[str]: ...
+    @property
+    def num_fused_loras(self) -> int: ...
+    def set_lora_device(self, adapter_names: list[str], device: Any) -> None: ...
+    def load_textual_inversion(self, pretrained_model_name_or_path: Any,
+                               token: str | list[str] | None = None,
+                               tokenizer: CLIPTokenizer | None = None,
+                               text_encoder: CLIPTextModel | None = None,
+                               **kwargs: Any) -> None: ...
+    def unload_textual_inversion(self, tokens: str | list[str] | None = None,
+                                 tokenizer: CLIPTokenizer | None = None,
+                                 text_encoder: CLIPTextModel | None = None) -> None: ...
     def set_progress_bar_config(self, **kwargs: Any) -> None: ...
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any: ...
     def set_preview(self, every: int = 5, callback: Callable[..., None] | None = None) -> None: ...
@@ -190,7 +219,7 @@ class StableDiffusionPipeline(DiffusionPipeline):
                  prompt_embeds: ArrayLike | None = None,
                  negative_prompt_embeds: ArrayLike | None = None, ip_adapter_image: Any = None,
                  ip_adapter_image_embeds: Any = None, output_type: str = "pil",
-                 return_dict: bool = True, cross_attention_kwargs: Any = None,
+                 return_dict: bool = True, cross_attention_kwargs: dict[str, float] | None = None,
                  guidance_rescale: float = 0.0, clip_skip: int | None = None,
                  callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
                  callback_on_step_end_tensor_inputs: list[str] = ..., *,
@@ -215,7 +244,7 @@ class StableDiffusionImg2ImgPipeline(DiffusionPipeline):
                  generator: Generators = None, prompt_embeds: ArrayLike | None = None,
                  negative_prompt_embeds: ArrayLike | None = None, ip_adapter_image: Any = None,
                  ip_adapter_image_embeds: Any = None, output_type: str = "pil",
-                 return_dict: bool = True, cross_attention_kwargs: Any = None,
+                 return_dict: bool = True, cross_attention_kwargs: dict[str, float] | None = None,
                  clip_skip: int | None = None,
                  callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
                  callback_on_step_end_tensor_inputs: list[str] = ..., *,
@@ -244,7 +273,7 @@ class StableDiffusionInpaintPipeline(DiffusionPipeline):
                  prompt_embeds: ArrayLike | None = None,
                  negative_prompt_embeds: ArrayLike | None = None, ip_adapter_image: Any = None,
                  ip_adapter_image_embeds: Any = None, output_type: str = "pil",
-                 return_dict: bool = True, cross_attention_kwargs: Any = None,
+                 return_dict: bool = True, cross_attention_kwargs: dict[str, float] | None = None,
                  clip_skip: int | None = None,
                  callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
                  callback_on_step_end_tensor_inputs: list[str] = ..., *,
@@ -282,7 +311,8 @@ class StableDiffusionXLPipeline(DiffusionPipeline):
                  negative_pooled_prompt_embeds: ArrayLike | None = None,
                  ip_adapter_image: Any = None, ip_adapter_image_embeds: Any = None,
                  output_type: str = "pil", return_dict: bool = True,
-                 cross_attention_kwargs: Any = None, guidance_rescale: float = 0.0,
+                 cross_attention_kwargs: dict[str, float] | None = None,
+                 guidance_rescale: float = 0.0,
                  original_size: tuple[int, int] | None = None,
                  crops_coords_top_left: tuple[int, int] = (0, 0),
                  target_size: tuple[int, int] | None = None,
@@ -326,7 +356,8 @@ class StableDiffusionXLImg2ImgPipeline(DiffusionPipeline):
                  negative_pooled_prompt_embeds: ArrayLike | None = None,
                  ip_adapter_image: Any = None, ip_adapter_image_embeds: Any = None,
                  output_type: str = "pil", return_dict: bool = True,
-                 cross_attention_kwargs: Any = None, guidance_rescale: float = 0.0,
+                 cross_attention_kwargs: dict[str, float] | None = None,
+                 guidance_rescale: float = 0.0,
                  original_size: tuple[int, int] | None = None,
                  crops_coords_top_left: tuple[int, int] = (0, 0),
                  target_size: tuple[int, int] | None = None,
@@ -374,7 +405,8 @@ class StableDiffusionXLInpaintPipeline(DiffusionPipeline):
                  negative_pooled_prompt_embeds: ArrayLike | None = None,
                  ip_adapter_image: Any = None, ip_adapter_image_embeds: Any = None,
                  output_type: str = "pil", return_dict: bool = True,
-                 cross_attention_kwargs: Any = None, guidance_rescale: float = 0.0,
+                 cross_attention_kwargs: dict[str, float] | None = None,
+                 guidance_rescale: float = 0.0,
                  original_size: tuple[int, int] | None = None,
                  crops_coords_top_left: tuple[int, int] = (0, 0),
                  target_size: tuple[int, int] | None = None,

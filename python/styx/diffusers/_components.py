@@ -56,7 +56,8 @@ class Component:
         made._dtype = dtype_of(dtype) or float32
         made._to = _device("cpu")
         made._offload = None
-        made._model = None
+        made._loose_set = None, None
+        made._untaught, made._words = None, []  # _textual_inversion.py
         config = dict(info.get("config") or {})
         made.config = FrozenDict(config)
         return made
@@ -80,7 +81,7 @@ class Component:
 
     def __del__(self):
         if self.is_network and self.__dict__.pop("_handle", None) is not None:
-            self._model = None
+            self.__dict__.pop("_loose_set")
             sweep()
 
     # ---- what torch modules answer
@@ -132,14 +133,116 @@ class Component:
 
     # ---- for calls
 
-    def _loose(self):
+    def _replace(self, handle):
+        self._handle = handle
+        sweep()
+
+    def _at(self, scale=1.0):
+        """The engine's component, its LoRAs scaled by that much more (_lora.py)."""
+        return self._handle
+
+    def _loose(self, scale=1.0):
         """A set of this component alone, which the engine's single calls want."""
-        if self._model is None:
-            self._model = _core.model_assemble(None, None, {self.slot: self._handle})
-        return self._model
+        handle = self._at(scale)
+        if self._loose_set[0] is not handle:
+            self._loose_set = handle, _core.model_assemble(None, None, {self.slot: handle})
+        return self._loose_set[1]
 
     def _compute(self):
         return compute_type(self._dtype.name, self.num_parameters())
+
+
+class Adaptable(Component):
+    """A network that LoRAs change. _handle is it without them; merged weights are made when a call
+    first wants them."""
+
+    is_network = True
+
+    @classmethod
+    def _of(cls, handle, dtype=None):
+        made = super()._of(handle, dtype)
+        made._adapters, made._weights = {}, {}  # by name, of all that are loaded
+        made._active = []
+        made._fused = {}  # name: weight
+        made._baked = {}  # name: (file, weight), of those that were fused when adapters went
+        made._lora_off = False
+        made._merged = (), None  # what was merged last, and the handle of that
+        return made
+
+    def __del__(self):
+        self.__dict__.pop("_merged", None)
+        super().__del__()
+
+    # ---- adapters: see _lora.py
+
+    def set_adapters(self, adapter_names, weights=None):
+        """Makes these adapters active, as far as they change this network."""
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        weights = weights if isinstance(weights, list) else [weights] * len(names)
+        if any(isinstance(w, dict) for w in weights):
+            raise NotImplementedError("adapter_weights: Styx has one weight for a component, not "
+                                      "one for each block")
+        given = {k: 1.0 if w is None else float(w) for k, w in zip(names, weights)
+                 if k in self._adapters}
+        self._active = list(given)
+        self._weights.update(given)
+
+    def _load(self, name, weights, handle):
+        self._adapters[name], self._weights[name], self._active = weights, 1.0, [name]
+        uses = self._uses(1.0)
+        if uses == ((weights, 1.0),):
+            self._merged = uses, handle
+
+    def _forget(self, names):
+        for name in names:
+            self._adapters.pop(name, None)
+            self._weights.pop(name, None)
+            self._fused.pop(name, None)
+        self._active = [n for n in self._active if n in self._adapters]
+
+    def _unload(self):
+        self._baked.update({k: (self._adapters[k], w) for k, w in self._fused.items()})
+        self._forget(list(self._adapters))
+        self._lora_off = False
+
+    def _fuse(self, scale, names):
+        for name in self._active if names is None else names:
+            if name in self._adapters:
+                self._fused.setdefault(name, self._weights[name] * scale)
+
+    def _uses(self, scale):
+        """(file, weight) of all that is merged. What is active beside fused adapters does nothing,
+        as in PEFT."""
+        weights = self._fused or {k: self._weights[k] * scale for k in self._active}
+        if self._lora_off:
+            weights = {}
+        return (*self._baked.values(), *((self._adapters[k], w) for k, w in weights.items()))
+
+    def _at(self, scale=1.0):
+        uses = self._uses(scale)
+        if not uses:
+            return self._handle
+        if self._merged[0] != uses or self._merged[1] is None:
+            role = self._info["name"]
+            plain = _core.model_assemble(None, None, {role: self._handle})
+            model = _core.model_adapt(plain, [(f.path, w) for f, w in uses], [])[0]
+            self._merged = uses, _core.model_component(model, role)
+            sweep()
+        return self._merged[1]
+
+    def _replace(self, handle):
+        self._merged = (), None
+        super()._replace(handle)
+
+
+def lora_scale(cross_attention_kwargs):
+    """The one thing that these can say here."""
+    given = dict(cross_attention_kwargs or {})
+    scale = given.pop("scale", 1.0)
+    if given:
+        raise NotImplementedError(f"cross_attention_kwargs: Styx knows 'scale', not "
+                                  f"{', '.join(map(repr, given))}")
+    return 1.0 if scale is None else float(scale)
 
 
 class DiagonalGaussianDistribution:
@@ -244,11 +347,10 @@ class UNet2DConditionOutput(BaseOutput):
     fields = ("sample",)
 
 
-class UNet2DConditionModel(Component):
+class UNet2DConditionModel(Adaptable):
     """Predicts the noise in latents."""
 
     slot = "unet"
-    is_network = True
 
     def __call__(self, sample, timestep, encoder_hidden_states, class_labels=None,
                  timestep_cond=None, attention_mask=None, cross_attention_kwargs=None,
@@ -259,12 +361,11 @@ class UNet2DConditionModel(Component):
                                 **kwargs).items():
             if value is not None:
                 raise NotImplementedError(f"{name}: Styx's UNet does not take it")
-        if cross_attention_kwargs:
-            raise NotImplementedError("cross_attention_kwargs: Styx's UNet does not take them")
+        scale = lora_scale(cross_attention_kwargs)
         x = _arrays.floats(sample, "sample")
         added = added_cond_kwargs or {}
         with Session() as session:
-            out = _core.unet(session, self._loose(), self._compute(), x,
+            out = _core.unet(session, self._loose(scale), self._compute(), x,
                              _timesteps(timestep, x.shape[0]),
                              _arrays.floats(encoder_hidden_states, "encoder_hidden_states"),
                              _optional(added.get("text_embeds")), _optional(added.get("time_ids")),

@@ -11,7 +11,9 @@ from ..torch._types import dtype_of, float32
 from . import _components, _run
 from ._components import Component
 from ._config import FrozenDict, from_json
+from ._lora import LoraLoader
 from ._schedulers import CLASSES, SchedulerMixin, scheduler_class
+from ._textual_inversion import TextualInversionLoader
 
 logger = logging.getLogger("styx.diffusers")
 
@@ -37,7 +39,7 @@ def _tell_once(text):
         logger.warning(text)
 
 
-class DiffusionPipeline:
+class DiffusionPipeline(LoraLoader, TextualInversionLoader):
     """The base of all pipelines; from_pretrained picks the class that the model names."""
 
     config_name = "model_index.json"
@@ -51,7 +53,7 @@ class DiffusionPipeline:
     def __init__(self, **given):
         if type(self) is DiffusionPipeline:
             raise EnvironmentError("DiffusionPipeline is made with from_pretrained()")
-        self._model = None
+        self._model = self._handles = None
         self._parts = {}
         self._dtype = None
         self._to = _device("cpu")
@@ -85,7 +87,8 @@ class DiffusionPipeline:
         return part
 
     def __del__(self):
-        self.__dict__.pop("_model", None)  # before the components, which then are the last holders
+        for name in ("_model", "_handles"):  # before the components, then the last holders
+            self.__dict__.pop(name, None)
 
     # ---- components as attributes
 
@@ -98,7 +101,7 @@ class DiffusionPipeline:
     def __setattr__(self, name, value):
         if name in self.component_names:
             self._parts[name] = self._checked(name, value)
-            self._model = None
+            self._model = self._handles = None
         else:
             object.__setattr__(self, name, value)
 
@@ -120,13 +123,16 @@ class DiffusionPipeline:
         return FrozenDict({**parts, **self._config, "_class_name": type(self).__name__,
                            "_name_or_path": self._name_or_path})
 
-    def _assembled(self):
-        """The engine's model of the components as they are now."""
-        if self._model is None:
-            parts = {k: v._handle for k, v in self._parts.items()
-                     if v is not None and k not in ("scheduler", "image_encoder")}
+    def _assembled(self, scale=1.0):
+        """The engine's model of the components as they are now, with their LoRAs scaled."""
+        parts = {k: v._at(scale) for k, v in self._parts.items()
+                 if v is not None and k not in ("scheduler", "image_encoder")}
+        handles = list(parts.values())
+        if self._handles is None or len(handles) != len(self._handles) or \
+                any(a is not b for a, b in zip(handles, self._handles)):
             self._model = _core.model_assemble(type(self).__name__,
                                                json.dumps(self._config, default=str), parts)
+            self._handles = handles
         return self._model
 
     # ---- loading and saving
@@ -364,14 +370,6 @@ class DiffusionPipeline:
 
     def load_ip_adapter(self, *args, **kwargs):
         raise NotImplementedError("load_ip_adapter: Styx does not have IP-Adapter")
-
-    def load_lora_weights(self, *args, **kwargs):
-        raise NotImplementedError("load_lora_weights: the Python package does not have LoRA yet; "
-                                  "`styx generate --lora` may")
-
-    def load_textual_inversion(self, *args, **kwargs):
-        raise NotImplementedError("load_textual_inversion: the Python package does not have "
-                                  "textual inversion yet")
 
     # ---- progress
 

@@ -7,6 +7,7 @@ from .._engine import AUTO, F32, Session, compute_type, noise_type
 from ..torch._tensor import Tensor
 from ..torch._types import default_generator
 from . import _checks, _pictures, _preview
+from ._components import lora_scale
 from ._generators import generator_handle
 from ._outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
 from ._steps import StepCaller
@@ -153,7 +154,7 @@ def call(pipe, a):
     pipe._guidance_rescale = a.get("guidance_rescale")
     pipe._clip_skip = a.get("clip_skip")
     pipe._interrupt = False
-    model = pipe._assembled()
+    model = pipe._assembled(lora_scale(a.get("cross_attention_kwargs")))
     request = _request(pipe, a)
     caller = StepCaller(pipe, a, pipe.scheduler.order, _preview.maker(pipe))
     trace = pipe._trace and (lambda name, view: pipe._trace(name, Tensor(view)))
@@ -191,8 +192,8 @@ def _output(pipe, a, result):
     return made
 
 
-def encode_prompt(pipe, a, guided):
-    """The four arrays of encode_prompt; those that do not apply are None."""
+def encode_prompt(pipe, a, guided, scale):
+    """The four arrays of encode_prompt; those that do not apply are None. scale: of the LoRAs."""
     _checks.check_prompts(pipe, a)
     fields = common_fields(pipe, a)
     fields["guidance_scale"] = 7.5 if guided else 1.0
@@ -202,5 +203,5 @@ def encode_prompt(pipe, a, guided):
         if pipe.unet.config["in_channels"] != 4:
             fields["mask_tensor"] = _arrays.zeros([1, 1, 64, 64])
     with Session() as session:
-        arrays = _core.encode_prompt(session, pipe._assembled(), fields)
+        arrays = _core.encode_prompt(session, pipe._assembled(scale), fields)
     return [None if x is None else Tensor(x) for x in arrays]

@@ -14,6 +14,7 @@ class _StableDiffusion(DiffusionPipeline):
     _exclude_from_cpu_offload = ("safety_checker",)
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    _lora_loadable_modules = ("unet", "text_encoder")
     settings = {"requires_safety_checker": True}
     is_xl = False
 
@@ -36,7 +37,8 @@ class _StableDiffusion(DiffusionPipeline):
         a = dict(prompt=prompt, num_images_per_prompt=num_images_per_prompt,
                  negative_prompt=negative_prompt, prompt_embeds=prompt_embeds,
                  negative_prompt_embeds=negative_prompt_embeds, clip_skip=clip_skip)
-        return tuple(_run.encode_prompt(self, a, do_classifier_free_guidance)[:2])
+        scale = 1.0 if lora_scale is None else lora_scale
+        return tuple(_run.encode_prompt(self, a, do_classifier_free_guidance, scale)[:2])
 
 
 class StableDiffusionPipeline(_StableDiffusion):
@@ -60,8 +62,8 @@ class StableDiffusionPipeline(_StableDiffusion):
         "latent". callback_on_step_end(pipe, step, timestep, arrays) returns the arrays.
 
         Returns .images and .nsfw_content_detected, or a tuple of both with return_dict=False.
-        Raises ValueError for arguments that contradict each other, NotImplementedError for IP
-        adapters and cross_attention_kwargs.
+        cross_attention_kwargs={"scale": s}: LoRAs count s times as much. Raises ValueError for
+        arguments that contradict each other, NotImplementedError for IP adapters.
         """
         arguments = dict(locals())
         del arguments["self"]

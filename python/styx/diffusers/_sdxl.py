@@ -12,6 +12,7 @@ class _StableDiffusionXL(DiffusionPipeline):
                             "image_encoder", "feature_extractor")
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
     _callback_tensor_inputs = ["latents", "prompt_embeds", "add_text_embeds", "add_time_ids"]
+    _lora_loadable_modules = ("unet", "text_encoder", "text_encoder_2")
     settings = {"force_zeros_for_empty_prompt": True}
     is_xl = True
 
@@ -26,7 +27,8 @@ class _StableDiffusionXL(DiffusionPipeline):
         arguments = dict(locals())
         for name in ("self", "device", "lora_scale", "do_classifier_free_guidance"):
             del arguments[name]
-        return tuple(_run.encode_prompt(self, arguments, do_classifier_free_guidance))
+        return tuple(_run.encode_prompt(self, arguments, do_classifier_free_guidance,
+                                        1.0 if lora_scale is None else lora_scale))
 
 
 class StableDiffusionXLPipeline(_StableDiffusionXL):
