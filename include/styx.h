@@ -223,7 +223,7 @@ struct styx_session_options {
     int device;          /* which card */
     int threads;         /* 0: as many as the process may use */
     const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
-    uint64_t max_memory; /* bytes of resident memory to stay under; 0: no limit */
+    uint64_t max_memory; /* bytes of resident memory to stay under, on the CPU; 0: no limit */
     void (*log)(void *user, enum styx_log_level level, const char *text);
     void *user;
     enum styx_offload offload; /* of a card; with backend "auto" it asks for one */
@@ -416,7 +416,8 @@ struct styx_request {
 
     /* Numbers and memory. */
     enum styx_dtype dtype;     /* of the networks. AUTO: the fastest that keeps the picture */
-    enum styx_dtype vae_dtype; /* AUTO: F32 for an SDXL VAE with force_upcast, else dtype */
+    enum styx_dtype vae_dtype; /* AUTO: as dtype, but an SDXL VAE with force_upcast: F32, on a card
+                                  that computes in F16 or BF16: BF16 */
     int vae_slicing;           /* decode one picture at a time */
     int offload;               /* drop each network's weights when its stage is done: less memory,
                                   but the next request loads them again */

@@ -117,8 +117,9 @@ struct styx_session {
     atomic_int cancel, busy;
     struct program *programs; /* most recently used first */
     struct loaded *loaded;
-    double loading; /* seconds spent in making programs and loading weights */
-    uint64_t held; /* bytes of anonymous memory in programs and loaded weights */
+    double loading;  /* seconds spent in making programs and loading weights */
+    uint64_t held;   /* bytes of programs and loaded weights, on the host or the card */
+    uint64_t shared; /* of these: what all programs of a card use in turn */
 };
 
 /* NULL for a name that is none, or that of a backend which was not compiled in. */

@@ -100,7 +100,7 @@ static bool begins_stage(const struct stage *stages, int i)
 static void print_stages(struct job *j, const struct stage *stages, int n, const char *network,
                          int code, FILE *to)
 {
-    uint64_t held = 0, peak = 0, rest = j->s->overhead;
+    uint64_t held = 0, shared = 0, peak = 0, rest = j->s->overhead, room = session_room(j->s);
     bool dropped = j->r.offload || j->s->offload;
     fprintf(to, "%s on %s (%s), %d x %d, %zu picture%s, %s\n\n", j->m->path, j->s->backend->name,
             j->s->description, j->w, j->h, j->batch, j->batch == 1 ? "" : "s", dtype_name(j->type));
@@ -108,17 +108,20 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
             "weights MiB", "arena MiB", "scratch MiB");
     for (int i = 0; i < n; i++) {
         const struct stage *s = &stages[i];
-        uint64_t bytes = s->need.weights + s->need.arena + s->need.workspace;
-        uint64_t room = session_room(j->s);
+        uint64_t own = s->need.arena + s->need.workspace;
         fprintf(to, "%-12s %-5s %8d %14zu %12.1f %12.1f %12.1f\n", s->t->name,
                 dtype_name(s->t->type), s->t->ncode, tape_parameters(s->t), mib(s->need.weights),
                 mib(s->need.arena), mib(s->need.workspace));
-        if ((dropped && begins_stage(stages, i)) || held + bytes > room)
+        if (j->s->card) { /* its programs share their memory */
+            shared = own > shared ? own : shared;
+            own = 0;
+        }
+        if ((dropped && begins_stage(stages, i)) || held + shared + s->need.weights + own > room)
             held = 0; /* earlier stages are dropped, always or when the limit asks */
-        held += bytes;
-        if (held > room) /* the weights are streamed */
-            held = room;
-        peak = held + rest > peak ? held + rest : peak;
+        held += s->need.weights + own;
+        if (held + shared > room) /* the weights are streamed */
+            held = room > shared ? room - shared : 0;
+        peak = held + shared + rest > peak ? held + shared + rest : peak;
     }
     fprintf(to, "peak of %s memory: %llu bytes (%.1f MiB)%s\n",
             j->s->card ? "the card's" : "anonymous", (unsigned long long)peak, mib(peak),

@@ -94,7 +94,7 @@ static void unload(styx_session *s, struct loaded *w)
     while (*at != w)
         at = &(*at)->next;
     *at = w->next;
-    s->held -= w->bytes;
+    s->held -= s->offload ? 0 : w->bytes;
     s->backend->unload(s->device, w->data);
     styx_component_free(w->component);
     free(w);
@@ -175,6 +175,20 @@ static struct loaded *find_loaded(styx_session *s, const struct program_key *k)
     return NULL;
 }
 
+/* What would be held with this program too. On a card all programs share one arena and one
+ * workspace, which only grow, and under offloading one place for weights as well. */
+static uint64_t held_with(const styx_session *s, uint64_t weights, const struct footprint *need)
+{
+    uint64_t own = need->arena + need->workspace;
+    if (!s->card)
+        return s->held + weights + own;
+    if (s->offload) {
+        own += weights;
+        weights = 0;
+    }
+    return s->held + weights + (own > s->shared ? own - s->shared : 0);
+}
+
 void program_measure(styx_session *s, const struct program_key *key, const tape *t,
                      struct footprint *need)
 {
@@ -199,10 +213,11 @@ static struct loaded *idle(styx_session *s, const struct loaded *except)
     return NULL;
 }
 
-/* Drops what is not wanted next until `bytes` more fit under the limit, or nothing is left. */
-static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
+/* Drops what is not wanted next until a program fits under the limit, or nothing is left. keep: its
+ * weights if they are loaded. */
+static void make_room(styx_session *s, const struct footprint *need, struct loaded *keep)
 {
-    while (s->held + bytes > session_room(s)) {
+    while (held_with(s, keep && !s->offload ? 0 : need->weights, need) > session_room(s)) {
         struct loaded *w = idle(s, keep);
         struct program *p = oldest(s);
         if (w)
@@ -218,19 +233,20 @@ static void make_room(styx_session *s, uint64_t bytes, struct loaded *keep)
 static int weight_budget(styx_session *s, const struct program_key *key, const tape *t,
                          const struct footprint *need, uint64_t *budget, styx_error *err)
 {
-    uint64_t rest = s->held + need->arena + need->workspace, room = session_room(s);
+    uint64_t room = session_room(s), most;
     struct footprint least;
     *budget = 0;
-    if (need->weights + rest <= room)
+    if (held_with(s, need->weights, need) <= room)
         return 0;
     s->backend->measure(s->device, t, 1, &least); /* the smallest window that works */
-    if (least.weights + rest > room)
+    most = held_with(s, least.weights, need);
+    if (most > room)
         return fail(err, STYX_ERR_NOMEM,
                     "%s needs %llu bytes at least (%llu of them for weights); the limit is %llu",
                     network_names[key->network],
-                    (unsigned long long)(least.weights + rest + s->overhead + s->mapped),
+                    (unsigned long long)(most + s->overhead + s->mapped),
                     (unsigned long long)least.weights, (unsigned long long)s->max_memory);
-    *budget = room - rest;
+    *budget = least.weights + room - most;
     return 0;
 }
 
@@ -267,7 +283,7 @@ static int load(styx_session *s, const struct program_key *key, const tape *t, s
     w->type = key->type;
     w->next = s->loaded;
     s->loaded = w;
-    s->held += w->bytes;
+    s->held += s->offload ? 0 : w->bytes;
     *out = w;
     w = NULL;
 done:
@@ -275,6 +291,17 @@ done:
     free(spans);
     free(w);
     return code;
+}
+
+/* Counts what a new program takes. What is shared on a card stays when the program goes. */
+static void hold(styx_session *s, struct program *p, const struct footprint *need)
+{
+    uint64_t with = held_with(s, s->offload ? p->weights->bytes : 0, need);
+    if (s->card)
+        s->shared += with - s->held;
+    else
+        p->bytes = with - s->held;
+    s->held = with;
 }
 
 static int make(styx_session *s, const struct program_key *key, struct program **out,
@@ -289,8 +316,8 @@ static int make(styx_session *s, const struct program_key *key, struct program *
     if ((code = program_record(key, s->backend, &p->t, err)))
         goto done;
     p->weights = find_loaded(s, key);
-    program_measure(s, key, p->t, &need);
-    make_room(s, need.weights + need.arena + need.workspace, p->weights);
+    s->backend->measure(s->device, p->t, 0, &need);
+    make_room(s, &need, p->weights);
     if (!p->weights && (code = load(s, key, p->t, &p->weights, err)))
         goto done;
     if ((code = s->backend->prepare(s->device, p->t, p->weights->data, &p->plan, err)))
@@ -300,8 +327,7 @@ static int make(styx_session *s, const struct program_key *key, struct program *
     if (n >= KEPT_PROGRAMS)
         forget(s, oldest(s));
     p->weights->users++;
-    p->bytes = need.arena + need.workspace;
-    s->held += p->bytes;
+    hold(s, p, &need);
     p->next = s->programs;
     s->programs = p;
     *out = p;

@@ -32,7 +32,8 @@ static int copy_request(struct styx_request *to, const struct styx_request *from
 {
     *to = styx_request_default();
     if (!from || from->size < sizeof(size_t) || from->size > 65536)
-        return fail(err, STYX_ERR_INVALID, "a request whose size is not set; use STYX_REQUEST_INIT");
+        return fail(err, STYX_ERR_INVALID,
+                    "a request whose size is not set; use STYX_REQUEST_INIT");
     for (size_t i = sizeof *to; i < from->size; i++)
         if (((const char *)from)[i])
             return fail(err, STYX_ERR_UNSUPPORTED,
@@ -122,7 +123,8 @@ static int find_task(struct job *j, styx_error *err)
     const struct styx_request *r = &j->r;
     bool image = r->image_count || r->image_tensor, mask = r->mask || r->mask_tensor;
     if (r->image_count && r->image_tensor)
-        return fail(err, STYX_ERR_INVALID, "both images and image_tensor are given; one was wanted");
+        return fail(err, STYX_ERR_INVALID,
+                    "both images and image_tensor are given; one was wanted");
     if (r->mask && r->mask_tensor)
         return fail(err, STYX_ERR_INVALID, "both mask and mask_tensor are given; one was wanted");
     if (mask && !image)
@@ -130,10 +132,11 @@ static int find_task(struct job *j, styx_error *err)
     j->task = mask ? TASK_INPAINT : image ? TASK_IMAGE : TASK_TEXT;
     int in = j->m->part[SLOT_UNET]->unet.in;
     if (in != j->channels && j->task != TASK_INPAINT)
-        return fail(err, STYX_ERR_INVALID,
-                    "the UNet of %s is made for inpainting (%d input channels): an image and a mask "
-                    "are wanted",
-                    j->m->path, in);
+        return fail(
+            err, STYX_ERR_INVALID,
+            "the UNet of %s is made for inpainting (%d input channels): an image and a mask "
+            "are wanted",
+            j->m->path, in);
     if (j->m->family == FAMILY_REFINER && j->task == TASK_TEXT)
         return fail(err, STYX_ERR_INVALID,
                     "%s is a refiner: it works on an image (or latents as image), none was given",
@@ -267,18 +270,37 @@ static int check_numbers(struct job *j, styx_error *err)
     return 0;
 }
 
+/* What AUTO means: the fastest type, but bf16 weights can hold numbers that f16 cannot. */
+static enum dtype automatic(const struct job *j)
+{
+    struct store_summary sum = { 0 };
+    const struct store *unet = j->m->part[SLOT_UNET]->weights;
+    if (j->s->fastest == DT_F16 && j->s->backend->dtype[DT_BF16] && unet) {
+        store_summarize(unet, &sum);
+        if (sum.ntypes && strcmp(sum.types[0].type, "BF16") == 0)
+            return DT_BF16;
+    }
+    return j->s->fastest;
+}
+
+/* A VAE that asks for more than f16 has (force_upcast) overflows its range, not its digits: on a
+ * card bf16 does, at a fraction of the time. */
+static enum dtype automatic_vae(const struct job *j)
+{
+    if (!j->xl || !j->m->part[SLOT_VAE]->vae.force_upcast || j->type == DT_F32)
+        return j->type;
+    return j->s->card && j->s->backend->dtype[DT_BF16] ? DT_BF16 : DT_F32;
+}
+
 static int find_types(struct job *j, styx_error *err)
 {
     int code;
     if ((code = check_dtype(j->s, j->r.dtype, err)) ||
         (code = check_dtype(j->s, j->r.vae_dtype, err)))
         return code;
-    j->type = resolve_dtype(j->s, j->r.dtype);
-    bool upcast = j->xl && j->m->part[SLOT_VAE]->vae.force_upcast;
-    if (j->r.vae_dtype != STYX_AUTO)
-        j->vae_type = resolve_dtype(j->s, j->r.vae_dtype);
-    else
-        j->vae_type = upcast ? DT_F32 : j->type;
+    j->type = j->r.dtype == STYX_AUTO ? automatic(j) : resolve_dtype(j->s, j->r.dtype);
+    j->vae_type =
+        j->r.vae_dtype == STYX_AUTO ? automatic_vae(j) : resolve_dtype(j->s, j->r.vae_dtype);
     j->noise_type = j->r.noise_dtype == STYX_AUTO ? DT_F32 : resolve_dtype(j->s, j->r.noise_dtype);
     return 0;
 }
@@ -305,8 +327,9 @@ int job_init(struct job *j, styx_session *s, const styx_model *m, const struct s
     if (!s || !m)
         return fail(err, STYX_ERR_INVALID, "a session and a model are wanted");
     if (!m->part[SLOT_UNET] || !m->part[SLOT_VAE])
-        return fail(err, STYX_ERR_INVALID, "a loose set of components cannot draw; a pipeline was "
-                                           "wanted");
+        return fail(err, STYX_ERR_INVALID,
+                    "a loose set of components cannot draw; a pipeline was "
+                    "wanted");
     j->s = s;
     j->m = m;
     j->xl = m->family != FAMILY_SD;
