@@ -286,22 +286,22 @@ int draw(struct job *job, const struct options *o)
 {
     struct styx_result result = STYX_RESULT_INIT;
     struct record record = { 0 };
-    json_t *hashes[2] = { NULL, NULL };
-    struct hashing *hashing = hashing_start(job->model, job->refiner);
+    struct hashes hashes;
+    struct hashing *hashing = hashing_start(job->model, job->refiner, o);
     progress_begin(o->quiet);
     int rc = run_both(job, o, &result);
-    int hashed = hashing_finish(hashing, &hashes[0], &hashes[1]);
+    int hashed = hashing_finish(hashing, &hashes);
     if (rc == 0)
         rc = hashed;
     if (rc == 0)
         rc = record_new(&record, o, job->studio, job->model, job->refiner, job->source, &result);
     if (rc == 0) {
-        record_add_hashes(&record, hashes[0], hashes[1]);
-        hashes[0] = hashes[1] = NULL;
+        record_add_hashes(&record, &hashes);
         rc = save_all(job, o, &record, &result);
     }
-    json_decref(hashes[0]);
-    json_decref(hashes[1]);
+    json_decref(hashes.model);
+    json_decref(hashes.refiner);
+    json_decref(hashes.extras);
     record_free(&record);
     styx_result_free(&result);
     trace_free(&job->trace);

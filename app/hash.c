@@ -19,6 +19,7 @@ struct hashing {
     pthread_t thread;
     json_t *files[2];  /* component: path, or list of paths */
     json_t *hashes[2]; /* component: hash, or list of hashes */
+    json_t *extras;    /* flag: list of {path}, which get their sha256 */
     int rc;
 };
 
@@ -135,6 +136,9 @@ static void *hash_all(void *user)
             json_object_set_new(h->hashes[m], name, list);
         }
     }
+    json_object_foreach(h->extras, name, file) json_array_foreach(file, i, shard)
+        json_object_set_new(shard, "sha256",
+                            hash_value(json_string_value(json_object_get(shard, "path")), &h->rc));
     return NULL;
 }
 
@@ -176,7 +180,34 @@ static json_t *weights_files(const styx_model *model)
     return files;
 }
 
-struct hashing *hashing_start(const styx_model *model, const styx_model *refiner)
+/* The files of a flag that may be given several times. */
+static void add_extras(json_t *extras, const char *flag, const struct texts *given)
+{
+    const char *rest;
+    if (!given->count)
+        return;
+    json_t *list = json_array();
+    json_object_set_new(extras, flag, list);
+    for (size_t i = 0; i < given->count; i++) {
+        char *path = NULL;
+        if (extra_split(given->values[i], &path, &rest) == 0)
+            json_array_append_new(list, json_pack("{s:s}", "path", path));
+        free(path);
+    }
+}
+
+static void free_files(struct hashing *h)
+{
+    for (int m = 0; m < 2; m++) {
+        json_decref(h->files[m]);
+        json_decref(h->hashes[m]);
+    }
+    json_decref(h->extras);
+    free(h);
+}
+
+struct hashing *hashing_start(const styx_model *model, const styx_model *refiner,
+                              const struct options *o)
 {
     struct hashing *h = calloc(1, sizeof *h);
     if (!h)
@@ -185,29 +216,25 @@ struct hashing *hashing_start(const styx_model *model, const styx_model *refiner
     h->files[1] = weights_files(refiner);
     h->hashes[0] = json_object();
     h->hashes[1] = json_object();
+    h->extras = json_object();
+    add_extras(h->extras, "lora", &o->loras);
+    add_extras(h->extras, "embedding", &o->embeddings);
     if (pthread_create(&h->thread, NULL, hash_all, h) == 0)
         return h;
-    for (int m = 0; m < 2; m++) {
-        json_decref(h->files[m]);
-        json_decref(h->hashes[m]);
-    }
-    free(h);
+    free_files(h);
     return NULL;
 }
 
-int hashing_finish(struct hashing *h, json_t **model, json_t **refiner)
+int hashing_finish(struct hashing *h, struct hashes *hashes)
 {
-    json_t **out[] = { model, refiner };
+    *hashes = (struct hashes){ 0 };
     if (!h)
         return complain_memory();
     pthread_join(h->thread, NULL);
     int rc = h->rc;
-    for (int m = 0; m < 2; m++) {
-        json_decref(h->files[m]);
-        if (out[m] && rc == 0)
-            *out[m] = json_incref(h->hashes[m]);
-        json_decref(h->hashes[m]);
-    }
-    free(h);
+    if (rc == 0)
+        *hashes = (struct hashes){ json_incref(h->hashes[0]), json_incref(h->hashes[1]),
+                                   json_incref(h->extras) };
+    free_files(h);
     return rc;
 }

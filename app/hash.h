@@ -6,15 +6,21 @@
 #define STYX_APP_HASH_H
 #include <jansson.h>
 
-#include "styx.h"
+#include "options.h"
 
 struct hashing;
 
-/* Starts on every weights file of the models (each may be NULL). NULL without memory. */
-struct hashing *hashing_start(const styx_model *model, const styx_model *refiner);
-/* Waits. *model and *refiner (may be NULL) get new objects of component: SHA-256, a list of them
- * for shards. Frees h, which may be NULL. Exit code. */
-int hashing_finish(struct hashing *h, json_t **model, json_t **refiner);
+/* Starts on every weights file of the models (each may be NULL) and of the LoRAs and embeddings of
+ * the options. NULL without memory. */
+struct hashing *hashing_start(const styx_model *model, const styx_model *refiner,
+                              const struct options *o);
+/* New objects. */
+struct hashes {
+    json_t *model, *refiner; /* component: SHA-256, a list of them for shards */
+    json_t *extras;          /* "lora", "embedding": lists of {path, sha256} */
+};
+/* Waits, and frees h, which may be NULL. Exit code; *hashes is empty if it is not 0. */
+int hashing_finish(struct hashing *h, struct hashes *hashes);
 
 /* The hash of one file, from the cache if it can be. */
 int hash_file(const char *path, char hex[65]);

@@ -116,14 +116,13 @@ int record_new(struct record *r, const struct options *o, const struct studio *s
     return complain_memory();
 }
 
-void record_add_hashes(struct record *r, json_t *model, json_t *refiner)
+void record_add_hashes(struct record *r, const struct hashes *hashes)
 {
-    snprintf(r->hash, sizeof r->hash, "%.10s", text_at(model, "unet"));
-    json_object_set_new(r->model, "sha256", model);
+    snprintf(r->hash, sizeof r->hash, "%.10s", text_at(hashes->model, "unet"));
+    json_object_set(r->model, "sha256", hashes->model);
     if (r->refiner)
-        json_object_set_new(r->refiner, "sha256", refiner);
-    else
-        json_decref(refiner);
+        json_object_set(r->refiner, "sha256", hashes->refiner);
+    r->extras = json_incref(hashes->extras);
 }
 
 void record_free(struct record *r)
@@ -131,6 +130,7 @@ void record_free(struct record *r)
     json_decref(r->model);
     json_decref(r->refiner);
     json_decref(r->machine);
+    json_decref(r->extras);
     free(r->sampler);
     free(r->model_name);
     *r = (struct record){ 0 };
@@ -183,6 +183,8 @@ char *recipe_write(const struct record *r, const struct options *o, const struct
                                settings, "model", r->model, "machine", r->machine);
     if (recipe && r->refiner)
         json_object_set(recipe, "refiner", r->refiner);
+    if (recipe && r->extras)
+        json_object_update(recipe, r->extras);
     if (recipe && source)
         json_object_set_new(recipe, "parent", parent_of(o, source));
     char *text = recipe ? json_text_of(recipe, JSON_COMPACT) : NULL;

@@ -3,6 +3,7 @@
 #define STYX_APP_RECIPE_H
 #include <jansson.h>
 
+#include "hash.h"
 #include "options.h"
 #include "source.h"
 #include "studio.h"
@@ -12,6 +13,7 @@ enum { RECIPE_FORMAT = 1 };
 /* All pictures of a job share this much. */
 struct record {
     json_t *model, *refiner; /* class, path, sha256; refiner NULL: none */
+    json_t *extras;          /* "lora", "embedding": lists of {path, sha256} */
     json_t *machine;         /* backend, device, dtypes */
     char *sampler;           /* the class of the scheduler */
     char hash[16];           /* of the UNet, as A1111 shortens it */
@@ -20,11 +22,11 @@ struct record {
     bool sdxl;
 };
 
-/* hashes (owned) may be NULL. Exit code. */
+/* Exit code. */
 int record_new(struct record *r, const struct options *o, const struct studio *s,
                const styx_model *model, const styx_model *refiner, const struct source *source,
                const struct styx_result *result);
-void record_add_hashes(struct record *r, json_t *model, json_t *refiner);
+void record_add_hashes(struct record *r, const struct hashes *hashes);
 void record_free(struct record *r);
 
 /* The recipe of picture number k (from 0) of a job, as JSON text (free), or NULL without memory or

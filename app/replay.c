@@ -58,6 +58,32 @@ static int find_parent(struct options *o, const char *picture, const json_t *rec
     return rc;
 }
 
+/* The files that --lora or --embedding named, with what stood behind them: they must be what they
+ * were. Recipes of before hashes were kept are taken as they stand. */
+static int find_extras(const char *picture, const json_t *recorded, struct texts *given)
+{
+    for (size_t i = 0; i < json_array_size(recorded) && i < given->count; i++) {
+        const json_t *file = json_array_get(recorded, i);
+        const char *rest = given->values[i] + strlen(text_at(file, "path"));
+        struct ancestor a;
+        if (strncmp(given->values[i], text_at(file, "path"), strlen(text_at(file, "path"))) != 0)
+            return complain(EXIT_FAILED, "%s: its recipe is broken: '%s' is not what it hashed",
+                            picture, given->values[i]);
+        int rc = ancestor_find(picture, file, &a);
+        if (rc == 0 && !a.path)
+            rc = complain(EXIT_FAILED, "%s cannot be drawn again: %s", picture, a.why);
+        char *text = rc == 0 ? path_add(a.path, rest) : NULL;
+        free(a.path);
+        if (rc)
+            return rc;
+        if (!text)
+            return complain_memory();
+        free(given->values[i]);
+        given->values[i] = text;
+    }
+    return 0;
+}
+
 static void tell_difference(const char *what, const json_t *then, const json_t *now)
 {
     char *a = json_text_of(then, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
@@ -194,6 +220,10 @@ static int replay(struct options *o, const char *picture)
     if (rc == 0)
         rc = find_model(o, picture);
     o->keep_latents = false; /* the picture is what is asked for */
+    if (rc == 0)
+        rc = find_extras(picture, json_object_get(recipe, "lora"), &o->loras);
+    if (rc == 0)
+        rc = find_extras(picture, json_object_get(recipe, "embedding"), &o->embeddings);
     if (rc == 0)
         rc = find_parent(o, picture, recipe);
     if (rc == 0)

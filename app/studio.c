@@ -115,9 +115,7 @@ void parts_free(struct parts *p)
     p->count = 0;
 }
 
-/* What stands behind the last colon of "FILE:SCALE", if anything does; *path is yours. A file whose
- * own name holds a colon is meant whole. */
-static int split(const char *text, char **path, const char **rest)
+int extra_split(const char *text, char **path, const char **rest)
 {
     const char *colon = strrchr(text, ':');
     bool whole = !colon || path_exists(text);
@@ -138,7 +136,7 @@ static int read_lora(const char *text, struct styx_lora *lora)
     static const struct flag number = { .kind = KIND_REAL, .min = -100, .max = 100 };
     const char *scale;
     char *path;
-    int rc = split(text, &path, &scale);
+    int rc = extra_split(text, &path, &scale);
     lora->path = path;
     lora->scale = 1;
     return rc == 0 && scale ? value_parse(&number, "--lora: the scale", scale, &lora->scale) : rc;
@@ -156,7 +154,7 @@ static int extras_read(struct extras *e, const struct texts *loras, const struct
     for (size_t i = 0; embeddings && i < embeddings->count && rc == 0; i++) {
         struct styx_embedding *x = &e->embeddings[e->embedding_count++];
         char *path = NULL;
-        rc = split(embeddings->values[i], &path, &x->word);
+        rc = extra_split(embeddings->values[i], &path, &x->word);
         x->path = path;
     }
     return rc;

@@ -35,6 +35,9 @@ int parts_borrow(struct parts *p, const char *name, const styx_model *model, con
 int parts_leave_out(struct parts *p, const char *name);
 void parts_free(struct parts *p);
 
+/* "FILE" or "FILE:SCALE", "FILE:WORD": *path is yours, *rest (in text) what stands behind the last
+ * colon, or NULL. A file whose own name holds a colon is meant whole. */
+int extra_split(const char *text, char **path, const char **rest);
 /* loras, embeddings: "FILE" or "FILE:SCALE", "FILE:WORD"; each may be NULL. */
 int model_open(const char *path, const char *variant, const struct parts *parts,
                const struct texts *loras, const struct texts *embeddings, styx_model **model);

@@ -1,13 +1,15 @@
 """styx generate: what it writes, and that it keeps its promises about files, seeds and bytes."""
+import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
 import unittest
 
-from command import (QUICK, SD, STYX, CommandTest, png_pixels, read_safetensors,
+from command import (QUICK, ROOT, SD, STYX, CommandTest, png_pixels, read_safetensors,
                      write_safetensors)
 
 
@@ -150,6 +152,30 @@ class Generate(CommandTest):
         self.assertIn("equal", self.styx("replay", "full.png").stdout)
         self.refused("generate", "a", "--model", SD, "--lora", "l.safetensors:x", says="'x'")
         self.refused("generate", "a", "--model", SD, "--lora", "no.safetensors", says="no.", code=1)
+
+    def test_replay_wants_the_same_extras(self):
+        extras = ROOT / "tests" / "golden" / "extras"
+        for name in ("lora_kohya", "word_sd15"):
+            shutil.copy(extras / f"{name}.safetensors", self.path(f"{name}.safetensors"))
+        lora = self.read("lora_kohya.safetensors")
+        self.generate("a <sea>", "-o", "a.png", "--seed", 1, "--lora", "lora_kohya.safetensors:0.5",
+                      "--embedding", "word_sd15.safetensors:<sea>")
+        recipe = json.loads(self.styx("log", "a.png", "--json").stdout)[0]["recipe"]
+        self.assertEqual(recipe["lora"], [{"path": "lora_kohya.safetensors",
+                                           "sha256": hashlib.sha256(lora).hexdigest()}])
+        self.assertEqual(recipe["embedding"][0]["path"], "word_sd15.safetensors")
+        self.styx("replay", "a.png")
+        there = self.files()
+        os.mkdir(self.path("sub"))
+        for name in there:
+            self.path(name).rename(self.path("sub") / name)
+        self.styx("replay", "sub/a.png")  # they are beside the picture
+        (self.path("sub") / "lora_kohya.safetensors").write_bytes(
+            (extras / "lora_old.safetensors").read_bytes())
+        self.refused("replay", "sub/a.png", says=["a.png cannot be drawn again", "lora_kohya",
+                                                  "its hash differs"], code=1)
+        os.unlink(self.path("sub") / "lora_kohya.safetensors")
+        self.refused("replay", "sub/a.png", says=["lora_kohya.safetensors is missing"], code=1)
 
     def test_model_from_the_environment(self):
         self.styx("generate", "a", *QUICK, "-o", "a.png", environment={"STYX_MODEL": SD})
