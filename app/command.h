@@ -37,6 +37,7 @@ int run_replay(struct options *o);
 int run_recipe(struct options *o);
 int run_pull(struct options *o);
 int run_convert(struct options *o);
+int run_devices(struct options *o);
 int run_help(struct options *o);
 
 #endif

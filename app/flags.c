@@ -8,6 +8,7 @@
 static const char *const generators[] = { "cpu", "cuda", NULL };
 static const char *const dtypes[] = { "auto", "f32", "bf16", "f16", NULL };
 static const char *const backends[] = { "auto", "cpu", "ref", "cuda", NULL };
+static const char *const offloads[] = { "none", "model", "stream", NULL };
 static const char *const isas[] = { "auto", "portable", "avx2", "avx512", "avx512bf16", NULL };
 static const char *const refiner_modes[] = { "img2img", "ensemble", NULL };
 static const char *const safeties[] = { "black", "flag", "off", NULL };
@@ -152,7 +153,8 @@ const struct flag flags[] = {
       "what to do when the model's safety checker objects; default: black" },
 
     { "dtype", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(dtype), "auto|f32|bf16|f16", WORDS(dtypes),
-      "numbers that the networks compute in; auto: bf16 where the CPU has AVX-512 BF16, else f32" },
+      "numbers that the networks compute in; auto: f16 on a card (bf16 if the "
+      "weights are), bf16 where the CPU has AVX-512 BF16, else f32" },
     { "vae-dtype", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(vae_dtype), "auto|f32|bf16|f16",
       WORDS(dtypes),
       "the same for the VAE" },
@@ -163,7 +165,15 @@ const struct flag flags[] = {
       "memory asks for it; default: auto" },
     { "backend", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(backend), "auto|cpu|ref|cuda",
       WORDS(backends),
-      "what computes" },
+      "what computes; auto: a CUDA card if one works, else the CPU ('styx devices' lists them); "
+      "default: $STYX_BACKEND, or auto" },
+    { "device", 0, KIND_INT, COMPUTE | RUN, AT(device), "N", RANGE(0, 1000),
+      "which card; default: 0" },
+    { "offload", 0, KIND_CHOICE, COMPUTE | RUN, AT(offload), "none|model|stream", WORDS(offloads),
+      "where a card's weights wait: on it, in the host's memory until their network runs, or always "
+      "there, to stream through the card; default: none" },
+    { "max-vram", 0, KIND_BYTES, COMPUTE | RUN, AT(max_vram), "BYTES", RANGE(0, 1e18),
+      "the card's memory to stay under (K, M and G are understood)" },
     { "isa", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(isa), "NAME", WORDS(isas),
       "instruction set: auto, portable, avx2, avx512 or avx512bf16; default: the best there is" },
     { "threads", 0, KIND_INT, COMPUTE | RUN, AT(threads), "N", RANGE(0, 4096),
@@ -187,8 +197,8 @@ const struct flag flags[] = {
       "overwrite existing files" },
     { "show", 0, KIND_BOOL, DRAW, AT(show), NULL, NONE,
       "draw the picture in the terminal (Kitty, Ghostty, iTerm2, Konsole, or coarse blocks)" },
-    { "json", 0, KIND_BOOL, DRAW | TOKENIZE | SCHEDULE | INFO | LOG | REPLAY | RUN | PULL, AT(json),
-      NULL, NONE, "print results as JSON" },
+    { "json", 0, KIND_BOOL, DRAW | TOKENIZE | SCHEDULE | INFO | LOG | REPLAY | RUN | PULL | DEVICES,
+      AT(json), NULL, NONE, "print results as JSON" },
     { "quiet", 'q', KIND_BOOL, DRAW | REPLAY | RUN | CONVERT | PULL, AT(quiet), NULL, NONE,
       "say nothing but errors" },
 

@@ -56,6 +56,10 @@ const struct command commands[] = {
       "Python pickles (.ckpt, .pt, .bin) can run any program when Python opens them, so they are "
       "refused. With --allow-pickle they are read without running anything.",
       run_convert },
+    { "devices", DEVICES, { NULL }, 0, "", "list what there is to compute on",
+      "The CPU and the CUDA cards, with the versions of the driver and the libraries, or why they "
+      "cannot be used.",
+      run_devices },
     { "help", HELP, { "subject" }, 0, "[COMMAND]", "explain a command", "", run_help },
     { 0 },
 };

@@ -25,7 +25,8 @@ enum command_bit {
     HELP = 512,
     RECIPE = 1024, /* a setting that decides the picture */
     CONVERT = 2048,
-    PULL = 4096
+    PULL = 4096,
+    DEVICES = 8192
 };
 
 enum kind {
@@ -110,7 +111,8 @@ struct options {
     /* The machine. */
     int dtype, vae_dtype, backend, isa, threads, tiling;
     bool vae_slicing;
-    uint64_t max_memory;
+    uint64_t max_memory, max_vram;
+    int device, offload;
 
     /* Input and output. */
     char *output, *latents, *save_latents, *prompts, *from, *trace;

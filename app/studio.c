@@ -54,6 +54,9 @@ int studio_begin(struct studio *s, const struct options *o)
     options.isa = word("isa", o->isa);
     options.threads = o->threads;
     options.max_memory = o->max_memory;
+    options.device = o->device;
+    options.offload = (enum styx_offload)o->offload;
+    options.max_vram = o->max_vram;
     options.log = on_log;
     if (styx_session_new(&options, &s->session, &err))
         return complain_of(&err);

@@ -219,7 +219,8 @@ enum styx_offload { /* where weights wait that a card does not need at the momen
 
 struct styx_session_options {
     size_t size;
-    const char *backend; /* "cpu", "ref", "cuda"; NULL or "auto": a card that works, else the CPU */
+    const char *backend; /* "cpu", "ref", "cuda"; NULL or "auto": what $STYX_BACKEND names, else a
+                            card that works, else the CPU */
     int device;          /* which card */
     int threads;         /* 0: as many as the process may use */
     const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
@@ -248,6 +249,11 @@ STYX_API void styx_session_sweep(styx_session *session);
 
 /* JSON text: backend, device, isa, threads, supported dtypes, memory held, seconds by stage. */
 STYX_API int styx_session_info(const styx_session *session, char **json, styx_error *err);
+
+/* JSON text: what there is to compute on. "backends": name and device, or why it cannot be used;
+ * "cards": index, name, memory and free (bytes), compute_capability, driver (the CUDA that it
+ * speaks), cublaslt and cudnn (versions, "" where one is missing), and device or why. */
+STYX_API int styx_devices(char **json, styx_error *err);
 
 /* ---- random numbers ----------------------------------------------------------------------- */
 

@@ -63,17 +63,33 @@ static int open_named(styx_session *s, const char *name, const struct device_opt
     return s->backend->open(d, &s->device, err);
 }
 
-/* The card if there is one that works; whoever insists on it, or on one of its options, says so
- * and is told why there is none. */
+/* What the environment names, else the card if there is one that works; who asks for one of its
+ * options is told why there is none. */
 static int open_best(styx_session *s, const struct styx_session_options *o,
                      const struct device_options *d, styx_error *err)
 {
+    const char *preferred = getenv("STYX_BACKEND");
     styx_error why;
     if (o->device || o->offload || o->max_vram)
         return open_named(s, "cuda", d, err);
+    if (preferred && *preferred && strcmp(preferred, "auto") != 0)
+        return open_named(s, preferred, d, err);
     if (!d->isa && backend_find("cuda") && open_named(s, "cuda", d, &why) == 0)
         return 0;
     return open_named(s, "cpu", d, err);
+}
+
+/* Options of a card, given together with another device. */
+static int check_alone(const struct styx_session_options *o, styx_error *err)
+{
+    const char *name = o->backend;
+    if (!name || strcmp(name, "auto") == 0 || strcmp(name, "cuda") == 0)
+        return 0;
+    if (o->device || o->offload || o->max_vram)
+        return fail(err, STYX_ERR_INVALID,
+                    "the %s backend has no card: device, offload and max_vram belong to cuda",
+                    name);
+    return 0;
 }
 
 static int open_device(styx_session *s, const struct styx_session_options *o, styx_error *err)
@@ -81,6 +97,8 @@ static int open_device(styx_session *s, const struct styx_session_options *o, st
     struct device_options d = { .threads = o->threads, .index = o->device, .isa = o->isa };
     const char *hard = getenv("STYX_HARD");
     int code = check_device(o, err);
+    if (!code)
+        code = check_alone(o, err);
     if (code)
         return code;
     if (d.isa && strcmp(d.isa, "auto") == 0)

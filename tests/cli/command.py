@@ -31,6 +31,7 @@ class CommandTest(unittest.TestCase):
         """Runs the command and returns the finished process; any crash fails the test."""
         variables = dict(os.environ, XDG_CACHE_HOME=str(self.folder / "cache"), LC_ALL="C.UTF-8")
         variables.pop("STYX_MODEL", None)
+        variables["STYX_BACKEND"] = "cpu"
         variables.update(environment or {})
         done = subprocess.run([str(binary or STYX), *map(str, words)], cwd=self.folder,
                               capture_output=True, text=text, env=variables, timeout=300)
@@ -40,10 +41,10 @@ class CommandTest(unittest.TestCase):
     def generate(self, *words, model=SD, code=0, **more):
         return self.styx("generate", *words, "--model", model, *QUICK, code=code, **more)
 
-    def refused(self, *words, says, code=2):
+    def refused(self, *words, says, code=2, environment=None):
         """Fails with one sentence that holds every text of says, and leaves no file behind."""
         before = self.files()
-        done = self.styx(*words, code=code)
+        done = self.styx(*words, code=code, environment=environment)
         self.assertEqual(done.stdout, "")
         lines = done.stderr.strip().splitlines()
         self.assertEqual(len(lines), 1, done.stderr)

@@ -1,0 +1,63 @@
+"""What there is to compute on, and what is said where there is no card."""
+import json
+import unittest
+
+from command import CommandTest
+
+
+class Devices(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.listed = json.loads(self.styx("devices", "--json").stdout)
+        self.backends = {b["name"]: b for b in self.listed["backends"]}
+
+    def test_the_cpu_is_always_there(self):
+        self.assertRegex(self.backends["cpu"]["device"], r"^cpu, \w+, \d+ threads?$")
+
+    def test_the_list_in_words(self):
+        shown = self.styx("devices").stdout.splitlines()
+        self.assertTrue(shown[0].startswith("cpu   "), shown[0])
+        self.assertTrue(shown[1].startswith("cuda  "), shown[1])
+        for card in self.listed["cards"]:
+            self.assertTrue(any(card["name"] in line for line in shown))
+
+    def test_a_card_or_why_not(self):
+        cuda = self.backends["cuda"]
+        self.assertEqual("why" in cuda, not self.listed["cards"])
+        for card in self.listed["cards"]:
+            self.assertGreater(card["memory"], 0)
+            self.assertRegex(card["compute_capability"], r"^\d+\.\d+$")
+            self.assertNotEqual("why" in card, "device" in card)
+
+    def test_without_a_card_it_is_refused_by_the_same_sentence(self):
+        if "why" not in self.backends["cuda"]:
+            self.skipTest("this machine has a card")
+        why = self.backends["cuda"]["why"]
+        for words in (["--backend", "cuda"], ["--device", "1"], ["--offload", "model"],
+                      ["--max-vram", "4G"]):
+            self.assertIn(why, self.refused("generate", "x", *words, says="CUDA", code=1))
+        self.assertIn(why, self.refused("explain", "--backend", "cuda", says="CUDA", code=1))
+
+    def test_without_a_card_auto_is_the_cpu(self):
+        if "why" not in self.backends["cuda"]:
+            self.skipTest("this machine has a card")
+        self.generate("x", "-o", "a.png", environment={"STYX_BACKEND": "auto"})
+        self.generate("x", "-o", "b.png", environment={"STYX_BACKEND": "cpu"})
+
+    def test_the_environment_names_a_backend(self):
+        shown = self.styx("explain", environment={"STYX_BACKEND": "ref"}).stdout
+        self.assertIn(" on ref ", shown.splitlines()[0])
+        self.refused("generate", "x", says="'abacus'", environment={"STYX_BACKEND": "abacus"})
+
+    def test_a_card_on_the_cpu(self):
+        for words in (["--device", "1"], ["--offload", "stream"], ["--max-vram", "4G"]):
+            self.refused("generate", "x", "--backend", "cpu", *words, says="the cpu backend has no")
+
+    def test_values_that_are_none(self):
+        for words in (["--device", "-1"], ["--device", "x"], ["--offload", "disk"],
+                      ["--max-vram", "much"]):
+            self.refused("generate", "x", *words, says=words[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
