@@ -309,15 +309,19 @@ styx_session *session_of(PyObject *capsule)
 static PyObject *session_new(PyObject *module, PyObject *args)
 {
     struct styx_session_options o = STYX_SESSION_OPTIONS_INIT;
-    unsigned long long memory;
+    unsigned long long memory, vram;
+    int offload;
     styx_error err;
-    if (!PyArg_ParseTuple(args, "zizK", &o.backend, &o.threads, &o.isa, &memory))
+    if (!PyArg_ParseTuple(args, "zizKiiK", &o.backend, &o.threads, &o.isa, &memory, &o.device,
+                          &offload, &vram))
         return NULL;
     struct session_box *box = calloc(1, sizeof *box);
     if (!box)
         return PyErr_NoMemory();
     pthread_mutex_init(&box->mutex, NULL);
     o.max_memory = memory;
+    o.offload = (enum styx_offload)offload;
+    o.max_vram = vram;
     o.log = keep_line;
     o.user = box;
     if (styx_session_new(&o, &box->session, &err)) {
@@ -328,6 +332,16 @@ static PyObject *session_new(PyObject *module, PyObject *args)
     if (!capsule)
         free_box(box);
     return capsule;
+}
+
+static PyObject *devices(PyObject *module, PyObject *nothing)
+{
+    char *json;
+    styx_error err;
+    (void)nothing;
+    if (styx_devices(&json, &err))
+        return raise_error(module, &err);
+    return text_out(json);
 }
 
 static PyObject *session_trim(PyObject *module, PyObject *capsule)
@@ -457,7 +471,9 @@ PyMethodDef handle_methods[] = {
     { "model_component", model_component, METH_VARARGS, "model, name -> component or None" },
     { "model_scheduler", model_scheduler, METH_O, "model -> scheduler" },
     { "model_info", model_info, METH_O, "model -> JSON text" },
-    { "session_new", session_new, METH_VARARGS, "backend, threads, isa, max_memory -> session" },
+    { "session_new", session_new, METH_VARARGS,
+      "backend, threads, isa, max_memory, device, offload, max_vram -> session" },
+    { "devices", devices, METH_NOARGS, "-> JSON text" },
     { "session_trim", session_trim, METH_O, "drops loaded weights and programs" },
     { "session_sweep", session_sweep, METH_O, "drops the weights of components that are gone" },
     { "session_cancel", session_cancel, METH_O, "stops what is running" },

@@ -12,11 +12,11 @@ their dtypes, generators and tensors are accepted when you have them.
 
 from ._core import Cancelled, FormatError
 from ._core import version as _version
-from ._engine import configure, device_info, free_memory
+from ._engine import configure, device_info, devices, free_memory
 
 __version__ = _version()
-__all__ = ["Cancelled", "FormatError", "configure", "device_info", "diffusers", "free_memory",
-           "torch", "transformers"]
+__all__ = ["Cancelled", "FormatError", "configure", "device_info", "devices", "diffusers",
+           "free_memory", "torch", "transformers"]
 
 
 def __getattr__(name):

@@ -16,25 +16,36 @@ logger = logging.getLogger("styx")
 #: numbers of enum styx_dtype
 AUTO, F32, BF16, F16 = range(4)
 
-_settings = {"backend": None, "threads": 0, "isa": None, "max_memory": 0, "compute": None}
+OFFLOADS = ("none", "model", "stream")
+
+_settings = {"backend": None, "threads": 0, "isa": None, "max_memory": 0, "device": 0,
+             "offload": "none", "max_vram": 0, "compute": None}
 _sessions = []
 _depth = 0
 _dirty = False  # has a component gone since the last sweep?
 _lock = threading.RLock()
 
 
-def configure(*, backend=None, threads=None, isa=None, max_memory=None, compute=None):
+def configure(*, backend=None, threads=None, isa=None, max_memory=None, device=None, offload=None,
+              max_vram=None, compute=None):
     """Settings for all pipelines; what is None stays as it is.
 
-    backend: "auto", "cpu" or "ref". threads: 0 for as many as the process may use. isa: "auto",
-    "portable", "avx2", "avx512", "avx512bf16". max_memory: bytes, 0 for no limit. compute: the type
-    the networks run in, "float32" or "bfloat16", whatever a pipeline's torch_dtype says ("auto":
-    that decides). A change of the device drops the weights that are loaded.
+    backend: "auto" (a CUDA card if one works, else the CPU), "cpu", "cuda" or "ref". threads: 0 for
+    as many as the process may use. isa: "auto", "portable", "avx2", "avx512", "avx512bf16".
+    max_memory: bytes, 0 for no limit. compute: the type the networks run in, "float32", "bfloat16"
+    or, on a card, "float16", whatever a pipeline's torch_dtype says ("auto": that decides).
+    Of a card: device, its number; offload, where weights wait: "none" (on it), "model" (in the
+    host's memory until their network runs) or "stream" (always there); max_vram: bytes, 0 for all.
+    A change of the device drops the weights that are loaded.
     """
-    given = {"backend": backend, "threads": threads, "isa": isa, "max_memory": max_memory}
+    given = {"backend": backend, "threads": threads, "isa": isa, "max_memory": max_memory,
+             "device": device, "offload": offload, "max_vram": max_vram}
     changed = {k: v for k, v in given.items() if v is not None}
-    if compute not in (None, "auto", "float32", "bfloat16"):
-        raise ValueError(f"compute is {compute!r}; 'auto', 'float32' or 'bfloat16' was wanted")
+    if compute not in (None, "auto", "float32", "bfloat16", "float16"):
+        raise ValueError(f"compute is {compute!r}; 'auto', 'float32', 'bfloat16' or 'float16' was "
+                         f"wanted")
+    if offload not in (None, *OFFLOADS):
+        raise ValueError(f"offload is {offload!r}; 'none', 'model' or 'stream' was wanted")
     with _lock:
         if _depth:
             raise RuntimeError("configure() cannot be called while a picture is being drawn")
@@ -55,6 +66,34 @@ def device_info():
     """What the networks run on: a dict with backend, device, isa, threads, bf16, held_bytes."""
     with Session() as session:
         return json.loads(_core.session_info(session))
+
+
+def devices():
+    """What there is to compute on: a dict with the lists backends and cards."""
+    return json.loads(_core.devices())
+
+
+def on_card():
+    """Do the networks run on a CUDA card?"""
+    with _lock:
+        if not _sessions:
+            _sessions.append(_new())
+        return json.loads(_core.session_info(_sessions[0]))["backend"] == "cuda"
+
+
+def card_number():
+    """The number of the card that is used, or would be."""
+    return _settings["device"]
+
+
+def use_card(*, device=None, offload=None):
+    """Settings of a card, if the networks run on one; else nothing. False: nothing was set."""
+    if not on_card():
+        return False
+    given = {"device": device, "offload": offload}
+    if any(v is not None and _settings[k] != v for k, v in given.items()):
+        configure(**given)
+    return True
 
 
 def free_memory():
@@ -90,7 +129,8 @@ def _sweep():
 
 def _new():
     s = _settings
-    return _core.session_new(s["backend"], s["threads"], s["isa"], s["max_memory"])
+    return _core.session_new(s["backend"], s["threads"], s["isa"], s["max_memory"], s["device"],
+                             OFFLOADS.index(s["offload"]), s["max_vram"])
 
 
 class Session:
@@ -126,6 +166,8 @@ SMALL = 2_000_000
 def compute_type(dtype, parameters):
     """The enum styx_dtype for a network of that size in a pipeline of that dtype name."""
     name = _settings["compute"] or dtype
+    if name == "float16" and on_card():
+        return F16
     if name == "float16" and parameters < SMALL:
         return F32
     return {"float32": F32, "bfloat16": BF16}.get(name, AUTO)

@@ -217,6 +217,46 @@ def test_configure():
     styx.free_memory()
     with pytest.raises(ValueError, match="compute"):
         styx.configure(compute="float8")
+    with pytest.raises(ValueError, match="offload"):
+        styx.configure(offload="disk")
+
+
+def test_devices():
+    """What is listed, what torch.cuda says of it, and that what needs a card says why there is none."""
+    import styx
+    from styx import torch
+
+    listed = styx.devices()
+    assert {b["name"] for b in listed["backends"]} == {"cpu", "cuda"}
+    usable = [c for c in listed["cards"] if "why" not in c]
+    assert torch.cuda.is_available() == bool(usable)
+    assert torch.cuda.device_count() == len(usable)
+    assert torch.cuda.current_device() == 0
+    for card in usable:
+        assert torch.cuda.get_device_name(card["index"]) == card["name"]
+        assert torch.cuda.get_device_capability(card["index"]) >= (7, 5)
+    with pytest.raises(RuntimeError, match="cuda:63"):
+        torch.cuda.get_device_name(63)
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() >= 0
+    if not usable:
+        before = styx.device_info()
+        with pytest.raises(Exception, match="CUDA"):
+            styx.configure(offload="stream")
+        assert styx.device_info() == before
+
+
+def test_offloading_without_a_card_changes_nothing(tiny):
+    import styx
+
+    if styx.device_info()["backend"] == "cuda":
+        pytest.skip("there is a card")
+    before = styx.device_info()
+    pipe = open_model(GOLDEN, SD)
+    pipe.enable_model_cpu_offload()
+    pipe.enable_sequential_cpu_offload()
+    pipe.remove_all_hooks()
+    assert styx.device_info()["backend"] == before["backend"]
 
 
 def test_del_frees_the_weights():

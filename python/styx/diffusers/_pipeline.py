@@ -5,7 +5,7 @@ import logging
 import os
 
 from .. import _core, _hub, _progress
-from .._engine import Session
+from .._engine import device_info, use_card
 from ..torch._types import device as _device
 from ..torch._types import dtype_of, float32
 from . import _components, _run
@@ -279,7 +279,8 @@ class DiffusionPipeline(LoraLoader, TextualInversionLoader):
     def to(self, *args, **kwargs):
         """Moves the pipeline: a device, a dtype, or both.
 
-        Without a card "cuda" warns once and everything runs on the CPU.
+        Where a card works all networks run on it in any case; "cuda:1" takes that card for all
+        pipelines. Without a card "cuda" warns once and everything runs on the CPU.
         """
         device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
         kwargs.pop("silence_dtype_warnings", None)
@@ -307,9 +308,8 @@ class DiffusionPipeline(LoraLoader, TextualInversionLoader):
                 raise ValueError(SEQUENTIAL_ERROR)
             if "model" in modes:
                 logger.warning(OFFLOAD_WARNING.format(", ".join(self._parts)))
-            with Session() as session:
-                backend = json.loads(_core.session_info(session))["backend"]
-            if backend != "cuda":
+            if not use_card(device=device.index):
+                backend = device_info()["backend"]
                 _tell_once(f"There is no CUDA card that Styx can use: the pipeline runs on the "
                            f"{'CPU' if backend == 'cpu' else backend + ' backend'}.")
         self._to = device
@@ -317,20 +317,24 @@ class DiffusionPipeline(LoraLoader, TextualInversionLoader):
             if isinstance(part, Component):
                 part._to = device
 
-    def _offload(self, mode):
+    def _offload(self, mode, gpu_id=None, device=None):
         for name, part in self._parts.items():
             if isinstance(part, Component) and part.is_network and \
                     name not in self._exclude_from_cpu_offload:
                 part._offload = mode
+        if gpu_id is None and device is not None:
+            gpu_id = _device(device).index
+        use_card(device=gpu_id, offload={"model": "model", "sequential": "stream"}.get(mode, "none"))
 
     def enable_model_cpu_offload(self, gpu_id=None, device=None):
-        """Asks for networks on the card only while they work. Styx's memory manager decides that
-        by itself; the pictures are the same."""
-        self._offload("model")
+        """Networks are on the card only while they work; this holds for all pipelines. Without a
+        card: nothing to do. The pictures are the same."""
+        self._offload("model", gpu_id, device)
 
     def enable_sequential_cpu_offload(self, gpu_id=None, device=None):
-        """Asks for the least memory on the card; afterwards .to("cuda") is a ValueError."""
-        self._offload("sequential")
+        """Weights stream through the card while a network works, which takes the least memory;
+        afterwards .to("cuda") is a ValueError."""
+        self._offload("sequential", gpu_id, device)
 
     def remove_all_hooks(self):
         """Takes back enable_*_cpu_offload."""
