@@ -169,6 +169,8 @@ const struct flag flags[] = {
       "default: $STYX_BACKEND, or auto" },
     { "device", 0, KIND_INT, COMPUTE | RUN, AT(device), "N", RANGE(0, 1000),
       "which card; default: 0" },
+    { "devices", 0, KIND_SEEDS, GENERATE, AT(devices), "N,N...", NONE,
+      "divide the pictures of --prompts, or of a list of seeds, between these cards" },
     { "offload", 0, KIND_CHOICE, COMPUTE | RUN, AT(offload), "none|model|stream", WORDS(offloads),
       "where a card's weights wait: on it, in the host's memory until their network runs, or always "
       "there, to stream through the card; default: none" },

@@ -9,6 +9,7 @@
 #include "paths.h"
 #include "recipe.h"
 #include "say.h"
+#include "split.h"
 #include "value.h"
 
 /* Prompts of one file mostly share a model: the last one opened is kept. */
@@ -152,11 +153,13 @@ static int read_prompts(struct prompts *p, const struct options *o)
 }
 
 /* One that fails does not keep the others from being drawn. */
-static int draw_prompts(struct studio *studio, struct loaded *loaded, const struct prompts *p)
+static int draw_prompts(struct studio *studio, struct loaded *loaded, const struct prompts *p,
+                        const struct split *split)
 {
+    size_t next = (size_t)split->processes;
     int worst = 0;
-    for (size_t i = 0; i < p->count && worst != EXIT_CANCELLED; i++) {
-        int rc = draw_one(studio, loaded, &p->list[i], i + 1 < p->count);
+    for (size_t i = (size_t)split->number; i < p->count && worst != EXIT_CANCELLED; i += next) {
+        int rc = draw_one(studio, loaded, &p->list[i], i + next < p->count);
         if (rc)
             worst = rc;
     }
@@ -168,11 +171,12 @@ static int prepare(struct options *o, struct prompts *prompts)
     int rc = o->from ? recipe_take(o, o->from) : 0;
     if (rc)
         return rc;
-    if (o->prompts)
-        return read_prompts(prompts, o);
-    if (!o->prompt)
+    if (!o->prompts && !o->prompt)
         return complain(EXIT_USAGE, "styx generate wants a PROMPT, or --prompts or --from");
-    return draw_check(o);
+    rc = split_check(o);
+    if (rc)
+        return rc;
+    return o->prompts ? read_prompts(prompts, o) : draw_check(o);
 }
 
 int run_generate(struct options *o)
@@ -180,11 +184,19 @@ int run_generate(struct options *o)
     struct prompts prompts = { 0 };
     struct loaded loaded = { 0 };
     struct studio studio = { 0 };
+    struct split split = { 0 };
     int rc = prepare(o, &prompts);
-    if (rc == 0)
+    if (rc == 0) {
+        split = split_begin(o, o->prompts ? prompts.count : o->seeds.count);
+        rc = split.rc;
+    }
+    if (rc == 0 && !split.parent) {
+        split_seeds(&split, o);
+        say_quiet(o->quiet);
         rc = studio_begin(&studio, o);
-    if (rc == 0)
-        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts)
+    }
+    if (rc == 0 && !split.parent)
+        rc = o->prompts ? draw_prompts(&studio, &loaded, &prompts, &split)
                         : draw_one(&studio, &loaded, o, false);
     loaded_free(&loaded);
     if (studio.session)

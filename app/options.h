@@ -113,6 +113,7 @@ struct options {
     bool vae_slicing;
     uint64_t max_memory, max_vram;
     int device, offload;
+    struct seeds devices;
 
     /* Input and output. */
     char *output, *latents, *save_latents, *prompts, *from, *trace;

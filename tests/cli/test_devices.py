@@ -53,6 +53,35 @@ class Devices(CommandTest):
         for words in (["--device", "1"], ["--offload", "stream"], ["--max-vram", "4G"]):
             self.refused("generate", "x", "--backend", "cpu", *words, says="the cpu backend has no")
 
+    def test_pictures_divided_between_cards(self):
+        """Here both are the CPU: what counts is who draws what."""
+        self.generate("x", "--seed", "1,2,3", "--backend", "cpu", "--devices", "0,0", "-o", "both/")
+        for seeds in ("1,3", "2"):
+            self.generate("x", "--seed", seeds, "--backend", "cpu", "-o", "one/")
+        self.assertEqual(len(list(self.folder.glob("both/*.png"))), 3)
+        for path in self.folder.glob("both/*.png"):
+            self.assertEqual(path.read_bytes(), (self.folder / "one" / path.name).read_bytes())
+
+    def test_prompts_divided_between_cards(self):
+        lines = [json.dumps({"prompt": p, "seed": 7, "output": f"{p}.png"}) for p in "abc"]
+        (self.folder / "list.jsonl").write_text("\n".join(lines))
+        done = self.generate("--prompts", "list.jsonl", "--backend", "cpu", "--devices", "0,0")
+        self.assertEqual(sorted(done.stdout.split()), ["a.png", "b.png", "c.png"])
+
+    def test_one_card_that_fails_fails_the_command(self):
+        done = self.generate("x", "--seed", "1,2", "--backend", "cpu", "--devices", "0,1", "-o",
+                             "out/", code=2)
+        self.assertIn("the cpu backend has no card", done.stderr)
+        self.assertEqual(len(list(self.folder.glob("out/*.png"))), 1)
+
+    def test_what_cannot_be_divided(self):
+        self.refused("generate", "x", "--devices", "0,1", says="--seed a list")
+        self.refused("generate", "x", "--devices", "0,1", "--seed", "1,2", "--device", "1", "-o",
+                     "out/", says="exclude each other")
+        self.refused("generate", "x", "--devices", "0,1", "--seed", "1,2", "--trace",
+                     "t.safetensors", "-o", "out/", says="one file for all")
+        self.refused("generate", "x", "--devices", "0,x", says="--devices")
+
     def test_values_that_are_none(self):
         for words in (["--device", "-1"], ["--device", "x"], ["--offload", "disk"],
                       ["--max-vram", "much"]):
