@@ -173,7 +173,9 @@ int run_info(struct options *o)
     const char *path = o->subject;
     if (path_is_model_id(path)) {
         char *found = path_of_model(path);
-        int rc = found ? about_model(found, o->json) : EXIT_FAILED;
+        int rc = !found                  ? EXIT_FAILED
+                 : path_is_folder(found) ? about_model(found, o->json)
+                                         : about_weights(found, o->json);
         free(found);
         return rc;
     }

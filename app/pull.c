@@ -14,7 +14,9 @@
 #include "hub.h"
 #include "meter.h"
 #include "paths.h"
+#include "pull.h"
 #include "recipe.h"
+#include "register.h"
 #include "say.h"
 
 static volatile int interrupted;
@@ -44,7 +46,7 @@ static struct download_options download_options(const struct options *o)
                                       .cancel = &interrupted };
 }
 
-static int print_json(json_t *value)
+int pull_print(json_t *value)
 {
     char *text = json_text_of(value, JSON_COMPACT);
     int rc = text ? 0 : complain_memory();
@@ -173,7 +175,7 @@ static int report(const struct pull *p, const char *snapshot)
                                                    (json_int_t)f->size, "hash", f->etag, "fetched",
                                                    (int)missing));
     }
-    return print_json(json_pack("{s:o, s:s, s:s, s:b, s:I, s:o}", "id",
+    return pull_print(json_pack("{s:o, s:s, s:s, s:b, s:I, s:o}", "id",
                                 json_sprintf("%s/%s", p->id.organisation, p->id.name), "commit",
                                 p->list.commit, "path", snapshot, "dry_run", (int)p->o->dry_run,
                                 "bytes", (json_int_t)p->bytes, "files", files));
@@ -288,7 +290,7 @@ static char *target_of(const struct options *o, const char *name)
                                     : text_format("%s%s%s", folder, slash ? "" : "/", name);
 }
 
-static int check_sha256(char *hash)
+int pull_check_sha256(char *hash)
 {
     for (char *c = hash; *c; c++)
         if (*c >= 'A' && *c <= 'F')
@@ -308,7 +310,7 @@ static int pull_file(const struct options *o, const char *url, const char *token
     char *path = target_of(o, name), hash[65] = "";
     int rc = path ? 0 : complain_memory();
     if (rc == 0 && sha256)
-        rc = check_sha256(sha256);
+        rc = pull_check_sha256(sha256);
     if (rc == 0 && path_exists(path) && !o->force)
         rc = complain(EXIT_USAGE, "%s exists already; --force overwrites it", path);
     d.path = path;
@@ -324,7 +326,7 @@ static int pull_file(const struct options *o, const char *url, const char *token
     if (rc == 0 && !sha256)
         say("its SHA-256, which nothing was said about, is %s", hash);
     if (rc == 0 && o->json)
-        rc = print_json(json_pack("{s:s, s:s, s:s, s:I}", "url", url, "path", path, "sha256",
+        rc = pull_print(json_pack("{s:s, s:s, s:s, s:I}", "url", url, "path", path, "sha256",
                                   sha256 ? sha256 : hash, "bytes",
                                   (json_int_t)atomic_load(&d.done)));
     else if (rc == 0)
@@ -416,7 +418,7 @@ static int list_models(const struct options *o)
     if (!list)
         return EXIT_FAILED;
     if (o->json)
-        return print_json(list);
+        return pull_print(list);
     json_array_foreach(list, i, entry)
     {
         printf("%-52s %8s", json_string_value(json_object_get(entry, "id")),
@@ -462,7 +464,7 @@ static int verify_model(const struct options *o, const char *name)
     }
     int bad = (int)json_array_size(broken);
     if (o->json) {
-        rc = print_json(json_pack("{s:s, s:I, s:o}", "id", name, "checked", (json_int_t)checked,
+        rc = pull_print(json_pack("{s:s, s:I, s:o}", "id", name, "checked", (json_int_t)checked,
                                   "broken", broken));
         return rc ? rc : bad ? EXIT_FAILED : 0;
     }
@@ -478,17 +480,6 @@ static int verify_model(const struct options *o, const char *name)
     return bad ? EXIT_FAILED : 0;
 }
 
-/* A file or a folder that is here already: is it sound, and what is it? */
-static int check_here(struct options *o)
-{
-    char hash[65];
-    int rc = 0;
-    if (o->sha256 && (rc = check_sha256(o->sha256)) == 0 &&
-        (rc = hash_file(o->subject, hash)) == 0 && strcmp(hash, o->sha256) != 0)
-        rc = complain(EXIT_FAILED, "%s: its SHA-256 is %s, not %s", o->subject, hash, o->sha256);
-    return rc ? rc : run_info(o);
-}
-
 int run_pull(struct options *o)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
@@ -500,7 +491,7 @@ int run_pull(struct options *o)
         o->jobs = 4;
     if (wants_name && !name)
         return complain(EXIT_USAGE, "styx pull %s wants ORG/NAME", what);
-    if (!wants_name && name)
+    if (!wants_name && name && !path_exists(what))
         return complain(EXIT_USAGE, "styx pull takes one model at a time, not also '%.60s'", name);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -515,6 +506,6 @@ int run_pull(struct options *o)
     if (strncmp(what, "http://", 7) == 0 || strncmp(what, "https://", 8) == 0)
         return pull_url(o, what);
     if (path_exists(what))
-        return check_here(o);
+        return register_model(o, &interrupted);
     return pull_model(o, what);
 }

@@ -158,8 +158,9 @@ STYX_API int styx_model_adapt(const styx_model *model, const struct styx_model_o
 /* The Hugging Face cache: $HF_HUB_CACHE, else $HF_HOME/hub, else huggingface/hub in
  * $XDG_CACHE_HOME or ~/.cache. */
 STYX_API int styx_hub_folder(char **path, styx_error *err);
-/* The folder of a model that the cache holds, from "ORG/NAME" or "ORG/NAME@REVISION" (a branch, a
- * tag or a commit; default: main). Nothing is fetched: IO if it is not there. */
+/* The folder of a model that the cache holds, or its one checkpoint file, from "ORG/NAME" or
+ * "ORG/NAME@REVISION" (a branch, a tag or a commit; default: main). Nothing is fetched: IO if it is
+ * not there. */
 STYX_API int styx_hub_find(const char *id, char **path, styx_error *err);
 
 struct styx_convert_options {

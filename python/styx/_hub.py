@@ -61,6 +61,17 @@ def find(name, revision=None, cache_dir=None):
                   f"`styx pull {name}` downloads it.")
 
 
+def checkpoint(name, revision=None, cache_dir=None):
+    """The checkpoint file that name means: a path, or a repository of one such file."""
+    path = find(name, revision, cache_dir)
+    if os.path.isdir(path):
+        files = [f for f in os.listdir(path) if f.endswith((".safetensors", ".gguf"))]
+        if len(files) != 1 or os.path.exists(os.path.join(path, "model_index.json")):
+            raise OSError(f"{name} is not just one checkpoint file; from_pretrained() opens folders")
+        path = os.path.join(path, files[0])
+    return path
+
+
 def subfolder(path, name, what):
     """path/name, or path if name is None; OSError if it is not there."""
     folder = os.path.join(path, name) if name else path

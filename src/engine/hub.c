@@ -4,6 +4,7 @@
  * Only reads; the command's `styx pull` writes it. */
 #include "base/file.h"
 #include "styx.h"
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,6 +94,32 @@ static int read_commit(const char *repository, const char *revision, char commit
     return code;
 }
 
+/* A repository of one checkpoint file is that file: *path becomes it. */
+static int take_single(char **path, styx_error *err)
+{
+    struct dirent *entry;
+    char *index = path_join(*path, "model_index.json"), *single = NULL;
+    int code = index ? 0 : fail_nomem(err, 256), found = 0;
+    DIR *folder = code || file_exists(index) ? NULL : opendir(*path);
+    while (folder && !code && (entry = readdir(folder))) {
+        const char *end = path_extension(entry->d_name);
+        if ((strcmp(end, "safetensors") && strcmp(end, "gguf")) || ++found > 1)
+            continue;
+        if (!(single = path_join(*path, entry->d_name)))
+            code = fail_nomem(err, 256);
+    }
+    if (folder)
+        closedir(folder);
+    free(index);
+    if (!code && found == 1) {
+        free(*path);
+        *path = single;
+        return 0;
+    }
+    free(single);
+    return code;
+}
+
 int styx_hub_find(const char *given, char **path, styx_error *err)
 {
     struct model_id id;
@@ -122,6 +149,8 @@ int styx_hub_find(const char *given, char **path, styx_error *err)
                     strcmp(id.revision, "main") ? id.revision : "");
         goto done;
     }
+    if ((code = take_single(&snapshot, err)))
+        goto done;
     *path = snapshot;
     snapshot = NULL;
 done:

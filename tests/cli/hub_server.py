@@ -154,17 +154,17 @@ class Hub:
         self.requests, self.refusals, self.trouble, self.evil = [], [], {}, []
         self.tree, self.civitai, self.lies, self.sizes = True, {}, {}, {}
         self.servers = []
-        self.endpoint = self.start("hub")
-        self.cdn = self.start("cdn")
+        self.endpoint = self.start("hub", "127.0.0.1")
+        self.cdn = self.start("cdn", "127.0.0.2")  # another host, as of real hubs
 
-    def start(self, role):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def start(self, role, host):
+        server = http.server.ThreadingHTTPServer((host, 0), Handler)
         server.daemon_threads = True
         server.hub, server.role = self, role
         server.handle_error = lambda *_: None  # clients that are killed
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self.servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+        return f"http://{host}:{server.server_address[1]}"
 
     def announced(self, name):
         return self.lies.get(name) or blob_name(name, self.files[name])

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -48,7 +49,7 @@ class PullTest(CommandTest):
 
     def environment(self, **more):
         names = dict(HF_HOME=str(self.home), HF_ENDPOINT=self.hub.endpoint, HF_TOKEN="",
-                     HF_HUB_CACHE="", HF_HUB_OFFLINE="", no_proxy="127.0.0.1",
+                     HF_HUB_CACHE="", HF_HUB_OFFLINE="", no_proxy="127.0.0.1,127.0.0.2",
                      CIVITAI_ENDPOINT=self.hub.endpoint)
         names.update(more)
         return names
@@ -199,9 +200,77 @@ class Good(PullTest):
         self.pull(url, "--sha256", "0" * 64, "-o", "wrong.safetensors", code=1)
         self.pull(url, "--sha256", "short", "-o", "wrong.safetensors", code=2)
         self.assertIn(right, self.pull(url, "-o", "b.safetensors").stderr)
-        self.pull("b.safetensors", "--sha256", right)
-        self.pull("b.safetensors", "--sha256", "0" * 64, code=1)
         self.assertEqual(self.files(), ["b.safetensors", UNET.split("/")[1]])
+
+    def test_a_folder_that_is_here(self):
+        plan = json.loads(self.pull(SD, "--dry-run", "--json").stdout)
+        self.assertEqual(self.files(), [])
+        done = json.loads(self.pull(SD, "--json").stdout)
+        self.assertEqual((done["id"], done["files"]), ("local/tiny_sd15", plan["files"]))
+        snapshot = pathlib.Path(done["path"])
+        for file in done["files"]:
+            data = (snapshot / file["path"]).read_bytes()
+            self.assertEqual(data, (pathlib.Path(SD) / file["path"]).read_bytes())
+            self.assertEqual(file["hash"], hashlib.sha256(data).hexdigest())
+            self.assertFalse(os.path.isabs(os.readlink(snapshot / file["path"])))
+        again = json.loads(self.pull(SD, "--json").stdout)
+        self.assertEqual((again["path"], again["bytes"]), (done["path"], 0))
+        where = self.environment()
+        self.styx("generate", "a castle", "--model", "local/tiny_sd15", "--steps", "1", "-o",
+                  "a.png", environment=where)
+        self.assertIn("are right", self.pull("verify", "local/tiny_sd15").stdout)
+        self.pull(SD, "other", "--only", "unet")
+        self.assertEqual([line.split()[0] for line in self.pull("list").stdout.splitlines()],
+                         ["local/other", "local/tiny_sd15"])
+        self.pull("rm", "local/tiny_sd15")
+        self.pull("rm", "local/other")
+        self.assertEqual(self.pull("list").stdout, "")
+        self.assertTrue((pathlib.Path(SD) / "unet/diffusion_pytorch_model.safetensors").exists())
+        self.assertFalse(self.hub.requests)
+
+    def test_a_file_that_is_here(self):
+        name = "my [first] model.safetensors"
+        self.styx("convert", SD, name)
+        right = hashlib.sha256(self.read(name)).hexdigest()
+        self.pull(name, "--sha256", "0" * 64, code=1)
+        self.assertEqual(self.files(), [name])
+        snapshot = self.pull(name, "--sha256", right.upper()).stdout.strip()
+        self.assertEqual((pathlib.Path(snapshot) / name).read_bytes(), self.read(name))
+        words = ["generate", "a", "--steps", "1", "--seed", "1", "-q", "--model-config", SD]
+        self.styx(*words, "--model", name, "-o", "a.png", environment=self.environment())
+        self.path(name).unlink()  # the cache has its own link
+        self.styx(*words, "--model", "local/my-first-model", "-o", "b.png",
+                  environment=self.environment())
+        self.assertIn("SD 1.x", self.styx("info", "local/my-first-model",
+                                          environment=self.environment()).stdout)
+
+    def test_copied_where_links_cannot_be(self):
+        if os.stat("/dev/shm").st_dev == os.stat(SD).st_dev or not os.access("/dev/shm", os.W_OK):
+            self.skipTest("there is no second file system")
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            done = json.loads(self.pull(SD, "--json", HF_HOME=folder).stdout)
+            for file in pathlib.Path(done["path"]).rglob("*.safetensors"):
+                self.assertEqual(file.stat().st_nlink, 1)
+            self.assertIn("all 12 files", self.pull("verify", "local/tiny_sd15",
+                                                    HF_HOME=folder).stdout)
+
+    def test_what_cannot_be_registered(self):
+        self.path("a.txt").write_text("no model")
+        self.path("bad.safetensors").write_bytes(b"no safetensors")
+        self.path("empty").mkdir()
+        shutil.copytree(SD, self.path("broken"))
+        with open(self.path("broken") / "unet/diffusion_pytorch_model.safetensors", "r+b") as f:
+            f.truncate(1000)
+        there = self.files()
+        for what, says in (("a.txt", "want a .safetensors"), ("bad.safetensors", "bad.safetensors"),
+                           ("empty", "no model_index.json"), ("broken", "unet")):
+            with self.subTest(what=what):
+                self.assertIn(says, self.pull(what, code=1).stderr)
+        for name in ("../x", "a/b", "a@b", "a b", ".", "a--b"):
+            with self.subTest(name=name):
+                self.pull(SD, name, code=2)
+        self.pull(SD, "--sha256", "0" * 64, code=2)
+        self.assertEqual(self.files(), there)
 
     def test_civitai(self):
         data = self.hub.files[UNET]
@@ -223,6 +292,9 @@ class Good(PullTest):
                          (self.store / "snapshots" / COMMIT).resolve())
         self.assertIsInstance(huggingface_hub.try_to_load_from_cache(
             "some/model", UNET, cache_dir=self.home / "hub"), str)
+        here = self.pull(SD).stdout.strip()
+        self.assertEqual(huggingface_hub.snapshot_download(
+            "local/tiny_sd15", local_files_only=True, cache_dir=self.home / "hub"), here)
 
     @unittest.skipUnless(huggingface_hub, "huggingface_hub is not installed")
     def test_opens_what_huggingface_hub_wrote(self):

@@ -192,16 +192,16 @@ class DiffusionPipeline(LoraLoader, TextualInversionLoader):
     @classmethod
     def from_single_file(cls, pretrained_model_link_or_path, *, torch_dtype=None, dtype=None,
                          config=None, original_config=None, **kwargs):
-        """Opens a checkpoint file (safetensors or GGUF). config: a folder in the diffusers layout
+        """Opens a checkpoint file (safetensors or GGUF), or the name in Hugging Face's cache of a
+        repository of one such file. config: a folder in the diffusers layout
         that says what the file leaves open."""
         parts, settings = cls._take(kwargs)
-        for name in ("original_config_file", "local_files_only", "token", "cache_dir", "revision",
-                     "use_safetensors", "disable_mmap", "force_download", "proxies"):
+        path = _hub.checkpoint(pretrained_model_link_or_path, kwargs.pop("revision", None),
+                               kwargs.pop("cache_dir", None))
+        for name in ("original_config_file", "local_files_only", "token", "use_safetensors",
+                     "disable_mmap", "force_download", "proxies"):
             kwargs.pop(name, None)
         _components.take_unused(kwargs, f"{cls.__name__}.from_single_file")
-        path = os.fspath(pretrained_model_link_or_path)
-        if not os.path.exists(path):
-            raise OSError(f"{path}: no such file; `styx pull` downloads models")
         handle = _core.model_open(path, None, config)
         info = json.loads(_core.model_info(handle))
         dtype = dtype_of(dtype if dtype is not None else torch_dtype) or float32
