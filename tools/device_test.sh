@@ -19,6 +19,13 @@ log=$out/$stage.log # of everything
 table=$out/$stage.table
 failed=0
 export STYX_BACKEND=cuda PYTHONUNBUFFERED=1
+# The libraries that this Python's packages brought along, where there is no other installation.
+if [ -z "${STYX_CUDA_PATH:-}" ]; then
+    STYX_CUDA_PATH=$(python3 -c '
+import glob, sysconfig
+print(":".join(glob.glob(sysconfig.get_path("platlib") + "/nvidia/*/lib")))')
+    export STYX_CUDA_PATH
+fi
 
 # attempt NAME COMMAND...: its output to the log, one line to the table
 attempt() {
@@ -74,6 +81,8 @@ END
 }
 
 stage_ops() {
+    attempt "devices" "$bundle/styx" devices
+    cat "$out/last" >>"$table"
     attempt "operations" timeout 300 "$bundle/ops_test"
     attempt "programs" timeout 200 "$bundle/plan_test"
 }
@@ -243,6 +252,7 @@ python3 -m tarfile -e "${BUNDLE:-.dev/bundle/programs.tar.xz}" "$bundle" || exit
 {
     echo "commit $(cat "$bundle/commit"), $(date -u '+%Y-%m-%d %H:%M UTC')"
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+    "$bundle/styx" devices
 } >>"$log" 2>&1
 stage_$stage
 rm -f "$out/last" "$out/used"
