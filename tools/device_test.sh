@@ -1,7 +1,7 @@
 #!/bin/sh
 # What can only be tested where there is a card, in stages of a few minutes at most:
 #
-#   tools/device_test.sh ops|goldens|fullsize|bench|memory|sanitizer|rivals|compile|all
+#   tools/device_test.sh ops|goldens|accuracy|fullsize|bench|memory|sanitizer|rivals|compile|all
 #
 # Runs in a checkout, with the programs that tools/device_bundle.sh packed into $BUNDLE
 # (.dev/bundle/programs.tar.xz), and for the last two a wheel of diffusers in $WHEELS (.dev/wheels).
@@ -66,17 +66,21 @@ picture() { # picture NAME MODEL SIZE STEPS OPTION...: a picture, with its secon
     fields seconds steps
 }
 
-# psnr A B LEAST: how like two pictures are
+# psnr LEAST A B [A B...]: how like pictures are, two by two; the least alike decides
 psnr() {
     python3 - "$@" <<'END'
 import sys
 import numpy as np
 from PIL import Image
-a, b = (np.asarray(Image.open(p).convert("RGB"), np.float64) for p in sys.argv[1:3])
-error = ((a - b) ** 2).mean()
-value = 99.0 if error == 0 else 10 * np.log10(255**2 / error)
-print(f"PSNR {value:.1f} dB, spread of the picture {a.std():.1f}")
-sys.exit(value < float(sys.argv[3]))
+values, paths = [], sys.argv[2:]
+for pair in zip(paths[::2], paths[1::2]):
+    a, b = (np.asarray(Image.open(p).convert("RGB"), np.float64) for p in pair)
+    error = ((a - b) ** 2).mean()
+    values.append(99.0 if error == 0 else 10 * np.log10(255**2 / error))
+values.sort()
+print(f"    PSNR {values[0]:.1f} dB at least, {np.mean(values):.1f} on average, of {len(values)}; "
+      f"spread of the last picture {a.std():.1f}")
+sys.exit(values[0] < float(sys.argv[1]))
 END
 }
 
@@ -103,9 +107,37 @@ stage_goldens() {
         attempt "the bundled model, $dtype" "$bundle/styx" generate "a red apple" --seed 1 \
             --model models/styx-emoji --backend cuda --dtype "$dtype" -q --force \
             --output "$out/picture.png"
-        attempt "  like the CPU's" psnr "$out/picture.png" "$out/cpu.png" "${least#*:}"
+        attempt "  like the CPU's" psnr "${least#*:}" "$out/picture.png" "$out/cpu.png"
         tail -n 1 "$out/last" >>"$table"
     done
+}
+
+# Twenty pictures of the bundled model, in f16 and bf16 against f32, all on the card.
+stage_accuracy() {
+    python3 - "$out" <<'END'
+import json, sys
+lines = [json.loads(x) for x in open("models/eval/prompts.jsonl")][:20]
+for dtype in ("f32", "f16", "bf16"):
+    with open(f"{sys.argv[1]}/{dtype}.jsonl", "w") as file:
+        for i, line in enumerate(lines):
+            print(json.dumps({"prompt": line["prompt"], "seed": line["seed"], "dtype": dtype,
+                              "output": f"{sys.argv[1]}/{dtype}-{i}.png"}), file=file)
+END
+    for dtype in f32 f16 bf16; do
+        attempt "20 pictures, $dtype" "$bundle/styx" generate --prompts "$out/$dtype.jsonl" \
+            --model models/styx-emoji --backend cuda -q --force
+    done
+    for least in f16:35 bf16:25; do
+        dtype=${least%:*}
+        pairs=
+        for i in $(seq 0 19); do
+            pairs="$pairs $out/$dtype-$i.png $out/f32-$i.png"
+        done
+        # shellcheck disable=SC2086
+        attempt "$dtype like f32" psnr "${least#*:}" $pairs
+        tail -n 1 "$out/last" >>"$table"
+    done
+    rm -f "$out"/*.jsonl "$out"/*f16-*.png "$out"/f32-*.png
 }
 
 # Random networks, but whole: the card must draw what the CPU draws, and how fast it starts.
@@ -115,7 +147,7 @@ stage_fullsize() {
     mv "$out/picture.png" "$out/cpu.png"
     for dtype in f32 f16 bf16; do
         picture "sd15 $dtype, 2 steps" sd15 512 2 --backend cuda --dtype $dtype
-        attempt "  like the CPU's" psnr "$out/picture.png" "$out/cpu.png" 25
+        attempt "  like the CPU's" psnr 25 "$out/picture.png" "$out/cpu.png"
         tail -n 1 "$out/last" >>"$table"
     done
     picture "sd15, 50 steps" sd15 512 50 --backend cuda
@@ -231,10 +263,10 @@ stage_compile() {
 }
 
 case $stage in
-ops | goldens | fullsize | bench | memory | sanitizer | rivals | compile) ;;
+ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile) ;;
 all)
     code=0
-    for each in ops goldens fullsize bench memory sanitizer rivals compile; do
+    for each in ops goldens accuracy fullsize bench memory sanitizer rivals compile; do
         sh "$0" $each || code=1
     done
     exit $code
