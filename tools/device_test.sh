@@ -80,7 +80,7 @@ for pair in zip(paths[::2], paths[1::2]):
 values.sort()
 print(f"    PSNR {values[0]:.1f} dB at least, {np.mean(values):.1f} on average, of {len(values)}; "
       f"spread of the last picture {a.std():.1f}")
-sys.exit(values[0] < float(sys.argv[1]))
+sys.exit(int(values[0] < float(sys.argv[1])))
 END
 }
 
