@@ -50,6 +50,12 @@ foreach(arch IN LISTS STYX_CUDA_ARCHS)
 endforeach()
 list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
 
+execute_process(COMMAND ${STYX_NVCC} --help OUTPUT_VARIABLE help)
+set(compress "")
+if(help MATCHES "--compress-mode") # from 12.8 on; a sixth of the size
+  set(compress --compress-mode=size)
+endif()
+
 set(STYX_FATBINS "")
 set(fatbins ${CMAKE_BINARY_DIR}/kernels)
 file(MAKE_DIRECTORY ${fatbins})
@@ -58,7 +64,7 @@ foreach(source IN LISTS kernel_sources)
   get_filename_component(name ${source} NAME_WE)
   set(fatbin ${fatbins}/${name}.fatbin)
   add_custom_command(OUTPUT ${fatbin}
-    COMMAND ${STYX_NVCC} -fatbin ${gencode} -std=c++17 -O3 -I ${CMAKE_SOURCE_DIR}/src
+    COMMAND ${STYX_NVCC} -fatbin ${compress} ${gencode} -std=c++17 -O3 -I ${CMAKE_SOURCE_DIR}/src
             -Werror all-warnings -MD -MF ${fatbin}.d -MT ${fatbin} -o ${fatbin} ${source}
     DEPENDS ${source} DEPFILE ${fatbin}.d
     COMMENT "Compiling kernels ${name}.cu" VERBATIM)

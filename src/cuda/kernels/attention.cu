@@ -13,6 +13,7 @@ template <typename T>
 __device__ __forceinline__ void stage(const rows &r, long row, int rows_left, int channel,
                                       int channels_left, float (*to)[SLICE + 1])
 {
+#pragma unroll 4
     for (int i = threadIdx.x; i < 32 * SLICE; i += WARPS * 32) {
         int j = i / SLICE, c = i % SLICE;
         to[j][c] =
@@ -30,6 +31,7 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
     int lane_id = threadIdx.x % 32, warp = threadIdx.x / 32;
     int q0 = blockIdx.x * WARPS * Q, head = blockIdx.y * a.width;
     long q_row = (long)blockIdx.z * a.queries, k_row = (long)blockIdx.z * a.keys;
+#pragma unroll 2
     for (int i = threadIdx.x; i < WARPS * Q * WIDTH; i += WARPS * 32) {
         int q = i / WIDTH, c = i % WIDTH;
         query[q][c] = q0 + q < a.queries && c < a.width
@@ -46,12 +48,12 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
     int keys = a.causal ? min(a.keys, q0 + WARPS * Q) : a.keys;
     for (int k0 = 0; k0 < keys; k0 += 32) {
         float score[Q] = {};
-#pragma unroll
+#pragma unroll 1
         for (int s = 0; s < SLICES; s++) {
             __syncthreads();
             stage<T>(a.k, k_row + k0, a.keys - k0, head + s * SLICE, a.width - s * SLICE, tile);
             __syncthreads();
-#pragma unroll 4
+#pragma unroll 2
             for (int c = 0; c < SLICE; c += 4) {
                 float k[4], x[4];
                 for (int i = 0; i < 4; i++)
@@ -80,7 +82,7 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
             __syncthreads();
             stage<T>(a.v, k_row + k0, a.keys - k0, head + s * SLICE, a.width - s * SLICE, tile);
             __syncthreads();
-#pragma unroll 4
+#pragma unroll 2
             for (int j = 0; j < 32; j++) {
                 float x = tile[j][lane_id], y = tile[j][lane_id + 32];
                 for (int q = 0; q < Q; q++) {
@@ -94,11 +96,12 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
 #pragma unroll
     for (int q = 0; q < Q; q++) {
         int row = q0 + warp * Q + q;
-        for (int i = 0; i < 2 * SLICES; i++) {
-            int c = i * 32 + lane_id;
-            if (row < a.queries && c < a.width)
-                at<T>(a.out, q_row + row)[head + c] = from_float<T>(sum[q][i] / total[q]);
-        }
+        float over = 1.0f / total[q];
+        T *out = at<T>(a.out, q_row + row) + head;
+#pragma unroll
+        for (int i = 0; i < 2 * SLICES; i++)
+            if (row < a.queries && i * 32 + lane_id < a.width)
+                out[i * 32 + lane_id] = from_float<T>(sum[q][i] * over);
     }
 }
 

@@ -1,17 +1,17 @@
 // conv.cu - plain convolutions, for those that the matrix units do not suit.
 #include "cuda/kernels/common.cuh"
 
-// What every sum ends with: + bias + shift, then + residual.
+// What every sum ends with: + bias + shift, then + residual. p: pixel, of image n; c: channel.
 template <typename T>
-__device__ __forceinline__ float end(const conv_args &a, float sum, long p, int c)
+__device__ __forceinline__ void finish(const conv_args &a, float sum, int p, int n, int c)
 {
     if (a.bias)
         sum += to_float(at<T>(a.bias)[c]);
     if (a.shift.data)
-        sum += to_float(at<T>(a.shift, p / ((long)a.out_h * a.out_w))[c]);
+        sum += to_float(at<T>(a.shift, n)[c]);
     if (a.residual.data)
         sum += to_float(at<T>(a.residual, p)[c]);
-    return sum;
+    at<T>(a.out, p)[c] = from_float<T>(sum);
 }
 
 // ---- up to 8 outputs (conv_out): groups of 8 threads share the channels of 4 pixels
@@ -89,14 +89,17 @@ template <typename T, int N, int COUT> __device__ void conv_few_at(const conv_ar
         add_taps<T, N, COUT>(a, weight, first, count, sum);
 #pragma unroll
         for (int p = 0; p < PIXELS; p++) {
+            float mine = 0; // a thread finishes the output of its number
 #pragma unroll
             for (int o = 0; o < COUT; o++) {
 #pragma unroll
                 for (int step = SHARE / 2; step; step /= 2)
                     sum[p][o] += __shfl_xor_sync(0xffffffffu, sum[p][o], step);
-                if (threadIdx.x % SHARE == o && o < a.cout && first + p < count)
-                    at<T>(a.out, first + p)[o] = from_float<T>(end<T>(a, sum[p][o], first + p, o));
+                mine = threadIdx.x % SHARE == o ? sum[p][o] : mine;
             }
+            if (threadIdx.x % SHARE < a.cout && first + p < count)
+                finish<T>(a, mine, first + p, (first + p) / (a.out_h * a.out_w),
+                          threadIdx.x % SHARE);
         }
     }
 }
@@ -124,6 +127,7 @@ __device__ __forceinline__ void gather(const conv_args &a, int p0, int k0, float
 {
     int count = a.images * a.out_h * a.out_w, depth = a.k * a.k * a.c;
     int k = k0 + threadIdx.x % TILE_K, tap = k / a.c, c = k % a.c;
+#pragma unroll 4
     for (int i = threadIdx.x / TILE_K; i < TILE_P; i += blockDim.x / TILE_K) {
         const T *from = nullptr;
         if (k < depth && p0 + i < count)
@@ -136,6 +140,7 @@ template <typename T>
 __device__ __forceinline__ void filters(const conv_args &a, int o0, int k0, float (*to)[TILE_O + 4])
 {
     int depth = a.k * a.k * a.c, k = k0 + threadIdx.x % TILE_K;
+#pragma unroll 4
     for (int i = threadIdx.x / TILE_K; i < TILE_O; i += blockDim.x / TILE_K)
         to[threadIdx.x % TILE_K][i] = k < depth && o0 + i < a.cout
                                           ? to_float(at<T>(a.weight)[(long)(o0 + i) * depth + k])
@@ -165,11 +170,14 @@ template <typename T> __device__ void conv_tile(const conv_args &a)
         }
         __syncthreads();
     }
-    for (int p = 0; p < MINE_P; p++)
+#pragma unroll
+    for (int i = 0; i < MINE_P; i++) {
+        int p = p0 + mine_p + i, n = p / (a.out_h * a.out_w);
+#pragma unroll
         for (int o = 0; o < MINE_O; o++)
-            if (p0 + mine_p + p < count && o0 + mine_o + o < a.cout)
-                at<T>(a.out, p0 + mine_p + p)[o0 + mine_o + o] =
-                    from_float<T>(end<T>(a, sum[p][o], p0 + mine_p + p, o0 + mine_o + o));
+            if (p < count && o0 + mine_o + o < a.cout)
+                finish<T>(a, sum[i][o], p, n, o0 + mine_o + o);
+    }
 }
 
 FOR_EVERY_TYPE(conv_tile, conv_args)
