@@ -5,7 +5,14 @@ Pictures are uint8 arrays [256,256,3]. The tolerances below were fixed before th
 Object identity is judged by `classifier.py`.
 """
 
+import os
+import sys
+
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train"))
+
+from catalogue import COLOURS
 
 GROUND_TOLERANCE = 32  # levels: the largest channel difference from the palette's colour
 OBJECT_CONTRAST = 36  # levels: a pixel this far from the background belongs to an object
@@ -15,27 +22,6 @@ SMALL_AT_MOST = 0.47  # the object's longer side, as a part of the picture's
 BIG_AT_LEAST = 0.76
 SPECK = 20  # cells of a 64x64 grid: smaller components are not counted
 RING = 8  # pixels: the border in which the background is measured
-
-COLOURS = {
-    "white": (255, 255, 255),
-    "black": (12, 12, 14),
-    "gray": (128, 128, 128),
-    "red": (214, 40, 40),
-    "orange": (245, 130, 32),
-    "yellow": (250, 210, 50),
-    "green": (50, 160, 70),
-    "teal": (20, 140, 140),
-    "blue": (40, 90, 210),
-    "sky blue": (135, 200, 245),
-    "navy": (22, 30, 80),
-    "purple": (120, 60, 170),
-    "pink": (245, 150, 190),
-    "brown": (120, 75, 40),
-    "beige": (235, 220, 190),
-    "mint": (170, 230, 200),
-    "lavender": (200, 180, 240),
-    "gold": (212, 170, 60),
-}
 
 
 def ground(picture):

@@ -3,16 +3,16 @@
 usage: evaluate.py [--n 500] [--styx build/styx | --pictures DIR] [--data DIR] [options]
 
 Draws the first N lines of prompts.jsonl with `styx generate` (or takes the pictures of a folder,
-named 0000.png, 0001.png, ...), checks each, and repeats the checks with the facts shuffled within
-each kind: that row must be at chance, or a check holds for anything. With --data, scenes composed
-from the cut-outs as the prompts say are checked too: that row must be at 98 % or more. The exit
-status is 1 if a control fails. Needs numpy and Pillow; --data needs torch as well.
+named 0000.png, 0001.png, ...) and checks each. Two more rows guard the checks. The same pictures
+judged by shuffled facts must be at chance, or a check holds for anything. Scenes composed from the
+cut-outs as the prompts say must hold at 98 % or more: those of truth.jpg (20 of them), or with
+--data as many as N. The exit status is 1 if a control is out of bounds, or if fewer of the prompts
+hold than --at-least. Needs numpy and Pillow; --data needs torch as well.
 """
 
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -20,18 +20,19 @@ import tempfile
 import numpy as np
 from PIL import Image
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-
 import checks
 from classifier import Classifier
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 KINDS = [*checks.CHECKS, "identity"]
+COLUMNS = [*KINDS, "all"]
 # A shuffled row above this means that the check sees nothing. Sizes are a choice of two, so chance
-# is a half and a little more with 60 prompts.
+# is a half and a little more with 60 prompts. Fewer than 100 prompts are judged by all together.
 CHANCE_AT_MOST = {"size": 0.65}
 CHANCE_OF_OTHERS = 0.5
+MANY = 100
 TRUTH_AT_LEAST = 0.98
+TRUTH_COLUMNS, TRUTH_SIDE = 5, 256  # of truth.jpg
 
 
 def arguments():
@@ -43,9 +44,10 @@ def arguments():
     a.add_argument("--model", help="the model folder (default: the bundled one)")
     a.add_argument("--pictures", help="judge these pictures and draw nothing")
     a.add_argument("--data", help="the folder of cut-outs, for the control of true scenes")
-    a.add_argument("--keep", help="keep the pictures in this folder")
+    a.add_argument("--keep", help="keep the pictures in this folder, and go on with what it holds")
     a.add_argument("--steps", type=int)
     a.add_argument("--guidance", type=float, default=7.5)
+    a.add_argument("--at-least", type=float, default=0.0, help="the part of prompts that must hold")
     return a.parse_args()
 
 
@@ -60,49 +62,32 @@ def read_picture(path):
 
 
 def draw(args, facts, folder):
-    """Draws every prompt with one run of the command; files are named by their line."""
+    """Draws every prompt whose picture is not there yet with one run of the command; files are
+    named by their line.
+    """
+    paths = [os.path.join(folder, f"{i:04d}.png") for i in range(len(facts))]
+    left = [(p, fact) for p, fact in zip(paths, facts) if not os.path.exists(p)]
+    if not left:
+        return
     lines = os.path.join(folder, "prompts.jsonl")
     with open(lines, "w", encoding="utf-8") as f:
-        for i, fact in enumerate(facts):
-            f.write(
-                json.dumps(
-                    {
-                        "prompt": fact["prompt"],
-                        "seed": fact["seed"],
-                        "output": os.path.join(folder, f"{i:04d}.png"),
-                    }
-                )
-                + "\n"
-            )
-    command = [args.styx, "generate", "--prompts", lines, "--guidance", str(args.guidance)]
+        for path, fact in left:
+            line = {"prompt": fact["prompt"], "seed": fact["seed"], "output": path}
+            f.write(json.dumps(line) + "\n")
+    command = [args.styx, "generate", "-q", "--prompts", lines, "--guidance", str(args.guidance)]
     if args.model:
         command += ["--model", args.model]
     if args.steps:
         command += ["--steps", str(args.steps)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def compose_truth(folder, facts):
-    """What the prompts say, composed from the cut-outs."""
-    import prompts  # puts models/train on the path
-    import catalogue
-    import compose
-    import scenes
-
-    rows = catalogue.load(folder)
-    planner = scenes.Planner(rows, random.Random(77))
-    planned = [prompts.true_scene(planner, f) for f in facts]
-    used = sorted({o[0] for s in planned for o in s.objects})
-    place = {row: i for i, row in enumerate(used)}
-    for s in planned:
-        s.objects = [(place[o[0]], *o[1:]) for o in s.objects]
-    compositor = compose.Compositor(
-        compose.read_pictures(folder, [rows[i] for i in used]), "cpu", 1
-    )
-    out = [compositor.draw(*scenes.pack(planned[k : k + 20])) for k in range(0, len(planned), 20)]
-    return [
-        ((p + 1) * 127.5).round().byte().numpy().transpose(1, 2, 0) for part in out for p in part
-    ]
+def read_truth():
+    """The scenes of truth.jpg, which are those of the first prompts."""
+    sheet = read_picture(os.path.join(HERE, "truth.jpg"))
+    rows = sheet.shape[0] // TRUTH_SIDE
+    parts = sheet.reshape(rows, TRUTH_SIDE, TRUTH_COLUMNS, TRUTH_SIDE, 3).swapaxes(1, 2)
+    return list(parts.reshape(-1, TRUTH_SIDE, TRUTH_SIDE, 3))
 
 
 def judge(pictures, facts, guesses):
@@ -113,6 +98,7 @@ def judge(pictures, facts, guesses):
         held[kind].append(
             fact["object"] in names if kind == "identity" else checks.CHECKS[kind](picture, fact)
         )
+    held["all"] = [x for v in held.values() for x in v]
     return {k: float(np.mean(v)) if v else float("nan") for k, v in held.items()}
 
 
@@ -127,49 +113,56 @@ def shuffled(facts):
 
 
 def row(title, result):
-    print(f"{title:<26}" + "".join(f"{100 * result[k]:>11.1f}%" for k in KINDS))
+    print(f"{title:<26}" + "".join(f"{100 * result[k]:>11.1f}%" for k in COLUMNS))
+
+
+def out_of_bounds(control, truth, n):
+    """The names of the controls that do not do what they must."""
+    kinds = KINDS if n >= MANY else ["all"]
+    return [
+        f"shuffled {k}" for k in kinds if control[k] > CHANCE_AT_MOST.get(k, CHANCE_OF_OTHERS)
+    ] + [f"true {k}" for k in KINDS if truth[k] < TRUTH_AT_LEAST]
+
+
+def measure(pictures, facts, classifier):
+    """The shares of pictures[i] that hold what facts[i] says."""
+    guesses = [
+        g
+        for k in range(0, len(pictures), 50)
+        for g in classifier.best(np.stack(pictures[k : k + 50]))
+    ]
+    return judge(pictures, facts, guesses)
 
 
 def main():
     args = arguments()
-    facts = read_facts(args.n)
-    judge_objects = Classifier()
-
-    def measure(pictures, against):
-        guesses = [
-            g
-            for k in range(0, len(pictures), 50)
-            for g in judge_objects.best(np.stack(pictures[k : k + 50]))
-        ]
-        return judge(pictures, against, guesses)
-
+    facts, classifier = read_facts(args.n), Classifier()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.pictures or args.keep or scratch
         if not args.pictures:
             os.makedirs(folder, exist_ok=True)
             draw(args, facts, folder)
         pictures = [read_picture(os.path.join(folder, f"{i:04d}.png")) for i in range(len(facts))]
-    counts = {k: sum(f["kind"] == k for f in facts) for k in KINDS}
-    print(
-        f"{len(facts)} held-out prompts".ljust(26)
-        + "".join(f"{f'{k} ({counts[k]})':>12}" for k in KINDS)
-    )
-    row("this model", measure(pictures, facts))
-    control = measure(pictures, shuffled(facts))
-    row("control: shuffled prompts", control)
-    bad = [
-        k
-        for k in KINDS
-        if len(facts) >= 100 and control[k] > CHANCE_AT_MOST.get(k, CHANCE_OF_OTHERS)
-    ]
     if args.data:
-        truth = measure(compose_truth(args.data, facts), facts)
-        row("control: true scenes", truth)
-        bad += [k for k in KINDS if truth[k] < TRUTH_AT_LEAST]
+        from prompts import compose_truth
+
+        truths = compose_truth(args.data, facts)
     else:
-        print("control: true scenes       not run (give --data)")
-    if bad:
+        truths = read_truth()
+    counts = {k: sum(f["kind"] == k for f in facts) for k in KINDS} | {"all": len(facts)}
+    print(
+        "held-out prompts".ljust(26) + "".join(f"{f'{k} ({counts[k]})':>12}" for k in COLUMNS)
+    )
+    result = measure(pictures, facts, classifier)
+    control = measure(pictures, shuffled(facts), classifier)
+    truth = measure(truths, read_facts(len(truths)), classifier)
+    row("this model", result)
+    row("control: shuffled prompts", control)
+    row(f"control: {len(truths)} true scenes", truth)
+    if bad := out_of_bounds(control, truth, len(facts)):
         sys.exit(f"controls out of bounds: {', '.join(bad)}")
+    if result["all"] < args.at_least:
+        sys.exit(f"{result['all']:.1%} of the prompts hold, {args.at_least:.1%} were wanted")
 
 
 if __name__ == "__main__":

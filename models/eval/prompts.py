@@ -1,5 +1,5 @@
-"""Writes prompts.jsonl: 500 prompts whose combinations were kept out of training, with what to
-check.
+"""Writes prompts.jsonl, 500 prompts whose combinations were kept out of training, with what to
+check, and truth.jpg, scenes composed from the cut-outs as the first of them say.
 
 usage: prompts.py DATA
 
@@ -13,13 +13,15 @@ import random
 import sys
 
 import numpy as np
+from PIL import Image
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "train"))
+import checks  # puts models/train on the path
 
 import catalogue
-import checks
+import compose
 import scenes
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 TINTS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink"]
 HOW_MANY = {"background": 100, "tint": 80, "count": 80, "place": 80, "size": 60, "identity": 100}
@@ -142,9 +144,31 @@ def true_scene(planner, fact):
     return scene
 
 
-def main():
-    import compose
+def compose_truth(folder, facts):
+    """What the prompts say, composed from the cut-outs."""
+    rows = catalogue.load(folder)
+    planner = scenes.Planner(rows, random.Random(77))
+    planned = [true_scene(planner, f) for f in facts]
+    used = sorted({o[0] for s in planned for o in s.objects})
+    place = {row: i for i, row in enumerate(used)}
+    for s in planned:
+        s.objects = [(place[o[0]], *o[1:]) for o in s.objects]
+    pictures = compose.read_pictures(folder, [rows[i] for i in used])
+    compositor = compose.Compositor(pictures, "cpu", 1)
+    out = [compositor.draw(*scenes.pack(planned[k : k + 20])) for k in range(0, len(planned), 20)]
+    return [
+        ((p + 1) * 127.5).round().byte().numpy().transpose(1, 2, 0) for part in out for p in part
+    ]
 
+
+def write_truth(folder, facts):
+    """One sheet of scenes for the control that needs neither torch nor the cut-outs."""
+    pictures = compose_truth(folder, facts)
+    rows = [np.concatenate(pictures[k : k + 5], 1) for k in range(0, len(pictures), 5)]
+    Image.fromarray(np.concatenate(rows)).save(os.path.join(HERE, "truth.jpg"), quality=85)
+
+
+def main():
     rows = catalogue.load(sys.argv[1])
     names = set(catalogue.common_names(rows))
     wanted = [r for r in rows if r["clean"] in names and r["style"] == "3d"]
@@ -152,6 +176,7 @@ def main():
     lines = make(rows, {r["clean"]: p for r, p in zip(wanted, pictures)})
     with open(os.path.join(HERE, "prompts.jsonl"), "w", encoding="utf-8") as f:
         f.writelines(json.dumps(line) + "\n" for line in lines)
+    write_truth(sys.argv[1], lines[:20])
     print(f"{len(lines)} prompts")
 
 

@@ -2,30 +2,28 @@
 
 usage: export.py TRAINED TOKENIZER OUT [--fp16 FOLDER] [--group N]
 
-TRAINED holds unet/, text_encoder/ and vae/ as the training scripts leave them (fp16). OUT becomes a
-Stable Diffusion 1.x folder in diffusers' layout whose matrices are I8 with F16 scales, the format
-of docs/formats.md, "8-bit weights". diffusers cannot read it; --fp16 writes the same values, scaled
-back, as an fp16 folder which it can.
+TRAINED holds unet/, text_encoder/ and vae/ as the training scripts leave them; a part that is not
+there is taken from OUT, where an earlier export left it. OUT becomes a Stable Diffusion 1.x folder
+in diffusers' layout whose matrices are I8 with F16 scales, the format of docs/formats.md, "8-bit
+weights". diffusers cannot read it; --fp16 writes the same values, scaled back, as an fp16 folder
+which it can.
 """
 
 import argparse
+import json
 import os
-import shutil
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import eightbit
 import networks
 from tokenizer import Tokenizer
 
 
-def write(folder, trained, tokens, tensors, metadata):
+def write(folder, tokens, configs, tensors, metadata):
     """A whole pipeline folder with these tensors."""
     for part, file in networks.FILES.items():
-        os.makedirs(os.path.join(folder, part), exist_ok=True)
-        config = os.path.join(folder, part, "config.json")
-        shutil.copy(os.path.join(trained, part, "config.json"), config)
-        os.chmod(config, 0o644)
+        networks.write_json(os.path.join(folder, part, "config.json"), configs[part])
         path = os.path.join(folder, part, file)
         save_file(tensors[part], path, metadata=metadata)
         os.chmod(path, 0o644)
@@ -48,25 +46,20 @@ def main():
         help="the longest run of elements with one scale",
     )
     args = a.parse_args()
-    packed, plain = {}, {}
+    configs, packed, plain = {}, {}, {}
     for part, file in networks.FILES.items():
-        tensors = load_file(os.path.join(args.trained, part, file))
+        source = next(f for f in (args.trained, args.out) if os.path.isdir(os.path.join(f, part)))
+        with open(os.path.join(source, part, "config.json"), encoding="utf-8") as f:
+            configs[part] = json.load(f)
+        tensors = eightbit.read(os.path.join(source, part, file))
         packed[part], plain[part] = eightbit.pack(tensors, args.group)
-        error = sum(
-            (plain[part][k].float() - t.float()).square().sum().item() for k, t in tensors.items()
-        )
-        power = sum(t.float().square().sum().item() for t in tensors.values())
+        error = sum((plain[part][k].float() - t).square().sum().item() for k, t in tensors.items())
+        power = sum(t.square().sum().item() for t in tensors.values())
         size = sum(t.numel() * t.element_size() for t in packed[part].values())
         print(f"{part}: {size / 1e6:.2f} MB, relative error {(error / power) ** 0.5:.5f}")
-    write(
-        args.out,
-        args.trained,
-        args.tokenizer,
-        packed,
-        eightbit.FORMAT,
-    )
+    write(args.out, args.tokenizer, configs, packed, eightbit.FORMAT)
     if args.fp16:
-        write(args.fp16, args.trained, args.tokenizer, plain, {"format": "pt"})
+        write(args.fp16, args.tokenizer, configs, plain, {"format": "pt"})
 
 
 if __name__ == "__main__":
