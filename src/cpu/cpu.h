@@ -163,6 +163,13 @@ struct product {
     struct finish finish;
 };
 
+/* The part of the weights at `from` (words x 32 dwords) that one of some turns asks for. */
+static inline struct stream weights_share(const char *from, long words, int turn, int turns)
+{
+    return (struct stream){ from + words * 4 * PANEL / turns * turn,
+                            (4 * PANEL + turns - 1) / turns };
+}
+
 void product_run(const struct product *p);
 size_t product_scratch(const struct cpu *dev); /* bytes per thread */
 

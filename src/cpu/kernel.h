@@ -21,10 +21,17 @@ struct finish {
     enum dtype out, residual;
 };
 
+/* Memory that is read next: for each word of a sum the line at `from` is fetched into the L2 cache,
+ * and `from` moves on by step bytes. NULL: nothing. */
+struct stream {
+    const char *from;
+    long step;
+};
+
 /* c[m][32] = (or +=) sum over taps t of a_t[m][words] b_t[words][32], a_t starting tap[t] bytes
  * after a, rows lda bytes apart; c's rows are ldc floats apart. */
 typedef void tile_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
-                     float *c, long ldc, bool more);
+                     float *c, long ldc, bool more, struct stream next);
 
 /* The state of a flash attention over MAX_ROWS query rows. A sum is kept in lanes. */
 struct softmax {

@@ -7,7 +7,8 @@
 enum {
     RANGE = 20,           /* tiles of a job at most: their partial sums take 57 KB */
     JOBS_PER_THREAD = 32, /* enough to balance the load */
-    SET_BYTES = 4096 /* rows this far apart fall into one set of an L1 cache, which has 8 places */
+    SET_BYTES = 4096,     /* rows this far apart fall into one set of an L1 cache, */
+    SET_PLACES = 8        /* which holds so many lines */
 };
 
 struct cut {
@@ -45,16 +46,36 @@ static void locate(const struct cut *c, int tile, struct spot *s)
 }
 
 /* Fetches what the tile's finish will need while its sums are being made. */
-static void fetch_ahead(const struct product *p, const struct spot *s, long out_at, long res_at)
+static void fetch_ahead(const struct product *p, const struct spot *s, long out_at, long res_at,
+                        int cols)
 {
+    int out = cols * (int)dtype_bytes(p->finish.out),
+        res = cols * (int)dtype_bytes(p->finish.residual);
     for (int r = 0; r < s->rows; r++)
-        __builtin_prefetch(s->out + out_at + r * p->out.px, 1);
+        for (int at = 0; at < out; at += 64)
+            __builtin_prefetch(s->out + out_at + r * p->out.px + at, 1);
     for (int r = 0; s->residual && r < s->rows; r++)
-        __builtin_prefetch(s->residual + res_at + r * p->residual.px, 0);
+        for (int at = 0; at < res; at += 64)
+            __builtin_prefetch(s->residual + res_at + r * p->residual.px + at, 0);
+}
+
+/* What a tile asks for while it sums: its part of the weights behind this block. While the first
+ * panel passes, the tiles ask for each other's inputs, and the last two for the weights. */
+static struct stream ask_for(const struct product *p, const struct block *b, const char *weight,
+                             const struct spot *spot, int tile, int tiles, bool first_panel)
+{
+    long words = (long)p->w->taps * b->words, unit = p->w->type == DT_BF16 ? 2 : 4;
+    int turns = first_panel && tiles > 2 ? 2 : tiles, turn = tile - (tiles - turns);
+    const struct spot *s = &spot[tile + 1];
+    if (turn >= 0)
+        return weights_share(weight + words * 4 * PANEL, words, turn, turns);
+    return (struct stream){ s->in[b->part] + p->tap[b->part][p->w->taps - 1] +
+                                s->rows * b->c0 * unit,
+                            s->rows * b->c * unit / words };
 }
 
 static void panel_over_tiles(const struct product *p, int panel, const struct spot *spot, int tiles,
-                             float *sums)
+                             float *sums, bool first_panel)
 {
     const struct packed *w = p->w;
     const struct kernels *k = p->plan->dev->k;
@@ -72,10 +93,11 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
         for (int t = 0; t < tiles; t++) {
             const struct spot *s = &spot[t];
             float *c = w->nblocks > 1 ? sums + (long)t * k->rows * PANEL : sums;
+            struct stream next = ask_for(p, block, weight + block->at, spot, t, tiles, first_panel);
             if (b == w->nblocks - 1)
-                fetch_ahead(p, s, out_at, res_at);
+                fetch_ahead(p, s, out_at, res_at, cols);
             kernel[s->rows](s->in[part] + block->c0 * unit, p->in[part].px, p->tap[part], w->taps,
-                            weight + block->at, block->words, c, PANEL, b > 0);
+                            weight + block->at, block->words, c, PANEL, b > 0, next);
             if (b == w->nblocks - 1)
                 k->finish(&p->finish, c, s->rows, cols, s->offset + (long)panel * PANEL,
                           s->residual ? s->residual + res_at : NULL, p->residual.px,
@@ -89,7 +111,7 @@ static void product_job(void *ctx, int job, int thread)
     const struct cut *c = ctx;
     const struct product *p = c->p;
     struct spot spot[RANGE];
-    int range = job % c->ranges, group = job / c->ranges;
+    int range = job / c->groups, group = job % c->groups;
     int t0 = (int)((long)c->tiles * range / c->ranges);
     int t1 = (int)((long)c->tiles * (range + 1) / c->ranges);
     int p0 = (int)((long)p->w->panels * group / c->groups);
@@ -100,14 +122,14 @@ static void product_job(void *ctx, int job, int thread)
     for (int t = t0; t < t1; t++)
         locate(c, t, &spot[t - t0]);
     for (int panel = p0; panel < p1; panel++)
-        panel_over_tiles(p, panel, spot, t1 - t0, thread_scratch(p->plan, thread));
+        panel_over_tiles(p, panel, spot, t1 - t0, thread_scratch(p->plan, thread), panel == p0);
 }
 
 void product_run(const struct product *p)
 {
     struct cut c = { .p = p };
     int rows = p->plan->dev->k->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
-    if (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0)
+    if (rows > SET_PLACES && (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
         rows = (rows + 1) / 2;
     c.per_row = (p->width + rows - 1) / rows;
     c.tile = (p->width + c.per_row - 1) / c.per_row;

@@ -149,7 +149,8 @@ static void multiply(const struct winograd *m, int g0, int g1, int p0, int p1, c
             for (int g = g0; g < g1; g++)
                 kernel[locate(m, g).tiles](
                     v + i * m->step + (g - g0) * m->group * m->line, m->line, &zero, 1, u,
-                    (int)words, products + ((g - g0) * POSITIONS + i) * tile, PANEL, false);
+                    (int)words, products + ((g - g0) * POSITIONS + i) * tile, PANEL, false,
+                    weights_share(u + words * 4 * PANEL, words, g - g0, g1 - g0));
         for (int g = g0; g < g1; g++)
             outputs(m, g, panel, products + (g - g0) * POSITIONS * tile,
                     products + GROUPS * POSITIONS * tile);
