@@ -5,6 +5,7 @@
 
 enum {
     BLOCK = 256, /* keys: 14 rows of their scores are 14 KB, half of the L1 cache */
+    SMALL = 100, /* scores up to here need no maximum: their powers of two and sums are numbers */
     GROUP = 8    /* query tiles that share a block of keys and values */
 };
 
@@ -18,7 +19,9 @@ struct attention {
     int unit, per_word;
     size_t k_head, v_head; /* packed bytes of one head */
     char *keys, *values;
-    int groups; /* jobs of a head */
+    float scale;    /* of scores, which are powers of two */
+    float *longest; /* [head][block]: the largest square of a key's length */
+    int groups;     /* jobs of a head */
 };
 
 static char *token(const struct view *v, int n, int t)
@@ -41,6 +44,7 @@ static void layout(struct attention *a, const instr *i, enum dtype type)
     int padded = (int)round_up((size_t)a->tk, PANEL);
     a->block = padded < BLOCK ? padded : BLOCK;
     a->blocks = (padded + a->block - 1) / a->block;
+    a->scale = 1.44269504f / sqrtf((float)a->d);
     a->k_head = (size_t)padded * (size_t)a->words * 4;
     a->v_head = (size_t)(padded / a->per_word) * (size_t)a->cols * 4;
 }
@@ -55,9 +59,9 @@ static void fetch_ahead(const struct attention *a, const struct view *v, int n, 
             __builtin_prefetch(token(v, n, i) + (long)head * bytes + at);
 }
 
-/* One head's slice of a token, in the type of the products. */
-static void read_head(const struct attention *a, const struct view *v, const char *from, char *to,
-                      float *row)
+/* One head's slice of a token, in the type of the products. Returns the square of its length. */
+static float read_head(const struct attention *a, const struct view *v, const char *from, char *to,
+                       float *row)
 {
     const struct kernels *k = a->p->dev->k;
     if (v->type == a->type) {
@@ -66,6 +70,13 @@ static void read_head(const struct attention *a, const struct view *v, const cha
         k->to_f32(v->type, from, row, (size_t)a->d);
         k->from_f32(a->type, row, to, (size_t)a->d);
     }
+    return k->square_sum(to, a->type, a->d);
+}
+
+/* NaN, once there, stays. */
+static float longer(float a, float b)
+{
+    return a > b || a != a ? a : b;
 }
 
 /* Scratch of one thread, cut up. */
@@ -94,15 +105,18 @@ struct scratch attention_scratch(const struct cpu *dev, const instr *i)
     struct desk desk;
     layout(&a, i, i->out->type);
     size_t heads = (size_t)i->out->n * (size_t)a.heads;
-    return (struct scratch){ heads * (round_up(a.k_head, 64) + round_up(a.v_head, 64)),
+    return (struct scratch){ heads * (round_up(a.k_head, 64) + round_up(a.v_head, 64) +
+                                      (size_t)a.blocks * sizeof(float)),
                              desk_layout(&a, dev->k->rows, NULL, &desk) };
 }
 
-/* Packs 32 keys: K like a weight panel, V as words of neighbouring keys. Absent keys are zeros. */
-static void pack_panel(const struct attention *a, int n, int head, int panel, struct desk *desk)
+/* Packs 32 keys: K like a weight panel, V as words of neighbouring keys. Absent keys are zeros.
+ * Returns the largest square of a key's length. */
+static float pack_panel(const struct attention *a, int n, int head, int panel, struct desk *desk)
 {
     size_t line = round_up((size_t)a->cols * 4, 64), at = (size_t)(head * a->d);
     size_t index = (size_t)(n * a->heads + head);
+    float longest = 0;
     uint32_t *k = (uint32_t *)(a->keys + index * round_up(a->k_head, 64)) +
                   (size_t)panel * PANEL * (size_t)a->words;
     char *v = a->values + index * round_up(a->v_head, 64) +
@@ -111,8 +125,10 @@ static void pack_panel(const struct attention *a, int n, int head, int panel, st
     fetch_ahead(a, &a->v, n, head, panel * PANEL, PANEL);
     memset(desk->q, 0, PANEL * line);
     for (int j = 0; j < PANEL && panel * PANEL + j < a->tk; j++)
-        read_head(a, &a->k, token(&a->k, n, panel * PANEL + j) + at * dtype_bytes(a->k.type),
-                  desk->q + (size_t)j * line, desk->row);
+        longest = longer(longest,
+                         read_head(a, &a->k,
+                                   token(&a->k, n, panel * PANEL + j) + at * dtype_bytes(a->k.type),
+                                   desk->q + (size_t)j * line, desk->row));
     for (int w = 0; w < a->words; w++)
         for (int j = 0; j < PANEL; j++)
             memcpy(k++, desk->q + (size_t)j * line + 4 * (size_t)w, 4);
@@ -133,24 +149,27 @@ static void pack_panel(const struct attention *a, int n, int head, int panel, st
         for (int c = 0; c < a->cols; c++)
             to[c] = even[c] | (uint32_t)odd[c] << 16;
     }
+    return longest;
 }
 
 static void pack_job(void *ctx, int job, int thread)
 {
     const struct attention *a = ctx;
     struct desk desk;
+    float longest = 0;
     int panels = (a->tk + PANEL - 1) / PANEL, head = job / a->blocks, block = job % a->blocks;
     int first = block * (a->block / PANEL), last = first + a->block / PANEL;
     if (cancelled(a->p))
         return;
     desk_layout(a, a->p->dev->k->rows, thread_scratch(a->p, thread), &desk);
     for (int i = first; i < last && i < panels; i++)
-        pack_panel(a, head / a->heads, head % a->heads, i, &desk);
+        longest = longer(longest, pack_panel(a, head / a->heads, head % a->heads, i, &desk));
+    a->longest[job] = longest;
 }
 
 /* One block of keys for one tile of queries. */
 static void attend(const struct attention *a, const struct desk *desk, size_t head, int k0, int q0,
-                   int rows, const char *q, float *o, struct softmax *state)
+                   int rows, const char *q, float *o, bool small, struct softmax *state)
 {
     const struct kernels *k = a->p->dev->k;
     int left = a->tk - k0, block = (int)round_up((size_t)left, PANEL), valid[MAX_ROWS] = { 0 };
@@ -163,9 +182,12 @@ static void attend(const struct attention *a, const struct desk *desk, size_t he
         int seen = a->causal && q0 + r + 1 - k0 < left ? q0 + r + 1 - k0 : left;
         valid[r] = seen < 0 ? 0 : seen < block ? seen : block;
     }
-    k->scores(q, a->type, a->words, keys, desk->s, block);
-    k->softmax(desk->s, block, valid, 1.44269504f / sqrtf((float)a->d), state, desk->p, a->type, o,
-               a->cols);
+    if (small) {
+        k->weigh(q, a->type, a->words, keys, a->scale, valid, block, state->sum, desk->p);
+    } else {
+        k->scores(q, a->type, a->words, keys, desk->s, block);
+        k->softmax(desk->s, block, valid, a->scale, state, desk->p, a->type, o, a->cols);
+    }
     k->mix(desk->p, block, a->type, values, o, a->cols);
 }
 
@@ -186,6 +208,15 @@ static void write_tile(const struct attention *a, int n, int head, int q0, int r
     }
 }
 
+/* No score of this head is larger than the product of the longest query and key. */
+static bool all_small(const struct attention *a, int head, float q)
+{
+    float k = 0;
+    for (int i = 0; i < a->blocks; i++)
+        k = longer(k, a->longest[head * a->blocks + i]);
+    return a->scale * sqrtf(q) * sqrtf(k) <= SMALL;
+}
+
 static void attention_job(void *ctx, int job, int thread)
 {
     const struct attention *a = ctx;
@@ -202,9 +233,12 @@ static void attention_job(void *ctx, int job, int thread)
     desk_layout(a, height, thread_scratch(a->p, thread), &desk);
     memset(desk.q, 0, (size_t)(tiles * height) * line);
     memset(desk.o, 0, (size_t)(tiles * height * a->cols) * 4);
+    float longest = 0;
     for (int r = 0; r < all; r++)
-        read_head(a, &a->q, token(&a->q, n, q0 + r) + at * dtype_bytes(a->q.type),
-                  desk.q + (size_t)r * line, desk.row);
+        longest = longer(longest,
+                         read_head(a, &a->q, token(&a->q, n, q0 + r) + at * dtype_bytes(a->q.type),
+                                   desk.q + (size_t)r * line, desk.row));
+    bool small = all_small(a, head, longest);
     memset(state, 0, sizeof state);
     for (int t = 0; t < tiles; t++)
         for (int r = 0; r < MAX_ROWS; r++)
@@ -213,7 +247,8 @@ static void attention_job(void *ctx, int job, int thread)
         for (int t = 0; t < tiles; t++) {
             int rows = all - t * height < height ? all - t * height : height;
             attend(a, &desk, (size_t)head, k0, q0 + t * height, rows,
-                   desk.q + (size_t)(t * height) * line, desk.o + t * height * a->cols, &state[t]);
+                   desk.q + (size_t)(t * height) * line, desk.o + t * height * a->cols, small,
+                   &state[t]);
         }
     fetch_ahead(a, &a->out, n, head % a->heads, q0, all);
     for (int t = 0; t < tiles; t++) {
@@ -234,7 +269,8 @@ void attention_run(struct plan *p, const struct step *s)
     a.out = view_of(p, i->out);
     size_t heads = (size_t)i->out->n * (size_t)a.heads;
     a.keys = p->shared;
-    a.values = p->shared + heads * round_up(a.k_head, 64);
+    a.values = a.keys + heads * round_up(a.k_head, 64);
+    a.longest = (float *)(a.values + heads * round_up(a.v_head, 64));
     a.groups = (a.tq + GROUP * p->dev->k->rows - 1) / (GROUP * p->dev->k->rows);
     pool_run(p->dev->pool, pack_job, &a, (int)heads * a.blocks);
     pool_run(p->dev->pool, attention_job, &a, (int)heads * a.groups);

@@ -65,6 +65,12 @@ struct kernels {
     void (*softmax)(float *s, int block, const int *valid, float scale, struct softmax *state,
                     void *p, enum dtype type, float *o, int cols);
 
+    /* Both in one where no |scale * s| exceeds 100, so that no maximum need be subtracted:
+     * p[rows][block] = exp2(scale * q keys), 0 from valid[r] on; sum += them, lane by lane. */
+    void (*weigh)(const char *q, enum dtype type, int words, const char *keys, float scale,
+                  const int *valid, int block, float (*sum)[MAX_LANES], void *p);
+    float (*square_sum)(const char *x, enum dtype type, int n);
+
     /* o[rows][cols] += p[rows][block] v, v packed as [dword of keys][cols]. */
     void (*mix)(const void *p, int block, enum dtype type, const char *v, float *o, int cols);
 

@@ -69,6 +69,13 @@ static inline vec v_scale2(vec p, vec whole)
     return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
 }
 
+/* p 2^n, n in the low bits of t. */
+static inline vec v_add_exponent(vec p, vec t)
+{
+    __m256i e = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
+}
+
 static inline vec v_load_bf16(const uint16_t *p)
 {
     __m256i u = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));

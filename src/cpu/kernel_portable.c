@@ -5,6 +5,7 @@
 
 typedef float vec __attribute__((vector_size(16)));
 typedef int32_t ivec __attribute__((vector_size(16)));
+typedef uint32_t uvec __attribute__((vector_size(16)));
 
 enum { VW = 4, NV = 2, ROWS = 4 };
 #define KERNELS kernels_portable
@@ -70,6 +71,12 @@ static inline void v_split(vec x, vec *whole, vec *f)
 static inline vec v_scale2(vec p, vec whole)
 {
     return p * (vec)((__builtin_convertvector(whole, ivec) + 127) << 23);
+}
+
+/* p 2^n, n in the low bits of t. */
+static inline vec v_add_exponent(vec p, vec t)
+{
+    return (vec)((ivec)p + (ivec)((uvec)t << 23));
 }
 
 static inline vec v_load_bf16(const uint16_t *p)

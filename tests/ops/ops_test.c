@@ -329,7 +329,8 @@ static void resnets(void **state)
           { 2, 5, 9, 20, 16, 4, 12 }, { 1, 40, 40, 64, 64, 32, 128 });
 }
 
-/* ---- attention: c = head dim, k = heads, cout = tokens of k and v, a = causal ---- */
+/* ---- attention: c = head dim, k = heads, cout = tokens of k and v, a = causal, b = doublings of
+ * the queries: large scores need the running maximum ---- */
 
 static void record_attention(tape *t, const struct shape *s)
 {
@@ -337,6 +338,8 @@ static void record_attention(tape *t, const struct shape *s)
     tensor *q = input(t, "q", s->n, s->h, s->w, c, t->type, false);
     tensor *k = input(t, "k", s->n, 1, s->cout, c, t->type, false);
     tensor *v = input(t, "v", s->n, 1, s->cout, c, t->type, false);
+    for (int i = 0; i < s->b; i++)
+        q = add(t, q, q);
     output(t, attention(t, q, k, v, s->k, s->a));
 }
 
@@ -350,6 +353,8 @@ static void attentions(void **state)
           { 1, 7, 5, 13, 40, 2 }, { 1, 3, 11, 6, 33, 3 }, { 1, 4, 4, 16, 600, 1 });
     CHECK(record_attention, { 2, 1, 77, 64, 77, 2, 1 }, { 1, 1, 300, 32, 300, 1, 1 },
           { 1, 1, 9, 40, 9, 1, 1 });
+    CHECK(record_attention, { 1, 16, 20, 40, 320, 2, 0, 6 }, { 2, 6, 6, 64, 77, 3, 0, 4 },
+          { 1, 10, 10, 80, 600, 2, 0, 5 }, { 1, 1, 300, 32, 300, 1, 1, 6 });
 }
 
 /* ---- norms and the rest ---- */
