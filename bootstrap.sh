@@ -8,7 +8,8 @@ PACKAGES="build-essential cmake ninja-build pkg-config python3 libjansson-dev li
           libjpeg62-turbo-dev libturbojpeg0-dev libwebp-dev libutf8proc-dev
           libcurl4-openssl-dev"
 TEST_PACKAGES="libcmocka-dev python3-venv python3-dev python3-pytest python3-numpy python3-pil
-               python3-tqdm python3-requests python3-nbclient python3-nbformat python3-ipykernel"
+               python3-tqdm python3-requests python3-nbclient python3-nbformat python3-ipykernel
+               openssl nghttp2-server"
 PYTHON=/usr/bin/python3 # the one that these packages belong to
 
 usage() {

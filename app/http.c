@@ -55,6 +55,7 @@ struct http {
     const struct http_request *r;
     struct http_answer *a;
     char location[4096];
+    char trouble[CURL_ERROR_SIZE];
     uint64_t range; /* of Content-Range */
     bool begun, stopped;
 };
@@ -190,6 +191,19 @@ static struct curl_slist *headers_of(const struct http_request *r, bool trusted)
     return list;
 }
 
+/* Whom to trust, where the system's own list is not to say: libcurl itself does not ask the
+ * environment. */
+static void set_trust(CURL *c)
+{
+    const char *bundle = getenv("CURL_CA_BUNDLE"), *folder = getenv("SSL_CERT_DIR");
+    if (!bundle || !*bundle)
+        bundle = getenv("SSL_CERT_FILE");
+    if (bundle && *bundle)
+        curl_easy_setopt(c, CURLOPT_CAINFO, bundle);
+    if (folder && *folder)
+        curl_easy_setopt(c, CURLOPT_CAPATH, folder);
+}
+
 static CURLcode one_request(struct http *h, const char *url, bool trusted)
 {
     const struct http_request *r = h->r;
@@ -204,6 +218,9 @@ static CURLcode one_request(struct http *h, const char *url, bool trusted)
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "styx/" STYX_VERSION);
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, h->trouble);
+    curl_easy_setopt(c, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    set_trust(c);
     curl_easy_setopt(c, CURLOPT_NOBODY, (long)r->head);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(c, CURLOPT_HEADERDATA, h);
@@ -221,6 +238,7 @@ static CURLcode one_request(struct http *h, const char *url, bool trusted)
         curl_easy_setopt(c, CURLOPT_RANGE, range);
     }
     h->location[0] = '\0';
+    h->trouble[0] = '\0';
     h->begun = h->stopped = false;
     h->range = 0;
     CURLcode code = curl_easy_perform(c);
@@ -259,16 +277,28 @@ static enum http_result result_of(struct http *h, CURLcode code)
         return HTTP_CANCELLED;
     if (h->stopped)
         return HTTP_STOPPED;
-    snprintf(a->why, sizeof a->why, "%s", curl_easy_strerror(code));
+    const char *trouble = *h->trouble ? h->trouble : curl_easy_strerror(code);
+    long proxy = 0;
+    curl_easy_getinfo(h->curl, CURLINFO_HTTP_CONNECTCODE, &proxy);
     switch (code) {
-    case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
+        snprintf(a->why, sizeof a->why,
+                 "comes from a server that cannot be trusted: %.180s; "
+                 "CURL_CA_BUNDLE may name a file of other certificates",
+                 trouble);
+        return HTTP_REFUSED;
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_OUT_OF_MEMORY:
+        snprintf(a->why, sizeof a->why, "cannot be asked for: %.200s", trouble);
         return HTTP_REFUSED;
     default:
-        return HTTP_CUT;
+        snprintf(a->why, sizeof a->why, "%.250s", trouble);
+        if (proxy < 400 || proxy >= 500)
+            return HTTP_CUT;
+        snprintf(a->why, sizeof a->why, "is beyond a proxy that answers %ld", proxy);
+        return HTTP_REFUSED;
     }
 }
 

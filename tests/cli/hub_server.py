@@ -147,10 +147,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Hub:
-    """files: {path: bytes} of the one repository."""
+    """files: {path: bytes} of the one repository. tls: an ssl.SSLContext, for https."""
 
-    def __init__(self, files, repository="some/model"):
-        self.files, self.repository = files, repository
+    def __init__(self, files, repository="some/model", tls=None):
+        self.files, self.repository, self.tls = files, repository, tls
         self.requests, self.refusals, self.trouble, self.evil = [], [], {}, []
         self.tree, self.civitai, self.lies, self.sizes = True, {}, {}, {}
         self.servers = []
@@ -160,11 +160,14 @@ class Hub:
     def start(self, role, host):
         server = http.server.ThreadingHTTPServer((host, 0), Handler)
         server.daemon_threads = True
+        if self.tls:  # the handshake is the affair of each connection's thread
+            server.socket = self.tls.wrap_socket(server.socket, server_side=True,
+                                                 do_handshake_on_connect=False)
         server.hub, server.role = self, role
         server.handle_error = lambda *_: None  # clients that are killed
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self.servers.append(server)
-        return f"http://{host}:{server.server_address[1]}"
+        return f"http{'s' if self.tls else ''}://{host}:{server.server_address[1]}"
 
     def announced(self, name):
         return self.lies.get(name) or blob_name(name, self.files[name])
