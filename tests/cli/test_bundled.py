@@ -19,6 +19,12 @@ def mean(data, x0=0, y0=0, x1=1, y1=1):
     return tuple(sum(sum(row[c::3]) for row in part) / count for c in range(3))
 
 
+def difference(a, b):
+    """The mean difference of two pictures in levels."""
+    pairs = [(x, y) for p, q in zip(png_pixels(a)[2], png_pixels(b)[2]) for x, y in zip(p, q)]
+    return sum(abs(x - y) for x, y in pairs) / len(pairs)
+
+
 class Bundled(CommandTest):
     def draw(self, prompt, name="a.png"):
         self.styx("generate", prompt, *SOME_STEPS, "-o", name, "--force",
@@ -50,6 +56,19 @@ class Bundled(CommandTest):
         day, night = (sum(mean(self.draw(f"a house, {when}"), 0, 0, 1, 0.3))
                       for when in ("bright sky", "night with stars"))
         self.assertGreater(day, night + 100)
+
+    def test_strength_decides_how_much_is_redrawn(self):
+        """A little keeps object and layout, much follows the new words alone."""
+        before, changed = self.draw("a mushroom on green hills"), []
+        for strength in "0.3", "0.5", "0.8":
+            self.styx("edit", "a.png", "a mushroom at night with stars", "--strength", strength,
+                      *SOME_STEPS, "-o", "b.png", "--force", environment={"STYX_MODEL": str(MODEL)})
+            changed.append(difference(before, self.read("b.png")))
+        self.assertEqual(changed, sorted(changed))
+        self.assertLess(changed[0], 40)
+        self.assertGreater(changed[2], 2 * changed[0])
+        self.assertGreater(sum(mean(before, 0, 0, 1, 0.2)),
+                           sum(mean(self.read("b.png"), 0, 0, 1, 0.2)) + 200)
 
     def test_the_chain_of_the_notebook(self):
         recipe = json.loads((ROOT / "examples" / "notebook-bundled.json").read_text())
