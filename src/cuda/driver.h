@@ -7,6 +7,7 @@
 #define STYX_CUDA_DRIVER_H
 #include "base/error.h"
 #include <cuda.h>
+#include <stdbool.h>
 
 /* cuda.h maps many of these names to versioned ones (cuMemAlloc_v2); X sees the versioned name. */
 #define DRIVER_FUNCTIONS(X)                                                                        \
@@ -22,8 +23,14 @@
     X(cuDevicePrimaryCtxRelease)                                                                   \
     X(cuCtxSetCurrent)                                                                             \
     X(cuMemGetInfo)                                                                                \
-    X(cuMemAlloc)                                                                                  \
-    X(cuMemFree)                                                                                   \
+    X(cuMemAddressReserve)                                                                         \
+    X(cuMemAddressFree)                                                                            \
+    X(cuMemCreate)                                                                                 \
+    X(cuMemRelease)                                                                                \
+    X(cuMemMap)                                                                                    \
+    X(cuMemUnmap)                                                                                  \
+    X(cuMemSetAccess)                                                                              \
+    X(cuMemGetAllocationGranularity)                                                               \
     X(cuMemHostAlloc)                                                                              \
     X(cuMemFreeHost)                                                                               \
     X(cuMemcpyHtoDAsync)                                                                           \

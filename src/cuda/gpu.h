@@ -1,12 +1,21 @@
-/* gpu.h - a card and what is loaded for it. */
+/* gpu.h - a card: its context and streams, the libraries loaded for it, and its memory.
+ *
+ * Memory is reserved as addresses first and backed later, so that a region can grow, or give its
+ * memory away and get it back, without moving: captured graphs keep their pointers. */
 #ifndef STYX_CUDA_GPU_H
 #define STYX_CUDA_GPU_H
 #include "cuda/driver.h"
+#include "cuda/kernels.h"
 #include "tape/backend.h"
 
-/* Every kernel, as its fat binary names it: KERNEL(file, name). The kernels exist in three types,
- * name_f32, name_f16, name_bf16, which are looked up as name + type. */
-#include "cuda/kernels.h"
+/* Addresses [base, base + reserved) of which [base, base + mapped) have memory. */
+struct region {
+    CUdeviceptr base;
+    size_t reserved, mapped;
+    CUmemGenericAllocationHandle piece[64]; /* one for each time it grew */
+    size_t piece_bytes[64];
+    int pieces;
+};
 
 struct gpu {
     const struct driver *cu;
@@ -18,17 +27,42 @@ struct gpu {
     int sm;          /* 90: compute capability 9.0 */
     int processors;  /* multiprocessors */
     int shared;      /* bytes of shared memory that a block may ask for */
-    size_t memory;
+    size_t memory, granularity;
     char name[96];
     CUmodule module[KERNEL_FILES];
     CUfunction kernel[KERNELS];
     struct blas *blas;
     struct dnn *dnn;
     struct choices *choices;
+    enum offload offload;
     bool hard;
+
+    /* One program runs at a time, so all share one arena and one workspace. */
+    struct region arena, workspace;
+    const void *arena_owner; /* the plan whose kept values lie there */
+    struct loaded *loaded;   /* all weights of this card */
 };
 
-/* 0, or BACKEND with what was being done and the driver's own words. Out of memory is NOMEM. */
+/* 0, or BACKEND with what was being done and the driver's own words; NOMEM if memory ran out. */
 int gpu_check(const struct gpu *g, CUresult result, const char *doing, styx_error *err);
+/* Makes the card's context the calling thread's. */
+int gpu_enter(const struct gpu *g, styx_error *err);
+int gpu_wait(const struct gpu *g, styx_error *err); /* for everything that was enqueued */
+
+int region_reserve(const struct gpu *g, struct region *r, size_t bytes, styx_error *err);
+/* At least so many bytes with memory behind them; what is there stays. */
+int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err);
+void region_give(const struct gpu *g, struct region *r); /* its memory, not its addresses */
+void region_free(const struct gpu *g, struct region *r);
+
+/* What `styx devices` tells about a card. */
+struct gpu_info {
+    char name[96];
+    size_t memory, free;
+    int major, minor;                       /* compute capability */
+    char driver[32], cublas[32], cudnn[32]; /* versions */
+};
+/* Every card of the machine. NODEVICE with one sentence if there is none that can be used. */
+int gpu_list(struct gpu_info *list, int max, int *count, styx_error *err);
 
 #endif

@@ -10,12 +10,17 @@
 #include "tape/tape.h"
 #include <stdatomic.h>
 
+/* Where weights stay that no program needs right now: on the card, in the host's memory until
+ * their network runs, or there always, to pass through the card piece by piece in every step. */
+enum offload { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_STREAM };
+
 struct device_options {
     int threads;     /* 0: as many as the process may use */
     int index;       /* which card */
     const char *isa; /* NULL: the best this CPU has; "portable", "avx2", "avx512", "avx512bf16" */
     bool direct;     /* no Winograd convolutions */
-    bool hard;       /* poison the arena with NaN and dead values after use (tests) */
+    enum offload offload; /* cards only */
+    bool hard;            /* poison the arena with NaN and dead values after use (tests) */
 };
 
 /* Bytes a program needs, computed without reading a weight. */

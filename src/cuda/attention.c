@@ -1,0 +1,202 @@
+/* attention.c - the fastest of cuDNN's fused attention and our own kernel; heads too wide for both
+ * (the autoencoder's 512) as two products with a softmax between them, some queries at a time. */
+#include "cuda/step.h"
+#include <math.h>
+#include <stdio.h>
+
+enum {
+    FUSED_MOST = 160, /* channels of a head that fused kernels take */
+    WIDE_KEYS = 256,  /* in f32, from this many keys on products are faster */
+    SCORES = 16 << 20 /* at most so many of a wide attention exist at a time */
+};
+
+static int head_width(const instr *o)
+{
+    return o->in[0]->c / o->u.attn.heads;
+}
+
+static int tokens(const tensor *x)
+{
+    return x->h * x->w;
+}
+
+static bool is_wide(const instr *o)
+{
+    bool f32 = o->out->type == DT_F32;
+    if (o->u.attn.causal || head_width(o) % 8 || tokens(o->in[1]) % 8)
+        return false;
+    return head_width(o) > FUSED_MOST || (f32 && tokens(o->in[1]) >= WIDE_KEYS);
+}
+
+/* Blocks of equal length that overlap rather than leave a rest, so that one product serves all. */
+static long rows_of(const instr *o)
+{
+    long queries = tokens(o->in[0]), most = SCORES / tokens(o->in[1]);
+    long blocks = (queries + most - 1) / most;
+    return (queries + blocks - 1) / blocks;
+}
+
+size_t attention_scratch_bytes(const tape *t, const instr *o)
+{
+    (void)t;
+    if (!is_wide(o))
+        return 0;
+    return (size_t)rows_of(o) * (size_t)tokens(o->in[1]) *
+           (sizeof(float) + dtype_bytes(o->out->type));
+}
+
+/* ---- wide ---- */
+
+static CUdeviceptr at_token(const struct gview *x, int n, long token, int channel)
+{
+    long numbers = ((long)n * x->h * x->w + token) * x->row + channel;
+    return x->data + (size_t)numbers * dtype_bytes(x->type);
+}
+
+static bool wide_block(const struct plan *p, const struct step *s, int n, int head, long from)
+{
+    const instr *o = s->i;
+    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
+    struct gview out = view_of(p, o->out);
+    int d = head_width(o), keys = tokens(o->in[1]), c = head * d;
+    CUdeviceptr scores = plan_scratch(p);
+    CUdeviceptr weights = scores + (size_t)s->rows * (size_t)keys * sizeof(float);
+    struct product_pointers first = { .x = at_token(&q, n, from, c),
+                                      .w = at_token(&k, n, 0, c),
+                                      .out = scores,
+                                      .workspace = plan_workspace(p) };
+    struct product_pointers second = { .x = weights,
+                                       .w = at_token(&v, n, 0, c),
+                                       .out = at_token(&out, n, from, c),
+                                       .workspace = plan_workspace(p) };
+    return product_run(p->g->blas, s->product[0], &first) &&
+           launch_softmax(p->g, scores, s->rows, keys, 1 / sqrtf((float)d), weights, out.type) ==
+               CUDA_SUCCESS &&
+           product_run(p->g->blas, s->product[1], &second);
+}
+
+static bool wide_run(const struct plan *p, const struct step *s)
+{
+    const instr *o = s->i;
+    long queries = tokens(o->in[0]);
+    for (int n = 0; n < o->out->n; n++)
+        for (int head = 0; head < o->u.attn.heads; head++)
+            for (long at = 0; at < queries; at += s->rows) {
+                long from = at + s->rows > queries ? queries - s->rows : at;
+                if (!wide_block(p, s, n, head, from))
+                    return false;
+            }
+    return true;
+}
+
+static int wide_prepare(struct plan *p, struct step *s, styx_error *err)
+{
+    const instr *o = s->i;
+    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
+    struct gview out = view_of(p, o->out);
+    int d = head_width(o), keys = tokens(o->in[1]), code = STYX_OK;
+    s->rows = rows_of(o);
+    struct product two[2] = {
+        { .type = q.type,
+          .f32_out = true,
+          .m = s->rows,
+          .n = keys,
+          .k = d,
+          .x_row = q.row,
+          .w_row = k.row,
+          .out_row = keys },
+        { .type = q.type,
+          .untied = true,
+          .m = s->rows,
+          .n = d,
+          .k = keys,
+          .x_row = keys,
+          .w_row = v.row,
+          .out_row = out.row },
+    };
+    CUdeviceptr scratch = plan_scratch(p);
+    CUdeviceptr weights = scratch + (size_t)s->rows * (size_t)keys * sizeof(float);
+    struct product_pointers at[2] = { { .x = q.data, .w = k.data, .out = scratch },
+                                      { .x = weights, .w = v.data, .out = out.data } };
+    for (int i = 0; i < 2 && !code; i++) {
+        at[i].workspace = plan_workspace(p);
+        code = product_plans(p->g->blas, &two[i], LIBRARY_WORKSPACE, &s->product[i], err);
+        if (!code)
+            code = product_tune(p->g, s->product[i], &two[i], &at[i], err);
+    }
+    s->run = wide_run;
+    return code;
+}
+
+/* ---- fused ---- */
+
+static bool fused_run(const struct plan *p, const struct step *s)
+{
+    const instr *o = s->i;
+    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
+    struct gview out = view_of(p, o->out);
+    if (s->dnn)
+        return dnn_attention_run(p->g->dnn, s->dnn, q.data, k.data, v.data, out.data,
+                                 plan_workspace(p));
+    return launch_attention(p->g, &q, &k, &v, o->u.attn.heads, o->u.attn.causal, &out) ==
+           CUDA_SUCCESS;
+}
+
+struct tuning {
+    const struct plan *p;
+    struct step *s;
+    struct dnn_plan **plan;
+    int count;
+};
+
+/* Way 0 is our own kernel, the others are the library's. */
+static bool try_attention(void *ctx, int i)
+{
+    const struct tuning *t = ctx;
+    t->s->dnn = i > 0 ? t->plan[i - 1] : NULL;
+    return (i == 0 || dnn_plan_ready(t->p->g->dnn, t->s->dnn)) && fused_run(t->p, t->s);
+}
+
+static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan, int *count,
+                         styx_error *err)
+{
+    struct dnn_attention a = { .type = o->out->type,
+                               .n = o->out->n,
+                               .heads = o->u.attn.heads,
+                               .d = head_width(o),
+                               .queries = tokens(o->in[0]),
+                               .keys = tokens(o->in[1]),
+                               .causal = o->u.attn.causal };
+    a.q_row = view_of(p, o->in[0]).row;
+    a.k_row = view_of(p, o->in[1]).row;
+    a.v_row = view_of(p, o->in[2]).row;
+    a.out_row = view_of(p, o->out).row;
+    *count = 0;
+    if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST)
+        return STYX_OK;
+    return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, DNN_PLANS, plan, count, err);
+}
+
+int attention_prepare(struct plan *p, struct step *s, styx_error *err)
+{
+    const instr *o = s->i;
+    struct dnn_plan *plan[DNN_PLANS];
+    struct tuning tuning = { p, s, plan, 0 };
+    char key[160];
+    if (is_wide(o))
+        return wide_prepare(p, s, err);
+    s->run = fused_run;
+    int code = library_plans(p, o, plan, &tuning.count, err);
+    if (code)
+        return code;
+    snprintf(key, sizeof key, "attention %s %d x %d heads of %d, %d x %d, rows %ld %ld%s",
+             dtype_name(o->out->type), o->out->n, o->u.attn.heads, head_width(o), tokens(o->in[0]),
+             tokens(o->in[1]), view_of(p, o->in[0]).row, view_of(p, o->in[1]).row,
+             o->u.attn.causal ? " causal" : "");
+    int way = choose(p->g, key, tuning.count + 1, try_attention, &tuning);
+    s->dnn = way > 0 ? plan[way - 1] : NULL;
+    for (int i = 0; i < tuning.count; i++)
+        if (i != way - 1)
+            dnn_plan_free(plan[i]);
+    return way < 0 ? fail(err, STYX_ERR_BACKEND, "no kernel could run: %s", key) : STYX_OK;
+}

@@ -1,0 +1,46 @@
+/* blas.h - matrix products through cuBLASLt: every linear layer, and attention with wide heads.
+ *
+ *     out[m][n] = x[m][k] w[n][k]^T (+ bias[n]) (+ residual[m][n])
+ *
+ * All of one type, f32 sums, rows a given number of numbers apart. */
+#ifndef STYX_CUDA_BLAS_H
+#define STYX_CUDA_BLAS_H
+#include "cuda/gpu.h"
+
+struct blas;
+
+/* Finds and loads libcublasLt. NODEVICE with one sentence if it is not there. */
+int blas_open(const struct gpu *g, struct blas **blas, styx_error *err);
+void blas_close(struct blas *blas);
+void blas_version(const struct blas *blas, char text[32]);
+
+struct product {
+    enum dtype type;
+    bool f32_out;  /* out is F32 whatever the type */
+    bool untied;   /* w is [k][n] instead */
+    bool residual; /* added, of out's type; may be out itself */
+    bool bias;
+    long m;
+    int n, k;
+    long x_row, w_row, out_row, residual_row; /* from row to row */
+    float scale;                              /* of the product, before what is added; 0 means 1 */
+};
+
+struct product_plan;
+
+enum { PRODUCT_PLANS = 8 };
+
+/* The library's proposals for it, best guess first; *count of them, at least one. */
+int product_plans(struct blas *blas, const struct product *p, size_t workspace,
+                  struct product_plan **plan, styx_error *err);
+int product_count(const struct product_plan *plan);
+void product_choose(struct product_plan *plan, int i); /* the one that runs; 0 at first */
+void product_free(struct product_plan *plan);
+
+struct product_pointers {
+    CUdeviceptr x, w, bias, residual, out, workspace;
+};
+bool product_run(struct blas *blas, const struct product_plan *plan,
+                 const struct product_pointers *at);
+
+#endif

@@ -1,0 +1,275 @@
+/* gpu.c - opens cards and manages their memory. */
+#include "cuda/gpu.h"
+#include "cuda/blas.h"
+#include "cuda/dnn.h"
+#include "cuda/load.h"
+#include "cuda/plan.h"
+#include "cuda/tune.h"
+#include <stdlib.h>
+
+/* The most that the arena and the workspace may ever hold; only addresses. */
+enum { RESERVED_GIB = 64 };
+
+int gpu_check(const struct gpu *g, CUresult result, const char *doing, styx_error *err)
+{
+    const char *why = NULL;
+    if (result == CUDA_SUCCESS)
+        return STYX_OK;
+    g->cu->cuGetErrorString(result, &why);
+    return fail(err, result == CUDA_ERROR_OUT_OF_MEMORY ? STYX_ERR_NOMEM : STYX_ERR_BACKEND,
+                "%s on %s: %s", doing, g->name, why ? why : "unknown error");
+}
+
+int gpu_enter(const struct gpu *g, styx_error *err)
+{
+    return gpu_check(g, g->cu->cuCtxSetCurrent(g->context), "taking the card", err);
+}
+
+int gpu_wait(const struct gpu *g, styx_error *err)
+{
+    return gpu_check(g, g->cu->cuStreamSynchronize(g->stream), "computing", err);
+}
+
+/* ---- memory ---- */
+
+static size_t whole_pieces(const struct gpu *g, size_t bytes)
+{
+    return (bytes + g->granularity - 1) / g->granularity * g->granularity;
+}
+
+int region_reserve(const struct gpu *g, struct region *r, size_t bytes, styx_error *err)
+{
+    *r = (struct region){ .reserved = whole_pieces(g, bytes ? bytes : 1) };
+    return gpu_check(g, g->cu->cuMemAddressReserve(&r->base, r->reserved, 0, 0, 0),
+                     "reserving addresses", err);
+}
+
+static CUmemAllocationProp placement(const struct gpu *g)
+{
+    CUmemAllocationProp p = { .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                              .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE } };
+    p.location.id = g->device;
+    return p;
+}
+
+int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err)
+{
+    CUmemAllocationProp where = placement(g);
+    CUmemAccessDesc access = { where.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    int most = (int)(sizeof r->piece / sizeof *r->piece);
+    CUmemGenericAllocationHandle piece;
+    CUdeviceptr at = r->base + r->mapped;
+    if (bytes <= r->mapped)
+        return STYX_OK;
+    size_t more = whole_pieces(g, bytes - r->mapped), free = 0, all = 0;
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (r->pieces < most && r->mapped + more <= r->reserved)
+        result = g->cu->cuMemCreate(&piece, more, &where, 0);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+        g->cu->cuMemGetInfo(&free, &all);
+        return fail(err, STYX_ERR_NOMEM,
+                    "%s has %zu MiB of its %zu MiB free; %zu MiB more were wanted", g->name,
+                    free >> 20, all >> 20, more >> 20);
+    }
+    if (result != CUDA_SUCCESS)
+        return gpu_check(g, result, "allocating memory", err);
+    result = g->cu->cuMemMap(at, more, 0, piece, 0);
+    if (result == CUDA_SUCCESS) {
+        result = g->cu->cuMemSetAccess(at, more, &access, 1);
+        if (result != CUDA_SUCCESS)
+            g->cu->cuMemUnmap(at, more);
+    }
+    if (result != CUDA_SUCCESS) {
+        g->cu->cuMemRelease(piece);
+        return gpu_check(g, result, "mapping memory", err);
+    }
+    r->piece_bytes[r->pieces] = more;
+    r->piece[r->pieces++] = piece;
+    r->mapped += more;
+    return STYX_OK;
+}
+
+void region_give(const struct gpu *g, struct region *r)
+{
+    while (r->pieces > 0) {
+        r->pieces--;
+        r->mapped -= r->piece_bytes[r->pieces];
+        g->cu->cuMemUnmap(r->base + r->mapped, r->piece_bytes[r->pieces]);
+        g->cu->cuMemRelease(r->piece[r->pieces]);
+    }
+}
+
+void region_free(const struct gpu *g, struct region *r)
+{
+    if (!r->base)
+        return;
+    region_give(g, r);
+    g->cu->cuMemAddressFree(r->base, r->reserved);
+    *r = (struct region){ 0 };
+}
+
+/* ---- opening ---- */
+
+static int attribute(const struct gpu *g, CUdevice_attribute which)
+{
+    int value = 0;
+    g->cu->cuDeviceGetAttribute(&value, which, g->device);
+    return value;
+}
+
+static int look_at(struct gpu *g, int index, styx_error *err)
+{
+    int count = 0, code;
+    g->index = index;
+    snprintf(g->name, sizeof g->name, "card %d", index);
+    if ((code = gpu_check(g, g->cu->cuDeviceGetCount(&count), "counting the cards", err)))
+        return code;
+    if (count == 0)
+        return fail(err, STYX_ERR_NODEVICE, "the NVIDIA driver sees no card");
+    if (index < 0 || index >= count)
+        return fail(err, STYX_ERR_NODEVICE, "card %d; this machine has %d, from 0 to %d", index,
+                    count, count - 1);
+    if ((code = gpu_check(g, g->cu->cuDeviceGet(&g->device, index), "asking for the card", err)))
+        return code;
+    g->cu->cuDeviceGetName(g->name, (int)sizeof g->name, g->device);
+    g->cu->cuDeviceTotalMem(&g->memory, g->device);
+    g->sm = 10 * attribute(g, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+            attribute(g, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    g->processors = attribute(g, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    g->shared = attribute(g, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    if (g->sm < 75)
+        return fail(err, STYX_ERR_NODEVICE,
+                    "%s has compute capability %d.%d; 7.5 (Turing) or newer was wanted", g->name,
+                    g->sm / 10, g->sm % 10);
+    if (!attribute(g, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED))
+        return fail(err, STYX_ERR_NODEVICE, "%s cannot map memory as Styx needs it", g->name);
+    return STYX_OK;
+}
+
+static int start(struct gpu *g, styx_error *err)
+{
+    CUmemAllocationProp where;
+    int code;
+    if ((code = gpu_check(g, g->cu->cuDevicePrimaryCtxRetain(&g->context, g->device),
+                          "making a context", err)) ||
+        (code = gpu_enter(g, err)) ||
+        (code = gpu_check(g, g->cu->cuStreamCreate(&g->stream, CU_STREAM_NON_BLOCKING),
+                          "making a stream", err)) ||
+        (code = gpu_check(g, g->cu->cuStreamCreate(&g->copies, CU_STREAM_NON_BLOCKING),
+                          "making a stream", err)))
+        return code;
+    where = placement(g);
+    code = gpu_check(g,
+                     g->cu->cuMemGetAllocationGranularity(&g->granularity, &where,
+                                                          CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
+                     "asking for the size of pages", err);
+    if (code || (code = kernels_load(g, err)) || (code = blas_open(g, &g->blas, err)) ||
+        (code = dnn_open(g, &g->dnn, err)) || (code = choices_open(g, &g->choices, err)))
+        return code;
+    if ((code = region_reserve(g, &g->arena, (size_t)RESERVED_GIB << 30, err)))
+        return code;
+    return region_reserve(g, &g->workspace, (size_t)RESERVED_GIB << 30, err);
+}
+
+static void gpu_close(void *dev)
+{
+    struct gpu *g = dev;
+    if (!g)
+        return;
+    if (g->context && gpu_enter(g, NULL) == STYX_OK) {
+        region_free(g, &g->workspace);
+        region_free(g, &g->arena);
+        choices_close(g->choices);
+        dnn_close(g->dnn);
+        blas_close(g->blas);
+        kernels_unload(g);
+        if (g->copies)
+            g->cu->cuStreamDestroy(g->copies);
+        if (g->stream)
+            g->cu->cuStreamDestroy(g->stream);
+    }
+    if (g->context)
+        g->cu->cuDevicePrimaryCtxRelease(g->device);
+    free(g);
+}
+
+static int gpu_open(const struct device_options *options, void **dev, styx_error *err)
+{
+    struct gpu *g = calloc(1, sizeof *g);
+    int code = STYX_ERR_NODEVICE;
+    if (!g)
+        return fail_nomem(err, sizeof *g);
+    g->hard = options->hard;
+    g->offload = options->offload;
+    g->cu = driver_load(err);
+    if (g->cu && !(code = look_at(g, options->index, err)))
+        code = start(g, err);
+    if (code)
+        gpu_close(g);
+    else
+        *dev = g;
+    return code;
+}
+
+static void gpu_describe(void *dev, char *text, size_t n)
+{
+    const struct gpu *g = dev;
+    snprintf(text, n, "cuda, %s, %.1f GiB, compute capability %d.%d", g->name,
+             (double)g->memory / (1 << 30), g->sm / 10, g->sm % 10);
+}
+
+/* ---- listing ---- */
+
+static int describe_card(int index, struct gpu_info *info, styx_error *err)
+{
+    struct device_options options = { .index = index };
+    void *dev = NULL;
+    size_t all = 0;
+    int version = 0, code = gpu_open(&options, &dev, err);
+    if (code)
+        return code;
+    struct gpu *g = dev;
+    snprintf(info->name, sizeof info->name, "%s", g->name);
+    g->cu->cuMemGetInfo(&info->free, &all);
+    g->cu->cuDriverGetVersion(&version);
+    info->memory = g->memory;
+    info->major = g->sm / 10;
+    info->minor = g->sm % 10;
+    snprintf(info->driver, sizeof info->driver, "CUDA %d.%d", version / 1000, version % 1000 / 10);
+    blas_version(g->blas, info->cublas);
+    dnn_version(g->dnn, info->cudnn);
+    gpu_close(g);
+    return STYX_OK;
+}
+
+int gpu_list(struct gpu_info *list, int max, int *count, styx_error *err)
+{
+    const struct driver *cu = driver_load(err);
+    int n = 0;
+    *count = 0;
+    if (!cu)
+        return STYX_ERR_NODEVICE;
+    if (cu->cuDeviceGetCount(&n) != CUDA_SUCCESS || n == 0)
+        return fail(err, STYX_ERR_NODEVICE, "the NVIDIA driver sees no card");
+    for (; *count < n && *count < max; ++*count) {
+        int code = describe_card(*count, &list[*count], err);
+        if (code)
+            return code;
+    }
+    return STYX_OK;
+}
+
+const struct backend backend_cuda = {
+    .name = "cuda",
+    .merge = true,
+    .dtype = { [DT_F32] = true, [DT_F16] = true, [DT_BF16] = true },
+    .open = gpu_open,
+    .close = gpu_close,
+    .describe = gpu_describe,
+    .measure = plan_measure,
+    .load = weights_load,
+    .unload = weights_unload,
+    .prepare = plan_prepare,
+    .run = plan_run,
+    .release = plan_release,
+};

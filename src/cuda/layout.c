@@ -1,0 +1,77 @@
+/* layout.c - the order of parameters in the image of a network's weights. */
+#include "cuda/load.h"
+#include <stdlib.h>
+
+enum { ALIGN = 256 };
+
+static size_t aligned(size_t n)
+{
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static size_t numbers(const param *p)
+{
+    size_t n = 1;
+    for (int i = 0; i < p->dims; i++)
+        n *= (size_t)p->shape[i];
+    return n;
+}
+
+/* The given parameters, if they are matrices (or vectors) and have no place yet. Those of a merged
+ * product follow each other without a gap. */
+static size_t place(const tape *t, struct layout *l, size_t end, const int *which, int count,
+                    bool vectors)
+{
+    end = aligned(end);
+    for (int i = 0; i < count; i++) {
+        if (which[i] < 0 || l->at[which[i]] != SIZE_MAX)
+            continue;
+        const param *p = &t->params[which[i]];
+        if ((p->dims == 1) != vectors)
+            continue;
+        l->at[which[i]] = end;
+        end += numbers(p) * dtype_bytes(t->type);
+    }
+    return end;
+}
+
+static size_t place_all(const tape *t, struct layout *l, size_t end, bool vectors)
+{
+    for (int i = 0; i < t->ncode; i++) {
+        const instr *o = &t->code[i];
+        bool many = o->op == OP_LINEAR && o->u.many.count;
+        end = place(t, l, end, many ? o->u.many.weight : &o->weight, many ? o->u.many.count : 1,
+                    vectors);
+        end =
+            place(t, l, end, many ? o->u.many.bias : &o->bias, many ? o->u.many.count : 1, vectors);
+    }
+    for (int i = 0; i < t->nparams; i++) /* what only other programs of the network read */
+        end = place(t, l, end, &i, 1, vectors);
+    return end;
+}
+
+int layout_make(const tape *t, struct layout *l, styx_error *err)
+{
+    size_t n = (size_t)t->nparams + 1;
+    *l = (struct layout){ malloc(n * sizeof *l->at), malloc(n * sizeof *l->vector), 0, 0 };
+    if (!l->at || !l->vector)
+        return fail_nomem(err, n * sizeof *l->at);
+    for (int i = 0; i < t->nparams; i++)
+        l->at[i] = l->vector[i] = SIZE_MAX;
+    l->matrices = aligned(place_all(t, l, 0, false));
+    l->bytes = aligned(place_all(t, l, l->matrices, true));
+    for (int i = 0; i < t->nparams; i++) {
+        if (t->params[i].dims != 1)
+            continue;
+        l->vector[i] = l->bytes;
+        l->bytes = aligned(l->bytes + numbers(&t->params[i]) * sizeof(float));
+    }
+    return STYX_OK;
+}
+
+void layout_free(struct layout *l)
+{
+    free(l->at);
+    free(l->vector);
+    *l = (struct layout){ 0 };
+}

@@ -1,0 +1,165 @@
+/* linear.c - linear layers: products with the bias and the residual in the library's epilogue.
+ *
+ * cuBLASLt's GELU is the tanh form, so activations are kernels of our own after the product.
+ * GEGLU's two halves are one product into scratch memory. An input of two parts is two products,
+ * the second on top of the first. Merged layers (tape_merge) are one product with a taller matrix.
+ */
+#include "cuda/step.h"
+#include <stdio.h>
+
+struct tuning {
+    struct gpu *g;
+    struct product_plan *plan;
+    const struct product_pointers *at;
+};
+
+static bool try_product(void *ctx, int i)
+{
+    const struct tuning *t = ctx;
+    product_choose(t->plan, i);
+    return product_run(t->g->blas, t->plan, t->at);
+}
+
+int product_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
+                 const struct product_pointers *at, styx_error *err)
+{
+    struct tuning tuning = { g, plan, at };
+    char key[192];
+    snprintf(key, sizeof key, "product %s %ld x %d x %d rows %ld %ld %ld%s%s%s%s",
+             dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row, p->out_row,
+             p->bias ? " bias" : "", p->residual ? " residual" : "", p->untied ? " untied" : "",
+             p->f32_out ? " to F32" : "");
+    int way = choose(g, key, product_count(plan), try_product, &tuning);
+    if (way < 0)
+        return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s", key);
+    product_choose(plan, way);
+    return STYX_OK;
+}
+
+static bool geglu_act(const instr *o)
+{
+    return o->act == ACT_GEGLU;
+}
+
+/* Does the product leave something to launch_finish? */
+static bool left_over(const instr *o)
+{
+    return !geglu_act(o) && (o->act || o->shift);
+}
+
+/* Where the product goes: scratch if it is not yet the result, or if the result lies where the
+ * residual is still wanted. */
+static bool through_scratch(const instr *o)
+{
+    return geglu_act(o) || (left_over(o) && o->residual);
+}
+
+static int width(const instr *o)
+{
+    return o->out->c * (geglu_act(o) ? 2 : 1);
+}
+
+static long pixels(const tensor *x)
+{
+    return (long)x->n * x->h * x->w;
+}
+
+size_t linear_scratch(const tape *t, const instr *o)
+{
+    (void)t;
+    return through_scratch(o)
+               ? (size_t)pixels(o->out) * (size_t)width(o) * dtype_bytes(o->out->type)
+               : 0;
+}
+
+static struct gview target(const struct plan *p, const instr *o)
+{
+    return through_scratch(o) ? dense_view(o->out, width(o), plan_scratch(p)) : view_of(p, o->out);
+}
+
+static const tensor *part_of(const instr *o, int part)
+{
+    const tensor *x = o->in[0];
+    return x->part[0] ? x->part[part] : x;
+}
+
+static struct product problem(const struct plan *p, const instr *o, int part)
+{
+    struct gview x = view_of(p, part_of(o, part)), out = target(p, o);
+    bool sum = o->residual && !left_over(o);
+    struct product q = { .type = x.type, .m = gview_pixels(&out), .n = out.c, .k = x.c };
+    q.x_row = x.row;
+    q.w_row = o->in[0]->c;
+    q.out_row = out.row;
+    q.bias = part == 0 && (o->u.many.count ? o->u.many.bias[0] : o->bias) >= 0;
+    q.residual = part == 1 || sum;
+    q.residual_row = part == 0 && sum ? view_of(p, o->residual).row : out.row;
+    return q;
+}
+
+static struct product_pointers pointers(const struct plan *p, const instr *o, int part)
+{
+    int weight = o->u.many.count ? o->u.many.weight[0] : o->weight;
+    int bias = o->u.many.count ? o->u.many.bias[0] : o->bias;
+    struct gview x = view_of(p, part_of(o, part)), out = target(p, o);
+    size_t skipped = part ? (size_t)o->in[0]->part[0]->c * dtype_bytes(x.type) : 0;
+    struct product_pointers at = { .x = x.data, .out = out.data, .residual = out.data };
+    at.w = weights_at(p->weights, weight) + skipped;
+    at.bias = bias >= 0 ? weights_at(p->weights, bias) : 0;
+    if (part == 0 && o->residual && !left_over(o))
+        at.residual = view_of(p, o->residual).data;
+    at.workspace = plan_workspace(p);
+    return at;
+}
+
+static bool linear_run(const struct plan *p, const struct step *s)
+{
+    const instr *o = s->i;
+    struct gview out = view_of(p, o->out), sums = target(p, o), shift, residual;
+    for (int part = 0; part < 2 && s->product[part]; part++) {
+        struct product_pointers at = pointers(p, o, part);
+        if (!product_run(p->g->blas, s->product[part], &at))
+            return false;
+    }
+    if (geglu_act(o))
+        return launch_geglu(p->g, &sums, &out) == CUDA_SUCCESS;
+    if (!left_over(o))
+        return true;
+    if (o->shift)
+        shift = view_of(p, o->shift);
+    if (o->residual)
+        residual = view_of(p, o->residual);
+    return launch_finish(p->g, &sums, 0, o->shift ? &shift : NULL, o->act,
+                         o->residual ? &residual : NULL, &out) == CUDA_SUCCESS;
+}
+
+/* The parameters of merged products must lie one behind the other. */
+static int check_neighbours(const struct plan *p, const instr *o, styx_error *err)
+{
+    size_t each = dtype_bytes(p->weights->type);
+    for (int i = 1; i < o->u.many.count; i++) {
+        size_t rows = (size_t)o->u.many.part[i - 1]->c * each;
+        const int *w = o->u.many.weight, *b = o->u.many.bias;
+        if (weights_at(p->weights, w[i]) !=
+                weights_at(p->weights, w[i - 1]) + rows * (size_t)o->in[0]->c ||
+            (b[i] >= 0 && weights_at(p->weights, b[i]) != weights_at(p->weights, b[i - 1]) + rows))
+            return fail(err, STYX_ERR_INTERNAL, "%s and %s are not neighbours on the card",
+                        p->t->params[w[i - 1]].name, p->t->params[w[i]].name);
+    }
+    return STYX_OK;
+}
+
+int linear_prepare(struct plan *p, struct step *s, styx_error *err)
+{
+    const instr *o = s->i;
+    int parts = o->in[0]->part[0] ? 2 : 1, code = check_neighbours(p, o, err);
+    s->run = linear_run;
+    for (int part = 0; part < parts && !code; part++) {
+        struct product q = problem(p, o, part);
+        struct product_pointers at = pointers(p, o, part);
+        code = product_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
+        if (!code)
+            code = product_tune(p->g, s->product[part], &q, &at, err);
+    }
+    return code;
+}

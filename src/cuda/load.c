@@ -1,0 +1,303 @@
+/* load.c - brings weights to the card: read from the mapping by several threads into pinned
+ * memory, copied from there while the next piece is read, converted and reordered on the card. */
+#include "cuda/load.h"
+#include "base/thread.h"
+#include "cuda/launch.h"
+#include "cuda/stream.h"
+#include <stdlib.h>
+
+enum {
+    PIECE = 32 << 20, /* bytes of a copy */
+    READ = 256 << 10, /* bytes that a thread reads at a time */
+    MOST_READERS = 8, /* threads; more read no faster from the page cache */
+    MOST_PIECES = 2
+};
+
+static size_t numbers(const param *p)
+{
+    size_t n = 1;
+    for (int i = 0; i < p->dims; i++)
+        n *= (size_t)p->shape[i];
+    return n;
+}
+
+/* Where a byte of the image lies on the card, when it is not in a window. */
+static CUdeviceptr in_memory(const struct loaded *l, size_t at)
+{
+    return l->memory.base + (l->stream ? at - l->layout.matrices : at);
+}
+
+CUdeviceptr weights_at(const struct loaded *l, int p)
+{
+    bool passing = l->stream && stream_chunk(l->stream, p) >= 0;
+    return passing ? stream_at(l->stream, p) : in_memory(l, l->layout.at[p]);
+}
+
+CUdeviceptr weights_vector(const struct loaded *l, int p)
+{
+    return in_memory(l, l->layout.vector[p]);
+}
+
+static bool streams(const struct gpu *g, const struct layout *l, size_t budget)
+{
+    return g->offload == OFFLOAD_STREAM || (budget && l->bytes > budget);
+}
+
+size_t weights_measure(const struct gpu *g, const tape *t, size_t budget)
+{
+    struct layout l;
+    size_t bytes = 0;
+    if (layout_make(t, &l, NULL) == STYX_OK)
+        bytes =
+            streams(g, &l, budget) ? l.bytes - l.matrices + stream_bytes(t, &l, budget) : l.bytes;
+    layout_free(&l);
+    return bytes;
+}
+
+/* ---- reading ---- */
+
+struct reader {
+    struct gpu *g;
+    struct pool *pool;
+    char *pinned[MOST_PIECES];
+    struct region stage; /* on the card: MOST_PIECES pieces as they are read, and twice as many
+                          * for what becomes of them (16 bits may become 32) */
+    CUevent done[MOST_PIECES];
+    int turn;
+    const struct span *span; /* of the piece being read */
+    size_t from, count;
+    enum dtype type; /* as which it is copied */
+};
+
+/* As the file has them where the card can convert, else through f32. */
+static enum dtype copied_type(const struct span *s)
+{
+    bool plain = !s->scale && (s->type == DT_F32 || s->type == DT_F16 || s->type == DT_BF16);
+    return plain ? s->type : DT_F32;
+}
+
+static void read_job(void *ctx, int job, int thread)
+{
+    const struct reader *r = ctx;
+    size_t each = dtype_bytes(r->type), run = READ / each, at = (size_t)job * run;
+    size_t n = r->count - at < run ? r->count - at : run;
+    char *to = r->pinned[r->turn] + at * each;
+    (void)thread;
+    if (r->span->type == r->type && !r->span->scale)
+        memcpy(to, (const char *)r->span->data + (r->from + at) * each, n * each);
+    else
+        span_read(r->span, r->from + at, n, (float *)to);
+    span_release(r->span, r->from + at, n);
+}
+
+static int read_piece(struct reader *r, const struct span *s, size_t from, size_t count,
+                      CUdeviceptr *at, styx_error *err)
+{
+    struct gpu *g = r->g;
+    r->turn = (r->turn + 1) % MOST_PIECES;
+    int code = gpu_check(g, g->cu->cuEventSynchronize(r->done[r->turn]), "copying weights", err);
+    if (code)
+        return code;
+    r->span = s;
+    r->from = from;
+    r->count = count;
+    r->type = copied_type(s);
+    size_t bytes = count * dtype_bytes(r->type);
+    pool_run(r->pool, read_job, r, (int)((bytes + READ - 1) / READ));
+    *at = r->stage.base + (size_t)r->turn * PIECE;
+    return gpu_check(g, g->cu->cuMemcpyHtoDAsync(*at, r->pinned[r->turn], bytes, g->stream),
+                     "copying weights", err);
+}
+
+/* Rows of a parameter, in the type and order of the kernels, to their place in the image. */
+static int write_piece(struct reader *r, struct loaded *l, CUdeviceptr from, enum dtype from_type,
+                       size_t at, enum dtype type, long rows, long row, int taps, styx_error *err)
+{
+    struct gpu *g = r->g;
+    size_t bytes = (size_t)rows * (size_t)row * dtype_bytes(type);
+    CUdeviceptr packed = r->stage.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
+    CUdeviceptr to = l->host ? packed : in_memory(l, at);
+    CUresult result = launch_pack(g, from, from_type, to, type, rows, row / taps, taps);
+    if (result == CUDA_SUCCESS && l->host)
+        result = g->cu->cuMemcpyDtoHAsync(l->host + at, to, bytes, g->stream);
+    return gpu_check(g, result, "converting weights", err);
+}
+
+/* One parameter, some rows (of its first dimension) at a time. */
+static int read_param(struct reader *r, struct loaded *l, int i, const param *p,
+                      const struct span *s, styx_error *err)
+{
+    int taps = p->dims == 4 ? p->shape[2] * p->shape[3] : 1, code = STYX_OK;
+    size_t rows = (size_t)p->shape[0], row = numbers(p) / rows;
+    enum dtype type = copied_type(s);
+    size_t most = PIECE / (row * dtype_bytes(type));
+    if (most == 0)
+        return fail(err, STYX_ERR_UNSUPPORTED, "%s has rows of %zu numbers, too long to copy",
+                    p->name, row);
+    for (size_t at = 0; at < rows && !code; at += most) {
+        size_t n = rows - at < most ? rows - at : most;
+        CUdeviceptr from;
+        if ((code = read_piece(r, s, at * row, n * row, &from, err)))
+            return code;
+        code = write_piece(r, l, from, type, l->layout.at[i] + at * row * dtype_bytes(l->type),
+                           l->type, (long)n, (long)row, taps, err);
+        if (!code && p->dims == 1)
+            code = write_piece(r, l, from, type, l->layout.vector[i] + at * sizeof(float), DT_F32,
+                               (long)n, 1, 1, err);
+        if (!code)
+            code = gpu_check(r->g, r->g->cu->cuEventRecord(r->done[r->turn], r->g->stream),
+                             "copying weights", err);
+    }
+    return code;
+}
+
+static void reader_close(struct reader *r)
+{
+    struct gpu *g = r->g;
+    for (int i = 0; i < MOST_PIECES; i++) {
+        if (r->done[i])
+            g->cu->cuEventDestroy(r->done[i]);
+        if (r->pinned[i])
+            g->cu->cuMemFreeHost(r->pinned[i]);
+    }
+    region_free(g, &r->stage);
+    pool_free(r->pool);
+}
+
+static int reader_open(struct gpu *g, struct reader *r, styx_error *err)
+{
+    int threads = thread_limit(), code;
+    *r = (struct reader){ .g = g };
+    code = pool_new(threads < MOST_READERS ? threads : MOST_READERS, &r->pool, err);
+    for (int i = 0; i < MOST_PIECES && !code; i++) {
+        code = gpu_check(g, g->cu->cuMemHostAlloc((void **)&r->pinned[i], PIECE, 0),
+                         "allocating pinned memory", err);
+        if (!code)
+            code = gpu_check(g, g->cu->cuEventCreate(&r->done[i], CU_EVENT_DISABLE_TIMING),
+                             "making an event", err);
+    }
+    if (!code)
+        code = region_reserve(g, &r->stage, (size_t)3 * MOST_PIECES * PIECE, err);
+    if (!code)
+        code = region_grow(g, &r->stage, (size_t)3 * MOST_PIECES * PIECE, err);
+    return code;
+}
+
+/* ---- weights that come and go ---- */
+
+/* Under OFFLOAD_MODEL only one network's weights are on the card. */
+static int send_others(struct loaded *keep, styx_error *err)
+{
+    int code = STYX_OK;
+    for (struct loaded *l = keep->g->loaded; l && !code; l = l->next) {
+        if (l == keep || !l->host || l->stream || !l->memory.mapped)
+            continue;
+        code = gpu_wait(keep->g, err);
+        region_give(keep->g, &l->memory);
+    }
+    return code;
+}
+
+int weights_bring(struct loaded *l, styx_error *err)
+{
+    struct gpu *g = l->g;
+    size_t from = l->stream ? l->layout.matrices : 0;
+    int code;
+    if (l->memory.mapped)
+        return STYX_OK;
+    if ((code = send_others(l, err)) ||
+        (code = region_grow(g, &l->memory, l->layout.bytes - from, err)))
+        return code;
+    return gpu_check(
+        g,
+        g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host + from, l->layout.bytes - from, g->stream),
+        "copying weights", err);
+}
+
+int weights_need(struct loaded *l, const instr *i, styx_error *err)
+{
+    bool many = i->op == OP_LINEAR && i->u.many.count;
+    if (!l->stream)
+        return STYX_OK;
+    return stream_need(l->stream, stream_chunk(l->stream, many ? i->u.many.weight[0] : i->weight),
+                       err);
+}
+
+/* ---- loading ---- */
+
+static int fill(struct loaded *l, const tape *t, const struct weights *w, styx_error *err)
+{
+    struct reader r;
+    int code = reader_open(l->g, &r, err);
+    for (int i = 0; i < t->nparams && !code; i++)
+        code = read_param(&r, l, i, &t->params[i], &w->span[i], err);
+    if (!code)
+        code = gpu_wait(l->g, err);
+    reader_close(&r);
+    return code;
+}
+
+void weights_unload(void *dev, void *loaded)
+{
+    struct loaded *l = loaded;
+    struct gpu *g = dev;
+    if (!l || gpu_enter(g, NULL))
+        return;
+    gpu_wait(g, NULL);
+    for (struct loaded **at = &g->loaded; *at; at = &(*at)->next)
+        if (*at == l) {
+            *at = l->next;
+            break;
+        }
+    stream_close(l->stream);
+    if (l->host)
+        g->cu->cuMemFreeHost(l->host);
+    region_free(g, &l->memory);
+    layout_free(&l->layout);
+    free(l);
+}
+
+/* Memory for the image, on the card or on the host. */
+static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error *err)
+{
+    struct gpu *g = l->g;
+    bool passing = streams(g, &l->layout, budget), host = passing || g->offload == OFFLOAD_MODEL;
+    size_t resident = l->layout.bytes - (passing ? l->layout.matrices : 0);
+    int code = region_reserve(g, &l->memory, resident, err);
+    if (!code && host)
+        code = gpu_check(g, g->cu->cuMemHostAlloc((void **)&l->host, l->layout.bytes, 0),
+                         "allocating pinned memory for weights", err);
+    if (!code && passing)
+        code = stream_open(l, t, budget, &l->stream, err);
+    if (!code && !host)
+        code = region_grow(g, &l->memory, resident, err);
+    return code;
+}
+
+int weights_load(void *dev, const tape *t, const struct weights *w, size_t budget, void **loaded,
+                 styx_error *err)
+{
+    struct gpu *g = dev;
+    struct loaded *l = calloc(1, sizeof *l);
+    int code;
+    if (!l)
+        return fail_nomem(err, sizeof *l);
+    l->g = g;
+    l->type = t->type;
+    l->nparams = t->nparams;
+    code = layout_make(t, &l->layout, err);
+    if (!code)
+        code = gpu_enter(g, err);
+    if (!code)
+        code = make_room(l, t, budget, err);
+    if (!code)
+        code = fill(l, t, w, err);
+    if (code) {
+        weights_unload(g, l);
+        return code;
+    }
+    l->next = g->loaded;
+    g->loaded = l;
+    *loaded = l;
+    return STYX_OK;
+}

@@ -1,0 +1,49 @@
+/* load.h - the weights of one network on the card.
+ *
+ * Matrices have the type of the program, filters as [out][k][k][in]; vectors (biases, norms) exist
+ * in that type and in f32. All of that is one image: the matrices in the order in which the program
+ * reads them, those of a merged product (tape_merge) one behind the other, then the vectors.
+ *
+ * The image lies on the card; or (OFFLOAD_MODEL) in the host's memory too, and on the card only
+ * while its network runs; or (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card
+ * and the matrices pass through a window in every step (stream.h). */
+#ifndef STYX_CUDA_LOAD_H
+#define STYX_CUDA_LOAD_H
+#include "cuda/gpu.h"
+
+/* Where every parameter lies in the image. */
+struct layout {
+    size_t *at;             /* [nparams]: the typed numbers */
+    size_t *vector;         /* [nparams]: the f32 copy of a vector */
+    size_t matrices, bytes; /* the vectors are [matrices, bytes) */
+};
+
+struct loaded {
+    struct loaded *next;
+    struct gpu *g;
+    enum dtype type;
+    int nparams;
+    struct layout layout;
+    struct region memory; /* the image, or only its vectors when the matrices are streamed */
+    char *host;           /* the image in pinned memory; NULL if it stays on the card */
+    struct stream *stream;
+};
+
+int layout_make(const tape *t, struct layout *l, styx_error *err);
+void layout_free(struct layout *l);
+
+/* Bytes on the card. */
+size_t weights_measure(const struct gpu *g, const tape *t, size_t budget);
+int weights_load(void *dev, const tape *t, const struct weights *w, size_t budget, void **loaded,
+                 styx_error *err);
+void weights_unload(void *dev, void *loaded);
+
+/* What is enqueued from here on finds the weights on the card; others may have to leave it. */
+int weights_bring(struct loaded *l, styx_error *err);
+/* The same for the matrix of one instruction. */
+int weights_need(struct loaded *l, const instr *i, styx_error *err);
+
+CUdeviceptr weights_at(const struct loaded *l, int param);
+CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32 */
+
+#endif

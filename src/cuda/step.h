@@ -1,0 +1,66 @@
+/* step.h - an instruction with everything chosen and looked up: how plan.c runs a program.
+ *
+ * linear.c, conv.c, attention.c and simple.c each know how to prepare and run their operations. */
+#ifndef STYX_CUDA_STEP_H
+#define STYX_CUDA_STEP_H
+#include "cuda/blas.h"
+#include "cuda/dnn.h"
+#include "cuda/launch.h"
+#include "cuda/load.h"
+#include "cuda/tune.h"
+
+/* What libraries may use besides what kernels of ours need; their ways that want more are left out.
+ * cuBLASLt's own advice for these cards is 32 MiB; cuDNN's good ways fit 128. */
+#define LIBRARY_WORKSPACE ((size_t)128 << 20)
+
+enum { DNN_PLANS = 8 };
+
+struct plan;
+
+struct step {
+    const instr *i;
+    bool (*run)(const struct plan *p, const struct step *s);
+    struct product_plan *product[2]; /* a linear layer over two parts is two of them */
+    struct dnn_plan *dnn;
+    bool finish; /* launch_finish adds what the library did not */
+    bool wide;   /* attention as products with a softmax between them */
+    bool own;    /* our own kernel, where a library could do it too */
+    long rows;   /* wide attention: queries at a time */
+};
+
+struct plan {
+    struct gpu *g;
+    const tape *t;
+    struct loaded *weights;
+    struct step *step;
+    size_t scratch_bytes;
+    char *pinned; /* inputs, then outputs, f32 */
+    size_t in_at[TAPE_MAX_IN], out_at[TAPE_MAX_OUT], in_bytes, out_bytes;
+    CUgraphExec graph; /* code[once..) with its inputs and outputs */
+    int steps;         /* runs since the last prologue */
+    bool warm;         /* the prologue's values are in the arena */
+    struct profile *profile;
+};
+
+struct gview view_of(const struct plan *p, const tensor *x); /* not of concatenations */
+size_t view_bytes(const tensor *x);
+CUdeviceptr plan_scratch(const struct plan *p);   /* scratch_bytes, for one step at a time */
+CUdeviceptr plan_workspace(const struct plan *p); /* LIBRARY_WORKSPACE */
+
+/* A dense value like x, but with c channels, at some address. */
+struct gview dense_view(const tensor *like, int c, CUdeviceptr at);
+
+size_t linear_scratch(const tape *t, const instr *i);
+int linear_prepare(struct plan *p, struct step *s, styx_error *err);
+size_t conv_scratch_bytes(const tape *t, const instr *i);
+int conv_prepare(struct plan *p, struct step *s, styx_error *err);
+size_t attention_scratch_bytes(const tape *t, const instr *i);
+int attention_prepare(struct plan *p, struct step *s, styx_error *err);
+size_t simple_scratch_bytes(const tape *t, const instr *i);
+int simple_prepare(struct plan *p, struct step *s, styx_error *err);
+
+/* Finds the fastest of a product's ways at these addresses. */
+int product_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
+                 const struct product_pointers *at, styx_error *err);
+
+#endif

@@ -1,0 +1,151 @@
+/* backend_test.c - the CUDA backend without a card: everything of it but kernels and libraries, over
+ * a card made of host memory (fake_driver.c). Programs must give what the reference gives, however
+ * their weights get there, and memory must be what was told. */
+#include "plan/programs.h"
+
+#include "cuda/fake.h"
+
+static void *card(enum offload offload)
+{
+    struct device_options o = { .offload = offload, .hard = true };
+    void *dev;
+    styx_error err;
+    fake.limit = (size_t)1 << 30;
+    must(backend_cuda.open(&o, &dev, &err), &err);
+    return dev;
+}
+
+static void compare(record_fn *record, unsigned seed, void *dev, size_t budget, enum dtype type,
+                    float tolerance)
+{
+    struct device_options easy = { 0 };
+    tape *plain = naive(record, seed), *fused = optimised(record, seed, type, false, true);
+    void *ref;
+    styx_error err;
+    must(backend_ref.open(&easy, &ref, &err), &err);
+    struct outcome x = run(&backend_ref, ref, 0, plain);
+    struct outcome y = run(&backend_cuda, dev, budget, fused);
+    backend_ref.close(ref);
+    compare_outcomes(&x, &y, seed, tolerance);
+    tape_free(plain);
+    tape_free(fused);
+}
+
+static void compare_all(void *dev, size_t budget, enum dtype type, float tolerance)
+{
+    record_fn *const networks[] = { narrow_sd15, narrow_sdxl, narrow_refiner, narrow_vae,
+                                    narrow_clip };
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++)
+        for (unsigned seed = 0; seed < 2; seed++)
+            compare(networks[i], seed, dev, budget, type, tolerance);
+    for (unsigned seed = 0; seed < 20; seed++)
+        compare(random_net, seed, dev, budget, type, tolerance);
+    backend_cuda.close(dev);
+}
+
+static void test_resident(void **state)
+{
+    (void)state;
+    compare_all(card(OFFLOAD_NONE), 0, DT_F32, 2e-3f);
+}
+
+static void test_offloaded_networks(void **state)
+{
+    (void)state;
+    compare_all(card(OFFLOAD_MODEL), 0, DT_F32, 2e-3f);
+}
+
+static void test_streamed_weights(void **state)
+{
+    (void)state;
+    compare_all(card(OFFLOAD_STREAM), 0, DT_F32, 2e-3f);
+}
+
+static void test_budgets(void **state)
+{
+    (void)state;
+    for (size_t budget = 1; budget < 200000; budget = 5 * budget + 5000) {
+        void *dev = card(OFFLOAD_NONE);
+        compare(narrow_sdxl, 0, dev, budget, DT_F32, 2e-3f);
+        backend_cuda.close(dev);
+    }
+}
+
+static void test_half_precision(void **state)
+{
+    void *dev = card(OFFLOAD_NONE);
+    (void)state;
+    compare(narrow_sd15, 0, dev, 0, DT_F16, 0.02f);
+    compare(narrow_vae, 1, dev, 0, DT_F16, 0.02f);
+    compare(narrow_clip, 2, dev, 0, DT_BF16, 0.1f);
+    backend_cuda.close(dev);
+}
+
+/* What measure tells is what is taken, up to the size of a page for each region. */
+static void test_memory_is_what_was_told(void **state)
+{
+    enum { PAGES = 4 * 4096 };
+    for (int offload = OFFLOAD_NONE; offload <= OFFLOAD_STREAM; offload++) {
+        void *dev = card((enum offload)offload), *loaded, *plan;
+        tape *t = optimised(narrow_sdxl, 0, DT_F16, false, true);
+        struct filled f = fill(t);
+        struct weights w = { f.spans, t->nparams };
+        struct footprint need;
+        styx_error err;
+        (void)state;
+        backend_cuda.measure(dev, t, 0, &need);
+        must(backend_cuda.load(dev, t, &w, 0, &loaded, &err), &err);
+        must(backend_cuda.prepare(dev, t, loaded, &plan, &err), &err);
+        size_t told = need.weights + need.arena + need.workspace;
+        assert_in_range(fake.held, told, told + PAGES);
+        backend_cuda.release(plan);
+        backend_cuda.unload(dev, loaded);
+        backend_cuda.close(dev);
+        assert_int_equal(fake.held, 0);
+        for (int i = 0; i < t->nparams; i++)
+            free(f.data[i]);
+        free(f.data);
+        free(f.spans);
+        tape_free(t);
+    }
+}
+
+static void test_a_full_card_is_one_sentence(void **state)
+{
+    void *dev = card(OFFLOAD_NONE), *loaded = NULL, *plan = NULL;
+    tape *t = optimised(narrow_sd15, 0, DT_F32, false, true);
+    struct filled f = fill(t);
+    struct weights w = { f.spans, t->nparams };
+    styx_error err = { 0 };
+    (void)state;
+    fake.limit = 100000;
+    assert_int_equal(backend_cuda.load(dev, t, &w, 0, &loaded, &err), STYX_ERR_NOMEM);
+    assert_non_null(strstr(err.text, "MiB"));
+    assert_null(loaded);
+    fake.limit = (size_t)1 << 30; /* the card serves on */
+    must(backend_cuda.load(dev, t, &w, 0, &loaded, &err), &err);
+    must(backend_cuda.prepare(dev, t, loaded, &plan, &err), &err);
+    backend_cuda.release(plan);
+    backend_cuda.unload(dev, loaded);
+    backend_cuda.close(dev);
+    for (int i = 0; i < t->nparams; i++)
+        free(f.data[i]);
+    free(f.data);
+    free(f.spans);
+    tape_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_resident),
+        cmocka_unit_test(test_offloaded_networks),
+        cmocka_unit_test(test_streamed_weights),
+        cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_memory_is_what_was_told),
+        cmocka_unit_test(test_a_full_card_is_one_sentence),
+    };
+    setenv("STYX_CACHE_DIR", "/dev/null", 1); /* choices are not kept */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,330 @@
+/* fake_kernels.c - launch.h in plain loops over host memory. */
+#include "base/dtype.h"
+#include "cuda/launch.h"
+#include <math.h>
+#include <stdlib.h>
+
+int kernels_load(struct gpu *g, styx_error *err)
+{
+    (void)g, (void)err;
+    return STYX_OK;
+}
+
+void kernels_unload(struct gpu *g)
+{
+    (void)g;
+}
+
+static float get(CUdeviceptr at, enum dtype type, long i)
+{
+    float x;
+    dtype_to_f32(type, (const char *)at + i * (long)dtype_bytes(type), &x, 1);
+    return x;
+}
+
+static void put(CUdeviceptr at, enum dtype type, long i, float x)
+{
+    dtype_from_f32(type, &x, (char *)at + i * (long)dtype_bytes(type), 1);
+}
+
+static float of(const struct gview *x, long pixel, int c)
+{
+    return get(x->data, x->type, pixel * x->row + c);
+}
+
+static void to(const struct gview *x, long pixel, int c, float value)
+{
+    put(x->data, x->type, pixel * x->row + c, value);
+}
+
+static float activate(enum act a, float x)
+{
+    switch (a) {
+    case ACT_SILU:
+        return x / (1 + expf(-x));
+    case ACT_GELU:
+    case ACT_GEGLU:
+        return 0.5f * x * (1 + erff(x * 0.70710678f));
+    case ACT_QUICK_GELU:
+        return x / (1 + expf(-1.702f * x));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    default:
+        return x;
+    }
+}
+
+static long area(const struct gview *x)
+{
+    return (long)x->h * x->w;
+}
+
+size_t group_norm_scratch(int n, long pixels, int channels, int groups)
+{
+    (void)pixels, (void)channels;
+    return (size_t)n * (size_t)groups * 8;
+}
+
+CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
+                           CUdeviceptr bias, const struct gview *shift, int groups, float eps,
+                           CUdeviceptr gamma, CUdeviceptr beta, enum act act,
+                           const struct gview *out, CUdeviceptr scratch)
+{
+    int c = x->c + (second ? second->c : 0), width = c / groups;
+    long px = area(x);
+    float *in = malloc((size_t)px * (size_t)c * sizeof *in);
+    (void)g, (void)scratch;
+    for (int n = 0; n < x->n; n++) {
+        for (long p = 0; p < px; p++)
+            for (int k = 0; k < c; k++)
+                in[p * c + k] = (k < x->c ? of(x, n * px + p, k)
+                                          : of(second, n * px + p, k - x->c)) +
+                                (bias ? get(bias, x->type, k) : 0) + (shift ? of(shift, n, k) : 0);
+        for (int first = 0; first < c; first += width) {
+            double mean = 0, var = 0, count = (double)px * width;
+            for (long p = 0; p < px; p++)
+                for (int k = first; k < first + width; k++)
+                    mean += in[p * c + k] / count;
+            for (long p = 0; p < px; p++)
+                for (int k = first; k < first + width; k++)
+                    var += (in[p * c + k] - mean) * (in[p * c + k] - mean) / count;
+            for (long p = 0; p < px; p++)
+                for (int k = first; k < first + width; k++)
+                    to(out, n * px + p, k,
+                       activate(act, (float)((in[p * c + k] - mean) / sqrt(var + (double)eps)) *
+                                             get(gamma, DT_F32, k) +
+                                         get(beta, DT_F32, k)));
+        }
+    }
+    free(in);
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
+                           CUdeviceptr beta, float eps, const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(x); p++) {
+        double mean = 0, var = 0;
+        for (int k = 0; k < x->c; k++)
+            mean += of(x, p, k) / (double)x->c;
+        for (int k = 0; k < x->c; k++)
+            var += (of(x, p, k) - mean) * (of(x, p, k) - mean) / x->c;
+        for (int k = 0; k < x->c; k++)
+            to(out, p, k,
+               (float)((of(x, p, k) - mean) / sqrt(var + (double)eps)) * get(gamma, DT_F32, k) +
+                   get(beta, DT_F32, k));
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k, of(x, p, k) * activate(ACT_GELU, of(x, p, k + out->c)));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
+                       const struct gview *shift, enum act act, const struct gview *residual,
+                       const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k,
+               activate(act, of(x, p, k) + (bias ? get(bias, x->type, k) : 0) +
+                                 (shift ? of(shift, p / area(x), k) : 0)) +
+                   (residual ? of(residual, p, k) : 0));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    (void)g;
+    for (int n = 0; n < out->n; n++)
+        for (int y = 0; y < out->h; y++)
+            for (int v = 0; v < out->w; v++)
+                for (int k = 0; k < out->c; k++)
+                    to(out, ((long)n * out->h + y) * out->w + v, k,
+                       of(x, ((long)n * x->h + y * x->h / out->h) * x->w + v * x->w / out->w, k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
+                       const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k, k < a->c ? of(a, p, k) : of(b, p, k - a->c));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip,
+                         float shift, const struct gview *out)
+{
+    int half = dim / 2;
+    (void)g;
+    for (int n = 0; n < x->n; n++)
+        for (int j = 0; j < x->c; j++)
+            for (int i = 0; i < half; i++) {
+                float f = expf(-logf(10000) * (float)i / ((float)half - shift));
+                float t = of(x, n, j) * f;
+                to(out, n, j * dim + i + (flip ? half : 0), sinf(t));
+                to(out, n, j * dim + i + (flip ? 0 : half), cosf(t));
+            }
+    return CUDA_SUCCESS;
+}
+
+static int integer(const struct gview *x, long i)
+{
+    return ((const int32_t *)x->data)[i * x->row];
+}
+
+CUresult launch_embed(const struct gpu *g, const struct gview *ids, CUdeviceptr table,
+                      const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k, get(table, out->type, (long)integer(ids, p) * out->c + k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_position(const struct gpu *g, const struct gview *x, CUdeviceptr table,
+                         const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k, of(x, p, k) + get(table, out->type, p % area(x) * out->c + k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_prepend(const struct gpu *g, const struct gview *x, CUdeviceptr token,
+                        const struct gview *out)
+{
+    (void)g;
+    for (int n = 0; n < out->n; n++)
+        for (long p = 0; p < area(out); p++)
+            for (int k = 0; k < out->c; k++)
+                to(out, n * area(out) + p, k,
+                   p ? of(x, n * area(x) + p - 1, k) : get(token, out->type, k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_row(const struct gpu *g, const struct gview *x, const struct gview *index,
+                    const struct gview *out)
+{
+    (void)g;
+    for (int n = 0; n < out->n; n++)
+        for (int k = 0; k < out->c; k++)
+            to(out, n, k, of(x, n * area(x) + integer(index, n), k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_from_f32(const struct gpu *g, CUdeviceptr from, const struct gview *x)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(x); p++)
+        for (int k = 0; k < x->c; k++)
+            to(x, p, k, get(from, DT_F32, p * x->c + k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_to_f32(const struct gpu *g, const struct gview *x, CUdeviceptr at)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(x); p++)
+        for (int k = 0; k < x->c; k++)
+            put(at, DT_F32, p * x->c + k, of(x, p, k));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
+                          const struct gview *v, int heads, bool causal, const struct gview *out)
+{
+    int d = q->c / heads;
+    long keys = area(k);
+    float *score = malloc((size_t)keys * sizeof *score);
+    (void)g;
+    for (long p = 0; p < gview_pixels(q); p++)
+        for (int h = 0; h < heads; h++) {
+            long n = p / area(q), i = p % area(q), seen = causal && i + 1 < keys ? i + 1 : keys;
+            float most = -INFINITY, total = 0;
+            for (long j = 0; j < seen; j++) {
+                score[j] = 0;
+                for (int c = h * d; c < h * d + d; c++)
+                    score[j] += of(q, p, c) * of(k, n * keys + j, c);
+                score[j] /= sqrtf((float)d);
+                most = score[j] > most ? score[j] : most;
+            }
+            for (long j = 0; j < seen; j++)
+                total += score[j] = expf(score[j] - most);
+            for (int c = h * d; c < h * d + d; c++) {
+                float sum = 0;
+                for (long j = 0; j < seen; j++)
+                    sum += score[j] * of(v, n * keys + j, c);
+                to(out, p, c, sum / total);
+            }
+        }
+    free(score);
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int columns,
+                        float scale, CUdeviceptr out, enum dtype type)
+{
+    (void)g;
+    for (long r = 0; r < rows; r++) {
+        float most = -INFINITY, total = 0;
+        for (int i = 0; i < columns; i++)
+            most = fmaxf(most, scale * get(scores, DT_F32, r * columns + i));
+        for (int i = 0; i < columns; i++)
+            total += expf(scale * get(scores, DT_F32, r * columns + i) - most);
+        for (int i = 0; i < columns; i++)
+            put(out, type, r * columns + i,
+                expf(scale * get(scores, DT_F32, r * columns + i) - most) / total);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr weight, int k,
+                     int stride, int pad, CUdeviceptr bias, const struct gview *shift,
+                     const struct gview *residual, const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++) {
+        long n = p / area(out);
+        int y = (int)(p / out->w % out->h), v = (int)(p % out->w);
+        for (int c = 0; c < out->c; c++) {
+            float sum = (bias ? get(bias, x->type, c) : 0) + (shift ? of(shift, n, c) : 0) +
+                        (residual ? of(residual, p, c) : 0);
+            for (int i = 0; i < k * k; i++) {
+                int yy = y * stride + i / k - pad, vv = v * stride + i % k - pad;
+                if (yy < 0 || vv < 0 || yy >= x->h || vv >= x->w)
+                    continue;
+                for (int j = 0; j < x->c; j++)
+                    sum += of(x, (n * x->h + yy) * x->w + vv, j) *
+                           get(weight, x->type, ((long)c * k * k + i) * x->c + j);
+            }
+            to(out, p, c, sum);
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr at,
+                     enum dtype type, long cout, long cin, int taps)
+{
+    (void)g;
+    for (long o = 0; o < cout; o++)
+        for (long i = 0; i < cin; i++)
+            for (int t = 0; t < taps; t++)
+                put(at, type, (o * taps + t) * cin + i,
+                    get(from, from_type, (o * cin + i) * taps + t));
+    return CUDA_SUCCESS;
+}

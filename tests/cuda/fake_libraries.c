@@ -1,0 +1,174 @@
+/* fake_libraries.c - blas.h and dnn.h in plain loops over host memory. Every problem has two ways,
+ * so that choosing is exercised; cuDNN's refuses a residual, as its older versions do. */
+#include "cuda/blas.h"
+#include "cuda/dnn.h"
+#include <stdlib.h>
+
+struct blas {
+    int none;
+};
+
+struct product_plan {
+    struct product p;
+    int chosen;
+};
+
+int blas_open(const struct gpu *g, struct blas **blas, styx_error *err)
+{
+    (void)g, (void)err;
+    *blas = calloc(1, sizeof **blas);
+    return STYX_OK;
+}
+
+void blas_close(struct blas *blas)
+{
+    free(blas);
+}
+
+void blas_version(const struct blas *blas, char text[32])
+{
+    (void)blas;
+    strcpy(text, "fake");
+}
+
+int product_plans(struct blas *blas, const struct product *p, size_t workspace,
+                  struct product_plan **plan, styx_error *err)
+{
+    (void)blas, (void)workspace, (void)err;
+    *plan = calloc(1, sizeof **plan);
+    (*plan)->p = *p;
+    return STYX_OK;
+}
+
+int product_count(const struct product_plan *plan)
+{
+    (void)plan;
+    return 2;
+}
+
+void product_choose(struct product_plan *plan, int i)
+{
+    plan->chosen = i;
+}
+
+void product_free(struct product_plan *plan)
+{
+    free(plan);
+}
+
+static float get(CUdeviceptr at, enum dtype type, long i)
+{
+    float x;
+    dtype_to_f32(type, (const char *)at + i * (long)dtype_bytes(type), &x, 1);
+    return x;
+}
+
+static void put(CUdeviceptr at, enum dtype type, long i, float x)
+{
+    dtype_from_f32(type, &x, (char *)at + i * (long)dtype_bytes(type), 1);
+}
+
+bool product_run(struct blas *blas, const struct product_plan *plan,
+                 const struct product_pointers *at)
+{
+    const struct product *p = &plan->p;
+    enum dtype out = p->f32_out ? DT_F32 : p->type;
+    (void)blas;
+    for (long i = 0; i < p->m; i++)
+        for (int j = 0; j < p->n; j++) {
+            double sum = 0;
+            for (int k = 0; k < p->k; k++)
+                sum += (double)get(at->x, p->type, i * p->x_row + k) *
+                       get(at->w, p->type, p->untied ? k * p->w_row + j : j * p->w_row + k);
+            sum *= p->scale != 0 ? (double)p->scale : 1;
+            sum += p->bias ? (double)get(at->bias, p->type, j) : 0;
+            sum += p->residual ? (double)get(at->residual, out, i * p->residual_row + j) : 0;
+            put(at->out, out, i * p->out_row + j, (float)sum);
+        }
+    return true;
+}
+
+struct dnn {
+    const struct gpu *g;
+};
+
+struct dnn_plan {
+    struct dnn_conv conv;
+    struct dnn_attention attention;
+    bool ready;
+};
+
+int dnn_open(const struct gpu *g, struct dnn **dnn, styx_error *err)
+{
+    (void)err;
+    *dnn = calloc(1, sizeof **dnn);
+    (*dnn)->g = g;
+    return STYX_OK;
+}
+
+void dnn_close(struct dnn *dnn)
+{
+    free(dnn);
+}
+
+void dnn_version(const struct dnn *dnn, char text[32])
+{
+    (void)dnn;
+    strcpy(text, "fake");
+}
+
+int dnn_compiled(const struct dnn *dnn)
+{
+    (void)dnn;
+    return 0;
+}
+
+int dnn_conv_plans(struct dnn *dnn, const struct dnn_conv *problem, size_t workspace, int max,
+                   struct dnn_plan **plan, int *count, styx_error *err)
+{
+    (void)dnn, (void)workspace, (void)max, (void)err;
+    *count = problem->residual ? 0 : 2;
+    for (int i = 0; i < *count; i++) {
+        plan[i] = calloc(1, sizeof **plan);
+        plan[i]->conv = *problem;
+    }
+    return STYX_OK;
+}
+
+int dnn_attention_plans(struct dnn *dnn, const struct dnn_attention *problem, size_t workspace,
+                        int max, struct dnn_plan **plan, int *count, styx_error *err)
+{
+    (void)dnn, (void)problem, (void)workspace, (void)max, (void)plan, (void)err;
+    *count = 0;
+    return STYX_OK;
+}
+
+bool dnn_plan_ready(struct dnn *dnn, struct dnn_plan *plan)
+{
+    (void)dnn;
+    plan->ready = true;
+    return true;
+}
+
+void dnn_plan_free(struct dnn_plan *plan)
+{
+    free(plan);
+}
+
+bool dnn_conv_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr x, CUdeviceptr weight,
+                  CUdeviceptr bias, CUdeviceptr residual, CUdeviceptr out, CUdeviceptr workspace)
+{
+    const struct dnn_conv *q = &plan->conv;
+    struct gview in = { x, q->type, q->n, q->h, q->w, q->c, q->c };
+    struct gview to = { out, q->type, q->n, q->out_h, q->out_w, q->cout, q->cout };
+    (void)residual, (void)workspace;
+    return plan->ready && launch_conv(dnn->g, &in, weight, q->k, q->stride, q->pad, bias, NULL,
+                                      NULL, &to) == CUDA_SUCCESS;
+}
+
+bool dnn_attention_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr q, CUdeviceptr k,
+                       CUdeviceptr v, CUdeviceptr out, CUdeviceptr workspace)
+{
+    (void)dnn, (void)plan, (void)q, (void)k, (void)v, (void)out, (void)workspace;
+    return false;
+}
