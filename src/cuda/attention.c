@@ -56,8 +56,8 @@ static CUdeviceptr at_token(const struct gview *x, int n, long token, int channe
 static bool wide_block(const struct plan *p, const struct step *s, int n, int head, long from)
 {
     const instr *o = s->i;
-    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
-    struct gview out = view_of(p, o->out);
+    struct gview q = gview_of(p, o->in[0]), k = gview_of(p, o->in[1]), v = gview_of(p, o->in[2]);
+    struct gview out = gview_of(p, o->out);
     int d = head_width(o), keys = tokens(o->in[1]), c = head * d;
     CUdeviceptr scores = plan_scratch(p);
     CUdeviceptr weights = scores + (size_t)s->rows * (size_t)keys * sizeof(float);
@@ -69,10 +69,10 @@ static bool wide_block(const struct plan *p, const struct step *s, int n, int he
                                        .w = at_token(&v, n, 0, c),
                                        .out = at_token(&out, n, from, c),
                                        .workspace = plan_workspace(p) };
-    return product_run(p->g->blas, s->product[0], &first) &&
+    return blas_run(p->g->blas, s->product[0], &first) &&
            launch_softmax(p->g, scores, s->rows, keys, 1 / sqrtf((float)d), weights, out.type) ==
                CUDA_SUCCESS &&
-           product_run(p->g->blas, s->product[1], &second);
+           blas_run(p->g->blas, s->product[1], &second);
 }
 
 static bool wide_run(const struct plan *p, const struct step *s)
@@ -92,8 +92,8 @@ static bool wide_run(const struct plan *p, const struct step *s)
 static int wide_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
-    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
-    struct gview out = view_of(p, o->out);
+    struct gview q = gview_of(p, o->in[0]), k = gview_of(p, o->in[1]), v = gview_of(p, o->in[2]);
+    struct gview out = gview_of(p, o->out);
     int d = head_width(o), keys = tokens(o->in[1]), code = STYX_OK;
     s->rows = rows_of(o);
     struct product two[2] = {
@@ -120,9 +120,9 @@ static int wide_prepare(struct plan *p, struct step *s, styx_error *err)
                                       { .x = weights, .w = v.data, .out = out.data } };
     for (int i = 0; i < 2 && !code; i++) {
         at[i].workspace = plan_workspace(p);
-        code = product_plans(p->g->blas, &two[i], LIBRARY_WORKSPACE, &s->product[i], err);
+        code = blas_plans(p->g->blas, &two[i], LIBRARY_WORKSPACE, &s->product[i], err);
         if (!code)
-            code = product_tune(p->g, s->product[i], &two[i], &at[i], err);
+            code = blas_tune(p->g, s->product[i], &two[i], &at[i], err);
     }
     s->run = wide_run;
     return code;
@@ -133,8 +133,8 @@ static int wide_prepare(struct plan *p, struct step *s, styx_error *err)
 static bool fused_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview q = view_of(p, o->in[0]), k = view_of(p, o->in[1]), v = view_of(p, o->in[2]);
-    struct gview out = view_of(p, o->out);
+    struct gview q = gview_of(p, o->in[0]), k = gview_of(p, o->in[1]), v = gview_of(p, o->in[2]);
+    struct gview out = gview_of(p, o->out);
     if (s->dnn)
         return dnn_attention_run(p->g->dnn, s->dnn, q.data, k.data, v.data, out.data,
                                  plan_workspace(p));
@@ -167,10 +167,10 @@ static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan,
                                .queries = tokens(o->in[0]),
                                .keys = tokens(o->in[1]),
                                .causal = o->u.attn.causal };
-    a.q_row = view_of(p, o->in[0]).row;
-    a.k_row = view_of(p, o->in[1]).row;
-    a.v_row = view_of(p, o->in[2]).row;
-    a.out_row = view_of(p, o->out).row;
+    a.q_row = gview_of(p, o->in[0]).row;
+    a.k_row = gview_of(p, o->in[1]).row;
+    a.v_row = gview_of(p, o->in[2]).row;
+    a.out_row = gview_of(p, o->out).row;
     *count = 0;
     if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST)
         return STYX_OK;
@@ -191,7 +191,7 @@ int attention_prepare(struct plan *p, struct step *s, styx_error *err)
         return code;
     snprintf(key, sizeof key, "attention %s %d x %d heads of %d, %d x %d, rows %ld %ld%s",
              dtype_name(o->out->type), o->out->n, o->u.attn.heads, head_width(o), tokens(o->in[0]),
-             tokens(o->in[1]), view_of(p, o->in[0]).row, view_of(p, o->in[1]).row,
+             tokens(o->in[1]), gview_of(p, o->in[0]).row, gview_of(p, o->in[1]).row,
              o->u.attn.causal ? " causal" : "");
     int way = choose(p->g, key, tuning.count + 1, try_attention, &tuning);
     s->dnn = way > 0 ? plan[way - 1] : NULL;

@@ -145,8 +145,8 @@ static bool prefer(struct blas *b, cublasLtMatmulPreference_t preference, size_t
     return ok;
 }
 
-int product_plans(struct blas *b, const struct product *p, size_t workspace,
-                  struct product_plan **out, styx_error *err)
+int blas_plans(struct blas *b, const struct product *p, size_t workspace, struct product_plan **out,
+               styx_error *err)
 {
     struct product_plan *plan = calloc(1, sizeof *plan);
     cublasLtMatmulPreference_t preference = NULL;
@@ -165,7 +165,7 @@ int product_plans(struct blas *b, const struct product *p, size_t workspace,
     if (preference)
         b->cublasLtMatmulPreferenceDestroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || plan->count == 0) {
-        product_free(plan);
+        blas_plan_free(plan);
         return fail(err, STYX_ERR_BACKEND,
                     "cuBLASLt has nothing for a product of %ld x %d by %d x %d in %s: status %d",
                     p->m, p->k, p->k, p->n, dtype_name(p->type), (int)status);
@@ -174,17 +174,17 @@ int product_plans(struct blas *b, const struct product *p, size_t workspace,
     return STYX_OK;
 }
 
-int product_count(const struct product_plan *plan)
+int blas_ways(const struct product_plan *plan)
 {
     return plan->count;
 }
 
-void product_choose(struct product_plan *plan, int i)
+void blas_choose(struct product_plan *plan, int i)
 {
     plan->chosen = i;
 }
 
-void product_free(struct product_plan *plan)
+void blas_plan_free(struct product_plan *plan)
 {
     if (!plan)
         return;
@@ -198,7 +198,7 @@ void product_free(struct product_plan *plan)
     free(plan);
 }
 
-bool product_run(struct blas *b, const struct product_plan *plan, const struct product_pointers *at)
+bool blas_run(struct blas *b, const struct product_plan *plan, const struct product_pointers *at)
 {
     const struct product *p = &plan->p;
     float alpha = p->scale != 0 ? p->scale : 1, beta = p->residual ? 1 : 0;

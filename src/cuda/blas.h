@@ -31,16 +31,16 @@ struct product_plan;
 enum { PRODUCT_PLANS = 8 };
 
 /* The library's proposals for it, best guess first; *count of them, at least one. */
-int product_plans(struct blas *blas, const struct product *p, size_t workspace,
-                  struct product_plan **plan, styx_error *err);
-int product_count(const struct product_plan *plan);
-void product_choose(struct product_plan *plan, int i); /* the one that runs; 0 at first */
-void product_free(struct product_plan *plan);
+int blas_plans(struct blas *blas, const struct product *p, size_t workspace,
+               struct product_plan **plan, styx_error *err);
+int blas_ways(const struct product_plan *plan);
+void blas_choose(struct product_plan *plan, int i); /* the one that runs; 0 at first */
+void blas_plan_free(struct product_plan *plan);
 
 struct product_pointers {
     CUdeviceptr x, w, bias, residual, out, workspace;
 };
-bool product_run(struct blas *blas, const struct product_plan *plan,
-                 const struct product_pointers *at);
+bool blas_run(struct blas *blas, const struct product_plan *plan,
+              const struct product_pointers *at);
 
 #endif

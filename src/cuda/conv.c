@@ -34,10 +34,10 @@ size_t conv_scratch_bytes(const tape *t, const instr *o)
 static struct gview input_of(const struct plan *p, const instr *o)
 {
     const tensor *x = o->in[0];
-    struct gview in = x->part[0] ? dense_view(x, x->c, plan_scratch(p)) : view_of(p, x);
+    struct gview in = x->part[0] ? gview_dense(x, x->c, plan_scratch(p)) : gview_of(p, x);
     if (!o->u.conv.up_h)
         return in;
-    in = dense_view(x, x->c, plan_scratch(p) + joined_bytes(o));
+    in = gview_dense(x, x->c, plan_scratch(p) + joined_bytes(o));
     in.h = o->u.conv.up_h;
     in.w = o->u.conv.up_w;
     return in;
@@ -48,12 +48,12 @@ static bool prepare_input(const struct plan *p, const instr *o)
     const tensor *x = o->in[0];
     struct gview in, out = input_of(p, o);
     if (x->part[0]) {
-        struct gview a = view_of(p, x->part[0]), b = view_of(p, x->part[1]);
-        in = dense_view(x, x->c, plan_scratch(p));
+        struct gview a = gview_of(p, x->part[0]), b = gview_of(p, x->part[1]);
+        in = gview_dense(x, x->c, plan_scratch(p));
         if (launch_concat(p->g, &a, &b, &in) != CUDA_SUCCESS)
             return false;
     } else {
-        in = view_of(p, x);
+        in = gview_of(p, x);
     }
     return !o->u.conv.up_h || launch_upsample(p->g, &in, &out) == CUDA_SUCCESS;
 }
@@ -66,12 +66,12 @@ static CUdeviceptr bias_of(const struct plan *p, const instr *o)
 static bool conv_own_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview x = input_of(p, o), out = view_of(p, o->out), shift, residual;
+    struct gview x = input_of(p, o), out = gview_of(p, o->out), shift, residual;
     bool plain = o->act == ACT_NONE;
     if (o->shift)
-        shift = view_of(p, o->shift);
+        shift = gview_of(p, o->shift);
     if (o->residual)
-        residual = view_of(p, o->residual);
+        residual = gview_of(p, o->residual);
     if (!prepare_input(p, o) ||
         launch_conv(p->g, &x, weights_at(p->weights, o->weight), o->u.conv.k, o->u.conv.stride,
                     o->u.conv.pad, bias_of(p, o), o->shift ? &shift : NULL,
@@ -84,11 +84,11 @@ static bool conv_own_run(const struct plan *p, const struct step *s)
 static bool conv_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview x = input_of(p, o), out = view_of(p, o->out), shift, residual = { 0 };
+    struct gview x = input_of(p, o), out = gview_of(p, o->out), shift, residual = { 0 };
     if (o->shift)
-        shift = view_of(p, o->shift);
+        shift = gview_of(p, o->shift);
     if (o->residual)
-        residual = view_of(p, o->residual);
+        residual = gview_of(p, o->residual);
     if (!prepare_input(p, o) ||
         !dnn_conv_run(p->g->dnn, s->dnn, x.data, weights_at(p->weights, o->weight),
                       s->finish ? 0 : bias_of(p, o), s->finish ? 0 : residual.data, out.data,

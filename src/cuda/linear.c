@@ -16,12 +16,12 @@ struct tuning {
 static bool try_product(void *ctx, int i)
 {
     const struct tuning *t = ctx;
-    product_choose(t->plan, i);
-    return product_run(t->g->blas, t->plan, t->at);
+    blas_choose(t->plan, i);
+    return blas_run(t->g->blas, t->plan, t->at);
 }
 
-int product_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
-                 const struct product_pointers *at, styx_error *err)
+int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
+              const struct product_pointers *at, styx_error *err)
 {
     struct tuning tuning = { g, plan, at };
     char key[192];
@@ -29,10 +29,10 @@ int product_tune(struct gpu *g, struct product_plan *plan, const struct product 
              dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row, p->out_row,
              p->bias ? " bias" : "", p->residual ? " residual" : "", p->untied ? " untied" : "",
              p->f32_out ? " to F32" : "");
-    int way = choose(g, key, product_count(plan), try_product, &tuning);
+    int way = choose(g, key, blas_ways(plan), try_product, &tuning);
     if (way < 0)
         return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s", key);
-    product_choose(plan, way);
+    blas_choose(plan, way);
     return STYX_OK;
 }
 
@@ -74,7 +74,8 @@ size_t linear_scratch(const tape *t, const instr *o)
 
 static struct gview target(const struct plan *p, const instr *o)
 {
-    return through_scratch(o) ? dense_view(o->out, width(o), plan_scratch(p)) : view_of(p, o->out);
+    return through_scratch(o) ? gview_dense(o->out, width(o), plan_scratch(p))
+                              : gview_of(p, o->out);
 }
 
 static const tensor *part_of(const instr *o, int part)
@@ -85,7 +86,7 @@ static const tensor *part_of(const instr *o, int part)
 
 static struct product problem(const struct plan *p, const instr *o, int part)
 {
-    struct gview x = view_of(p, part_of(o, part)), out = target(p, o);
+    struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     bool sum = o->residual && !left_over(o);
     struct product q = { .type = x.type, .m = gview_pixels(&out), .n = out.c, .k = x.c };
     q.x_row = x.row;
@@ -93,7 +94,7 @@ static struct product problem(const struct plan *p, const instr *o, int part)
     q.out_row = out.row;
     q.bias = part == 0 && (o->u.many.count ? o->u.many.bias[0] : o->bias) >= 0;
     q.residual = part == 1 || sum;
-    q.residual_row = part == 0 && sum ? view_of(p, o->residual).row : out.row;
+    q.residual_row = part == 0 && sum ? gview_of(p, o->residual).row : out.row;
     return q;
 }
 
@@ -101,13 +102,13 @@ static struct product_pointers pointers(const struct plan *p, const instr *o, in
 {
     int weight = o->u.many.count ? o->u.many.weight[0] : o->weight;
     int bias = o->u.many.count ? o->u.many.bias[0] : o->bias;
-    struct gview x = view_of(p, part_of(o, part)), out = target(p, o);
+    struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     size_t skipped = part ? (size_t)o->in[0]->part[0]->c * dtype_bytes(x.type) : 0;
     struct product_pointers at = { .x = x.data, .out = out.data, .residual = out.data };
     at.w = weights_at(p->weights, weight) + skipped;
     at.bias = bias >= 0 ? weights_at(p->weights, bias) : 0;
     if (part == 0 && o->residual && !left_over(o))
-        at.residual = view_of(p, o->residual).data;
+        at.residual = gview_of(p, o->residual).data;
     at.workspace = plan_workspace(p);
     return at;
 }
@@ -115,10 +116,10 @@ static struct product_pointers pointers(const struct plan *p, const instr *o, in
 static bool linear_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview out = view_of(p, o->out), sums = target(p, o), shift, residual;
+    struct gview out = gview_of(p, o->out), sums = target(p, o), shift, residual;
     for (int part = 0; part < 2 && s->product[part]; part++) {
         struct product_pointers at = pointers(p, o, part);
-        if (!product_run(p->g->blas, s->product[part], &at))
+        if (!blas_run(p->g->blas, s->product[part], &at))
             return false;
     }
     if (geglu_act(o))
@@ -126,9 +127,9 @@ static bool linear_run(const struct plan *p, const struct step *s)
     if (!left_over(o))
         return true;
     if (o->shift)
-        shift = view_of(p, o->shift);
+        shift = gview_of(p, o->shift);
     if (o->residual)
-        residual = view_of(p, o->residual);
+        residual = gview_of(p, o->residual);
     return launch_finish(p->g, &sums, 0, o->shift ? &shift : NULL, o->act,
                          o->residual ? &residual : NULL, &out) == CUDA_SUCCESS;
 }
@@ -157,9 +158,9 @@ int linear_prepare(struct plan *p, struct step *s, styx_error *err)
     for (int part = 0; part < parts && !code; part++) {
         struct product q = problem(p, o, part);
         struct product_pointers at = pointers(p, o, part);
-        code = product_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
+        code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
         if (!code)
-            code = product_tune(p->g, s->product[part], &q, &at, err);
+            code = blas_tune(p->g, s->product[part], &q, &at, err);
     }
     return code;
 }

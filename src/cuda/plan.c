@@ -50,7 +50,7 @@ void plan_measure(void *dev, const tape *t, size_t budget, struct footprint *nee
     need->workspace = LIBRARY_WORKSPACE + scratch_most(t);
 }
 
-struct gview view_of(const struct plan *p, const tensor *x)
+struct gview gview_of(const struct plan *p, const tensor *x)
 {
     const tensor *home = tensor_home(x), *whole = x->whole ? x->whole : x;
     struct gview v = { .type = x->type, .n = x->n, .h = x->h, .w = x->w, .c = x->c };
@@ -59,7 +59,7 @@ struct gview view_of(const struct plan *p, const tensor *x)
     return v;
 }
 
-struct gview dense_view(const tensor *like, int c, CUdeviceptr at)
+struct gview gview_dense(const tensor *like, int c, CUdeviceptr at)
 {
     return (struct gview){ at, like->type, like->n, like->h, like->w, c, c };
 }
@@ -91,8 +91,8 @@ void plan_release(void *plan)
     if (p->pinned)
         g->cu->cuMemFreeHost(p->pinned);
     for (int i = 0; p->step && i < p->t->ncode; i++) {
-        product_free(p->step[i].product[0]);
-        product_free(p->step[i].product[1]);
+        blas_plan_free(p->step[i].product[0]);
+        blas_plan_free(p->step[i].product[1]);
         if (p->step[i].dnn)
             dnn_plan_free(p->step[i].dnn);
     }
@@ -182,7 +182,7 @@ static int enqueue_inputs(const struct plan *p, bool once, styx_error *err)
     CUresult result = CUDA_SUCCESS;
     for (int i = 0; i < t->nin && result == CUDA_SUCCESS; i++) {
         size_t bytes = tensor_count(t->in[i]) * sizeof(float);
-        struct gview x = view_of(p, t->in[i]);
+        struct gview x = gview_of(p, t->in[i]);
         bool direct = x.type == DT_F32 || x.type == DT_I32;
         CUdeviceptr to = direct ? x.data : plan_scratch(p) + p->in_at[i];
         if (t->in_once[i] != once)
@@ -200,7 +200,7 @@ static int enqueue_outputs(const struct plan *p, styx_error *err)
     const tape *t = p->t;
     CUresult result = CUDA_SUCCESS;
     for (int i = 0; i < t->nout && result == CUDA_SUCCESS; i++) {
-        struct gview x = view_of(p, t->out[i]);
+        struct gview x = gview_of(p, t->out[i]);
         result = launch_to_f32(g, &x, plan_scratch(p) + p->out_at[i]);
     }
     if (result == CUDA_SUCCESS)

@@ -11,7 +11,7 @@ size_t simple_scratch_bytes(const tape *t, const instr *o)
     const tensor *x = o->in[0];
     (void)t;
     return o->op == OP_GROUP_NORM
-               ? group_norm_scratch(x->n, (long)x->h * x->w, x->c, o->u.norm.groups)
+               ? launch_group_norm_scratch(x->n, (long)x->h * x->w, x->c, o->u.norm.groups)
                : 0;
 }
 
@@ -19,16 +19,16 @@ static bool norm_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
     const tensor *x = o->in[0];
-    struct gview a = view_of(p, x->part[0] ? x->part[0] : x), out = view_of(p, o->out), b, shift;
+    struct gview a = gview_of(p, x->part[0] ? x->part[0] : x), out = gview_of(p, o->out), b, shift;
     CUdeviceptr gamma = weights_vector(p->weights, o->weight);
     CUdeviceptr beta = weights_vector(p->weights, o->bias);
     int before = o->u.norm.before;
     if (o->op == OP_LAYER_NORM)
         return done(launch_layer_norm(p->g, &a, gamma, beta, o->u.norm.eps, &out));
     if (x->part[0])
-        b = view_of(p, x->part[1]);
+        b = gview_of(p, x->part[1]);
     if (o->shift)
-        shift = view_of(p, o->shift);
+        shift = gview_of(p, o->shift);
     return done(launch_group_norm(p->g, &a, x->part[0] ? &b : NULL,
                                   before >= 0 ? weights_at(p->weights, before) : 0,
                                   o->shift ? &shift : NULL, o->u.norm.groups, o->u.norm.eps, gamma,
@@ -38,7 +38,7 @@ static bool norm_run(const struct plan *p, const struct step *s)
 static bool add_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview a = view_of(p, o->in[0]), b = view_of(p, o->in[1]), out = view_of(p, o->out);
+    struct gview a = gview_of(p, o->in[0]), b = gview_of(p, o->in[1]), out = gview_of(p, o->out);
     bool broadcast = b.h * b.w == 1 && a.h * a.w != 1;
     return done(
         launch_finish(p->g, &a, 0, broadcast ? &b : NULL, o->act, broadcast ? NULL : &b, &out));
@@ -47,10 +47,10 @@ static bool add_run(const struct plan *p, const struct step *s)
 static bool simple_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
-    struct gview x = view_of(p, o->in[0]), out = view_of(p, o->out), y;
+    struct gview x = gview_of(p, o->in[0]), out = gview_of(p, o->out), y;
     CUdeviceptr table = o->weight >= 0 ? weights_at(p->weights, o->weight) : 0;
     if (o->in[1])
-        y = view_of(p, o->in[1]);
+        y = gview_of(p, o->in[1]);
     switch (o->op) {
     case OP_EMBED:
         return done(launch_embed(p->g, &x, table, &out));

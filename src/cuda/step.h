@@ -10,8 +10,9 @@
 #include "cuda/tune.h"
 
 /* What libraries may use besides what kernels of ours need; their ways that want more are left out.
- * cuBLASLt's own advice for these cards is 32 MiB; cuDNN's good ways fit 128. */
-#define LIBRARY_WORKSPACE ((size_t)128 << 20)
+ * cuBLASLt's own advice for these cards is 32 MiB, cuDNN's good f16 ways want less than 3, its good
+ * f32 ways for the autoencoder up to 168. */
+#define LIBRARY_WORKSPACE ((size_t)192 << 20)
 
 enum { DNN_PLANS = 8 };
 
@@ -42,13 +43,13 @@ struct plan {
     struct profile *profile;
 };
 
-struct gview view_of(const struct plan *p, const tensor *x); /* not of concatenations */
+struct gview gview_of(const struct plan *p, const tensor *x); /* not of concatenations */
 size_t view_bytes(const tensor *x);
 CUdeviceptr plan_scratch(const struct plan *p);   /* scratch_bytes, for one step at a time */
 CUdeviceptr plan_workspace(const struct plan *p); /* LIBRARY_WORKSPACE */
 
 /* A dense value like x, but with c channels, at some address. */
-struct gview dense_view(const tensor *like, int c, CUdeviceptr at);
+struct gview gview_dense(const tensor *like, int c, CUdeviceptr at);
 
 size_t linear_scratch(const tape *t, const instr *i);
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
@@ -60,7 +61,7 @@ size_t simple_scratch_bytes(const tape *t, const instr *i);
 int simple_prepare(struct plan *p, struct step *s, styx_error *err);
 
 /* Finds the fastest of a product's ways at these addresses. */
-int product_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
-                 const struct product_pointers *at, styx_error *err);
+int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
+              const struct product_pointers *at, styx_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* tune.c - times the ways and keeps the choices: a line "CARD, LIBRARIES\tPROBLEM\tWAY" each. */
+/* tune.c - times the ways and keeps the choices: a line "CARD, LIBRARIES\tPROBLEM\tWAY
+ * MICROSECONDS" each. */
 #include "cuda/tune.h"
 #include "base/buffer.h"
 #include "base/file.h"
@@ -14,6 +15,7 @@ struct choice {
     struct choice *next;
     char *line; /* without the way */
     int way;
+    double us; /* what it took, for whoever reads the file */
 };
 
 struct choices {
@@ -35,7 +37,8 @@ static char *cache_path(void)
     return base ? path_join(base, below) : NULL;
 }
 
-static int remember(struct choices *c, const char *line, size_t n, int way, styx_error *err)
+static int remember(struct choices *c, const char *line, size_t n, int way, double us,
+                    styx_error *err)
 {
     struct choice *x = calloc(1, sizeof *x);
     if (x)
@@ -47,6 +50,7 @@ static int remember(struct choices *c, const char *line, size_t n, int way, styx
     memcpy(x->line, line, n);
     x->line[n] = 0;
     x->way = way;
+    x->us = us;
     x->next = c->first;
     c->first = x;
     return STYX_OK;
@@ -63,8 +67,11 @@ static int read_lines(struct choices *c, styx_error *err)
         size_t n = strcspn(at, "\n"), tab = n;
         while (tab > 0 && at[tab] != '\t')
             tab--;
-        if (tab > 0)
-            code = remember(c, at, tab, atoi(at + tab + 1), err);
+        char *after = at + tab + 1;
+        if (tab > 0) {
+            long way = strtol(after, &after, 10);
+            code = remember(c, at, tab, (int)way, strtod(after, NULL), err);
+        }
         at += n + (at[n] == '\n');
     }
     free(text);
@@ -108,7 +115,7 @@ static void write_lines(const struct choices *c)
 {
     struct buffer text = { 0 };
     for (const struct choice *x = c->first; x; x = x->next)
-        buffer_printf(&text, "%s\t%d\n", x->line, x->way);
+        buffer_printf(&text, "%s\t%d %.1f\n", x->line, x->way, x->us);
     make_folders(c->path);
     if (!text.nomem)
         file_write(c->path, text.data, text.bytes, FILE_REPLACE, NULL);
@@ -179,7 +186,7 @@ int choose(struct gpu *g, const char *key, int count, bool (*run)(void *ctx, int
             least = ms;
         }
     }
-    if (best >= 0 && remember(c, line, strlen(line), best, NULL) == STYX_OK)
+    if (best >= 0 && remember(c, line, strlen(line), best, 1000 * (double)least, NULL) == STYX_OK)
         c->changed = true;
     return best;
 }

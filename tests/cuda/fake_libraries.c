@@ -31,7 +31,7 @@ void blas_version(const struct blas *blas, char text[32])
     strcpy(text, "fake");
 }
 
-int product_plans(struct blas *blas, const struct product *p, size_t workspace,
+int blas_plans(struct blas *blas, const struct product *p, size_t workspace,
                   struct product_plan **plan, styx_error *err)
 {
     (void)blas, (void)workspace, (void)err;
@@ -40,18 +40,18 @@ int product_plans(struct blas *blas, const struct product *p, size_t workspace,
     return STYX_OK;
 }
 
-int product_count(const struct product_plan *plan)
+int blas_ways(const struct product_plan *plan)
 {
     (void)plan;
     return 2;
 }
 
-void product_choose(struct product_plan *plan, int i)
+void blas_choose(struct product_plan *plan, int i)
 {
     plan->chosen = i;
 }
 
-void product_free(struct product_plan *plan)
+void blas_plan_free(struct product_plan *plan)
 {
     free(plan);
 }
@@ -68,7 +68,7 @@ static void put(CUdeviceptr at, enum dtype type, long i, float x)
     dtype_from_f32(type, &x, (char *)at + i * (long)dtype_bytes(type), 1);
 }
 
-bool product_run(struct blas *blas, const struct product_plan *plan,
+bool blas_run(struct blas *blas, const struct product_plan *plan,
                  const struct product_pointers *at)
 {
     const struct product *p = &plan->p;
