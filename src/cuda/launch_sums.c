@@ -8,32 +8,74 @@ enum { THREADS = 256, SHARED = 48 * 1024 }; /* shared memory that every card has
 
 enum { MOST_CHUNKS = 512 };
 
-/* Groups of a block: as few as fill 128 bytes of a pixel in whole vectors. */
-static int slab_of(const struct group_norm_args *a, enum dtype type)
+/* Groups of a block: as few as fill `enough` bytes of a pixel in whole vectors. */
+static int slab_of(const struct group_norm_args *a, enum dtype type, int enough)
 {
     int bytes = (int)dtype_bytes(type), width = a->channels / a->groups;
     for (int slab = 1; slab < a->groups; slab++)
-        if (a->groups % slab == 0 && slab * width * bytes >= 128 &&
+        if (a->groups % slab == 0 && slab * width * bytes >= enough &&
             (!a->vector || slab * width * bytes % 16 == 0))
             return slab;
     return a->groups;
 }
 
-/* Blocks of the two kernels; how many share an image does not depend on the card, so that sums do
- * not either. */
+/* Cuts every image into `chunks` or fewer blocks. */
+static void cut(struct group_norm_args *a, int chunks)
+{
+    a->chunk = chunks > 1 ? (a->area + chunks - 1) / chunks : a->area;
+    a->chunks = (a->area + a->chunk - 1) / a->chunk;
+}
+
+/* How many blocks share an image does not depend on the card, so that sums do not either. */
 static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
 {
-    a->slab = slab_of(a, type);
+    a->slab = slab_of(a, type, 128);
     struct grid grid = launch_grid(1, a->slab * (a->channels / a->groups), a->vector, type);
     grid.block_y = (THREADS + grid.block_x - 1) / grid.block_x;
     grid.y = (unsigned)(a->groups / a->slab);
     grid.z = (unsigned)images;
     int most = MOST_CHUNKS / ((int)grid.y * images), rows = 4 * (int)grid.block_y;
-    int chunks = a->area / rows < most ? a->area / rows : most;
-    a->chunk = chunks > 1 ? (a->area + chunks - 1) / chunks : a->area;
-    a->chunks = (a->area + a->chunk - 1) / a->chunk;
+    cut(a, a->area / rows < most ? a->area / rows : most);
     grid.x = (unsigned)a->chunks;
     return grid;
+}
+
+/* The one launch, if 1, 2, 4 or 8 blocks hold an image's part in their registers: as many as give
+ * each of the large cards' multiprocessors one. KERNEL_NAMES if it takes two launches. */
+static enum kernel_name group_norm_held(const struct gpu *g, struct group_norm_args *a, int images,
+                                        enum dtype type, struct grid *grid)
+{
+    static const enum kernel_name names[] = { KERNEL_group_norm1, KERNEL_group_norm2,
+                                              KERNEL_group_norm4, KERNEL_group_norm8 };
+    enum { MANY = 128 };
+    enum kernel_name name = KERNEL_NAMES;
+    struct group_norm_args best = *a;
+    a->slab = slab_of(a, type, 64);
+    int width = a->channels / a->groups, lanes = a->slab * width * (int)dtype_bytes(type) / 16;
+    int wide_rows = HELD_THREADS / (lanes ? lanes : 1);
+    if (!a->vector || !wide_rows)
+        return name;
+    for (int i = 0; i < (g->sm >= 90 ? 4 : 1); i++) {
+        cut(a, 1 << i);
+        int rows = (THREADS + lanes - 1) / lanes;
+        if (a->chunks != 1 << i)
+            break;
+        if (a->chunk > HELD * wide_rows)
+            continue;
+        if (a->chunk > HELD * rows)
+            rows = wide_rows;
+        name = names[i];
+        best = *a;
+        *grid = (struct grid){ 1u << i,          (unsigned)(a->groups / a->slab),
+                               (unsigned)images, (unsigned)lanes,
+                               (unsigned)rows,   0 };
+        if ((int)(grid->x * grid->y) * images >= MANY || a->chunk <= 2 * rows)
+            break;
+    }
+    *a = best;
+    grid->shared =
+        (unsigned)(a->slab * (int)sizeof(struct group_sum)) * (grid->block_y * (unsigned)width + 2);
+    return name;
 }
 
 CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
@@ -62,13 +104,17 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     };
     if (groups < 1 || a.channels % groups)
         return CUDA_ERROR_INVALID_VALUE;
-    struct grid grid = group_norm_grid(&a, out->n, out->type);
-    grid.shared = grid.block_y * (unsigned)(a.slab * (a.channels / groups)) *
-                  (unsigned)sizeof(struct group_sum);
+    struct grid grid = { 0 };
+    enum kernel_name once = group_norm_held(g, &a, out->n, out->type, &grid);
+    if (once != KERNEL_NAMES)
+        return launch_kernel(g, once, out->type, grid, &a);
+    grid = group_norm_grid(&a, out->n, out->type);
+    unsigned slab = (unsigned)(a.slab * (int)sizeof(struct group_sum));
+    grid.shared = grid.block_y * slab * (unsigned)(a.channels / groups);
     if (grid.shared > SHARED)
         return CUDA_ERROR_INVALID_VALUE;
     CUresult result = launch_kernel(g, KERNEL_group_sums, out->type, grid, &a);
-    grid.shared = (unsigned)a.slab * (unsigned)sizeof(struct group_sum);
+    grid.shared = slab;
     return result ? result : launch_kernel(g, KERNEL_group_norm, out->type, grid, &a);
 }
 

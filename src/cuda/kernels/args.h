@@ -27,6 +27,9 @@ struct group_norm_args {
     float eps;
 };
 
+/* Of the group norm in one launch: vectors that a thread keeps, threads of a block at most. */
+enum { HELD = 12, HELD_THREADS = 512 };
+
 /* The mean of some values and the sum of their squared distances from it. */
 struct group_sum {
     float mean, spread;

@@ -95,13 +95,10 @@ __device__ void channel_sums(const group_norm_args &a, const piece &b, group_sum
     }
 }
 
-template <typename T, int N> __device__ void group_sums_at(const group_norm_args &a)
+// to[g]: what the channels of each group of the block say together.
+__device__ void join_channels(const group_norm_args &a, const piece &b, const group_sum *each,
+                              group_sum *to)
 {
-    extern __shared__ group_sum each[];
-    piece b(a);
-    channel_sums<T, N>(a, b, each);
-    __syncthreads();
-
     int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x * blockDim.y / 32;
     int lane_id = thread % 32, channels = a.slab * b.width, entries = b.width * blockDim.y;
     if (thread >= warps * 32)
@@ -118,12 +115,19 @@ template <typename T, int N> __device__ void group_sums_at(const group_norm_args
             spread += s.spread + d * d * (float)seen(b.count, e / b.width);
         }
         spread = warp_sum(spread);
-        if (lane_id == 0) {
-            group_sum s = { mean, spread };
-            long chunk = (long)b.image * a.chunks + blockIdx.x;
-            at<group_sum>(a.partial)[chunk * a.groups + b.group + g] = s;
-        }
+        if (lane_id == 0)
+            to[g] = { mean, spread };
     }
+}
+
+template <typename T, int N> __device__ void group_sums_at(const group_norm_args &a)
+{
+    extern __shared__ group_sum each[];
+    piece b(a);
+    channel_sums<T, N>(a, b, each);
+    __syncthreads();
+    long chunk = (long)b.image * a.chunks + blockIdx.x;
+    join_channels(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
 }
 
 // Mean and 1 / deviation of the block's groups over the whole image, from the pieces.
@@ -200,6 +204,199 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
 
 FOR_EVERY_TYPE(group_sums, group_norm_args)
 FOR_EVERY_TYPE(group_norm, group_norm_args)
+
+// ---- group norm in one launch, for maps that the registers of a few blocks hold
+//
+// The blocks of an image and its groups form a cluster (9.0 and later): each reads its pixels once,
+// keeps them, and reads the others' sums from their shared memory.
+
+template <typename T> struct held_pixels {
+    static constexpr int N = WIDE<T>;
+    lane<T, N> x[HELD];
+
+    // All loads are on their way before the first is used.
+    __device__ __forceinline__ void read(const source<T, N> &from, int count)
+    {
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            int p = threadIdx.y + k * blockDim.y;
+            x[k] = {};
+            if (p < count)
+                x[k] = *reinterpret_cast<const lane<T, N> *>(from.from + p * from.row);
+        }
+        if (!from.adds)
+            return;
+#pragma unroll
+        for (int k = 0; k < HELD; k++)
+#pragma unroll
+            for (int i = 0; i < N; i++)
+                x[k].v[i] = from_float<T>(to_float(x[k].v[i]) + from.add[i]);
+    }
+
+    // What follows converts the numbers again instead of keeping them as floats, of which there are
+    // not registers enough.
+    __device__ __forceinline__ void forget()
+    {
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            uint4 &raw = *reinterpret_cast<uint4 *>(&x[k]);
+            asm volatile("" : "+r"(raw.x), "+r"(raw.y), "+r"(raw.z), "+r"(raw.w));
+        }
+    }
+
+    // each[i]: mean and spread of channel i of the thread
+    __device__ __forceinline__ void sums(int count, group_sum *each) const
+    {
+        int mine = seen(count, threadIdx.y);
+        float over = 1.0f / (float)max(mine, 1);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            float mean = 0, spread = 0;
+#pragma unroll
+            for (int k = 0; k < HELD; k++)
+                mean += k < mine ? to_float(x[k].v[i]) : 0;
+            mean *= over;
+#pragma unroll
+            for (int k = 0; k < HELD; k++) {
+                float d = to_float(x[k].v[i]) - mean;
+                spread += k < mine ? d * d : 0;
+            }
+            each[i] = { mean, spread };
+        }
+    }
+};
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+
+template <int BLOCKS>
+__device__ __forceinline__ const group_sum *sum_of_block(const group_sum *mine, int block)
+{
+    return static_cast<const group_sum *>(__cluster_map_shared_rank(mine, block));
+}
+
+__device__ __forceinline__ void cluster_arrive()
+{
+    __cluster_barrier_arrive();
+}
+
+__device__ __forceinline__ void cluster_wait()
+{
+    __cluster_barrier_wait();
+}
+#else // before 9.0 only the kernel for one block is launched
+#define CLUSTER(blocks)
+
+template <int BLOCKS>
+__device__ __forceinline__ const group_sum *sum_of_block(const group_sum *mine, int)
+{
+    return mine;
+}
+
+__device__ __forceinline__ void cluster_arrive()
+{
+}
+
+__device__ __forceinline__ void cluster_wait()
+{
+}
+#endif
+
+template <> __device__ __forceinline__ const group_sum *sum_of_block<1>(const group_sum *mine, int)
+{
+    return mine;
+}
+
+// of[g]: mean and 1 / deviation over all blocks of the cluster.
+template <int BLOCKS>
+__device__ __forceinline__ void join_blocks(const group_norm_args &a, const piece &b,
+                                            group_sum *part, group_sum *of)
+{
+    float width = (float)b.width, count = (float)a.area * width;
+    for (int g = threadIdx.y * blockDim.x + threadIdx.x; g < a.slab; g += blockDim.x * blockDim.y) {
+        group_sum s[BLOCKS];
+        float mean = 0, spread = 0;
+#pragma unroll
+        for (int r = 0; r < BLOCKS; r++)
+            s[r] = *sum_of_block<BLOCKS>(part + g, r);
+#pragma unroll
+        for (int r = 0; r < BLOCKS; r++)
+            mean += s[r].mean * (float)min(a.chunk, a.area - r * a.chunk);
+        mean *= width / count;
+#pragma unroll
+        for (int r = 0; r < BLOCKS; r++) {
+            float d = s[r].mean - mean;
+            spread += s[r].spread + d * d * (float)min(a.chunk, a.area - r * a.chunk) * width;
+        }
+        of[g] = { mean, rsqrtf(spread / count + a.eps) };
+    }
+}
+
+template <typename T, int BLOCKS>
+__device__ __forceinline__ void group_norm_held(const group_norm_args &a)
+{
+    constexpr int N = WIDE<T>;
+    extern __shared__ group_sum each[]; // [threadIdx.y][channel], then of each group: part, of
+    piece b(a);
+    int channels = a.slab * b.width, in = threadIdx.x * N, c = b.channel + in;
+    group_sum *part = each + blockDim.y * channels, *of = part + a.slab;
+    held_pixels<T> held;
+    held.read(source<T, N>(a, b, c), b.count);
+    held.forget();
+    float mean[N], gain[N], offset[N];
+    load_f32<N>(at<float>(a.gamma) + c, gain);
+    load_f32<N>(at<float>(a.beta) + c, offset);
+    held.sums(b.count, each + threadIdx.y * channels + in);
+    held.forget();
+    __syncthreads();
+    join_channels(a, b, each, part);
+    if (BLOCKS > 1) {
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        __syncthreads();
+    }
+    join_blocks<BLOCKS>(a, b, part, of);
+    if (BLOCKS > 1)
+        cluster_arrive(); // the others' sums have been read
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        group_sum s = of[(in + i) / b.width];
+        mean[i] = s.mean;
+        gain[i] *= s.spread;
+    }
+    T *out = at<T>(a.out, (long)b.image * a.area + b.first) + c;
+#pragma unroll
+    for (int k = 0; k < HELD; k++) {
+        int p = threadIdx.y + k * blockDim.y;
+        if (p >= b.count)
+            break;
+        float x[N];
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            x[i] = activation(a.act, (to_float(held.x[k].v[i]) - mean[i]) * gain[i] + offset[i]);
+        store<T, N>(out + p * a.out.row, x);
+    }
+    if (BLOCKS > 1)
+        cluster_wait(); // no block may leave while another reads from it
+}
+
+#define GROUP_NORM_HELD(blocks, type, T)                                                           \
+    extern "C" __global__ void CLUSTER(blocks) __launch_bounds__(HELD_THREADS, 1)                  \
+        group_norm##blocks##_##type(const group_norm_args a)                                       \
+    {                                                                                              \
+        group_norm_held<T, blocks>(a);                                                             \
+    }
+#define GROUP_NORM_EVERY(blocks)                                                                   \
+    GROUP_NORM_HELD(blocks, f32, float)                                                            \
+    GROUP_NORM_HELD(blocks, bf16, bf16)                                                            \
+    GROUP_NORM_HELD(blocks, f16, f16)
+
+GROUP_NORM_EVERY(1)
+GROUP_NORM_EVERY(2)
+GROUP_NORM_EVERY(4)
+GROUP_NORM_EVERY(8)
 
 // ---- layer norm: a warp for each token
 
