@@ -9,7 +9,7 @@ typedef int parse_fn(const unsigned char *data, size_t bytes, const char *path, 
                      styx_error *err);
 
 /* Whatever parses must lie inside of the input: every element is read. */
-static void read_all(struct store *s)
+static inline void read_all(struct store *s)
 {
     volatile float sum = 0;
     for (int i = 0; i < store_count(s); i++) {
@@ -24,7 +24,7 @@ static void read_all(struct store *s)
     }
 }
 
-static int fuzz_store(parse_fn *parse, const unsigned char *data, size_t bytes)
+static inline int fuzz_store(parse_fn *parse, const unsigned char *data, size_t bytes)
 {
     struct store *s = store_new("input");
     if (s && !parse(data, bytes, "input", s, NULL) && !store_seal(s, NULL))
