@@ -118,30 +118,42 @@ template <int N> __device__ __forceinline__ void store_f32(float *to, const floa
     }
 }
 
-// enum act of tape.h
 __device__ __forceinline__ float gelu(float x)
 {
     return 0.5f * x * (1.0f + erff(x * 0.70710678f));
 }
 
-__device__ __forceinline__ float sigmoid_of(float x)
+// x sigmoid(slope x), to a few units in the last place of f32
+__device__ __forceinline__ float swish(float x, float slope)
 {
-    return 1.0f / (1.0f + __expf(-x));
+    return __fdividef(x, 1.0f + __expf(-slope * x));
 }
 
-__device__ __forceinline__ float activation(int act, float x)
+enum { NONE, SILU, GELU, QUICK_GELU, RELU }; // enum act of tape.h
+
+template <int N> __device__ __forceinline__ void activate(int act, float (&x)[N])
 {
     switch (act) {
-    case 1:
-        return x * sigmoid_of(x);
-    case 2:
-        return gelu(x);
-    case 3:
-        return x * sigmoid_of(1.702f * x);
-    case 4:
-        return x > 0 ? x : 0;
+    case SILU:
+    case QUICK_GELU: {
+        float slope = act == SILU ? 1.0f : 1.702f;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            x[i] = swish(x[i], slope);
+        break;
+    }
+    case GELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            x[i] = gelu(x[i]);
+        break;
+    case RELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            x[i] = x[i] > 0 ? x[i] : 0;
+        break;
     default:
-        return x;
+        break;
     }
 }
 

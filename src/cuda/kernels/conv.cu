@@ -14,26 +14,36 @@ __device__ __forceinline__ void finish(const conv_args &a, float sum, int p, int
     at<T>(a.out, p)[c] = from_float<T>(sum);
 }
 
+// Where an output pixel looks: its first tap, in the rows of its image; row < 0: nowhere.
+struct spot {
+    int row, y, v;
+
+    __device__ __forceinline__ void find(const conv_args &a, int p, int count)
+    {
+        int n = p / a.out_w / a.out_h;
+        row = p < count ? n * a.h : -1;
+        y = p / a.out_w % a.out_h * a.stride - a.pad;
+        v = p % a.out_w * a.stride - a.pad;
+    }
+
+    // The pixel under tap (i, j); NULL outside.
+    template <typename T>
+    __device__ __forceinline__ const T *under(const conv_args &a, int i, int j) const
+    {
+        bool inside =
+            row >= 0 && (unsigned)(y + i) < (unsigned)a.h && (unsigned)(v + j) < (unsigned)a.w;
+        return inside ? at<T>(a.x, (long)(row + y + i) * a.w + v + j) : nullptr;
+    }
+};
+
 // ---- up to 8 outputs (conv_out): groups of 8 threads share the channels of 4 pixels
 
 enum { SHARE = 8, PIXELS = 4 };
 
-// The address of the pixel that tap (i, j) of output pixel p reads; NULL outside.
-template <typename T>
-__device__ __forceinline__ const T *under(const conv_args &a, int p, int i, int j)
-{
-    int v = p % a.out_w, y = p / a.out_w % a.out_h, n = p / a.out_w / a.out_h;
-    y = y * a.stride + i - a.pad;
-    v = v * a.stride + j - a.pad;
-    if ((unsigned)y >= (unsigned)a.h || (unsigned)v >= (unsigned)a.w)
-        return nullptr;
-    return at<T>(a.x, ((long)n * a.h + y) * a.w + v);
-}
-
 // weight: [COUT][taps][c] in shared memory
 template <typename T, int N, int COUT>
-__device__ __forceinline__ void add_taps(const conv_args &a, const T *weight, int first, int count,
-                                         float (&sum)[PIXELS][COUT])
+__device__ __forceinline__ void add_taps(const conv_args &a, const T *weight,
+                                         const spot (&spots)[PIXELS], float (&sum)[PIXELS][COUT])
 {
     int share = threadIdx.x % SHARE, taps = a.k * a.k;
 #pragma unroll 1
@@ -41,7 +51,7 @@ __device__ __forceinline__ void add_taps(const conv_args &a, const T *weight, in
         const T *from[PIXELS];
 #pragma unroll
         for (int p = 0; p < PIXELS; p++)
-            from[p] = first + p < count ? under<T>(a, first + p, tap / a.k, tap % a.k) : nullptr;
+            from[p] = spots[p].under<T>(a, tap / a.k, tap % a.k);
 #pragma unroll 1
         for (int c = share * N; c < a.c; c += SHARE * N) {
             float x[PIXELS][N], w[N];
@@ -80,13 +90,12 @@ template <typename T, int N, int COUT> __device__ void conv_few_at(const conv_ar
     int each = blockDim.x / SHARE * PIXELS; // pixels that the block takes at once
     for (int base = blockIdx.x * each; base < count; base += gridDim.x * each) {
         int first = base + threadIdx.x / SHARE * PIXELS;
-        float sum[PIXELS][COUT];
+        float sum[PIXELS][COUT] = {};
+        spot spots[PIXELS];
 #pragma unroll
         for (int p = 0; p < PIXELS; p++)
-#pragma unroll
-            for (int o = 0; o < COUT; o++)
-                sum[p][o] = 0;
-        add_taps<T, N, COUT>(a, weight, first, count, sum);
+            spots[p].find(a, first + p, count);
+        add_taps<T, N, COUT>(a, weight, spots, sum);
 #pragma unroll
         for (int p = 0; p < PIXELS; p++) {
             float mine = 0; // a thread finishes the output of its number
@@ -123,16 +132,15 @@ FOR_EVERY_TYPE(conv_few, conv_args)
 enum { TILE_P = 128, TILE_O = 64, TILE_K = 32, MINE_P = 8, MINE_O = 4 };
 
 template <typename T>
-__device__ __forceinline__ void gather(const conv_args &a, int p0, int k0, float (*to)[TILE_P + 4])
+__device__ __forceinline__ void gather(const conv_args &a, const spot *spots, int k0,
+                                       float (*to)[TILE_P + 4])
 {
-    int count = a.images * a.out_h * a.out_w, depth = a.k * a.k * a.c;
-    int k = k0 + threadIdx.x % TILE_K, tap = k / a.c, c = k % a.c;
+    int k = k0 + threadIdx.x % TILE_K, tap = k / a.c, c = k % a.c, i = tap / a.k, j = tap % a.k;
+    bool inside = k < a.k * a.k * a.c;
 #pragma unroll 4
-    for (int i = threadIdx.x / TILE_K; i < TILE_P; i += blockDim.x / TILE_K) {
-        const T *from = nullptr;
-        if (k < depth && p0 + i < count)
-            from = under<T>(a, p0 + i, tap / a.k, tap % a.k);
-        to[threadIdx.x % TILE_K][i] = from ? to_float(from[c]) : 0;
+    for (int p = threadIdx.x / TILE_K; p < TILE_P; p += blockDim.x / TILE_K) {
+        const T *from = inside ? spots[p].under<T>(a, i, j) : nullptr;
+        to[threadIdx.x % TILE_K][p] = from ? to_float(from[c]) : 0;
     }
 }
 
@@ -155,12 +163,17 @@ template <typename T> __device__ void conv_tile(const conv_args &a)
     int mine_o = threadIdx.x % (TILE_O / MINE_O) * MINE_O;
     int mine_p = threadIdx.x / (TILE_O / MINE_O) * MINE_P;
     float sum[MINE_P][MINE_O] = {};
+    __shared__ spot spots[TILE_P];
+    if (threadIdx.x < TILE_P)
+        spots[threadIdx.x].find(a, p0 + threadIdx.x, count);
+    __syncthreads();
     for (int k0 = 0; k0 < depth; k0 += TILE_K) {
-        gather<T>(a, p0, k0, x);
+        gather<T>(a, spots, k0, x);
         filters<T>(a, o0, k0, w);
         __syncthreads();
+        int steps = min((int)TILE_K, depth - k0);
 #pragma unroll 4
-        for (int k = 0; k < TILE_K; k++) {
+        for (int k = 0; k < steps; k++) {
             float xs[MINE_P], ws[MINE_O];
             load_f32<MINE_P>(&x[k][mine_p], xs);
             load_f32<MINE_O>(&w[k][mine_o], ws);

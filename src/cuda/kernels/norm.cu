@@ -179,8 +179,10 @@ template <typename T, int N> __device__ void group_norm_at(const group_norm_args
 #pragma unroll 2
         for (int p = threadIdx.y; p < b.count; p += blockDim.y) {
             from.read(p, x);
-            for (int i = 0; i < N; i++)
-                x[i] = activation(a.act, (x[i] - mean[i]) * gain[i] + offset[i]);
+            for (int i = 0; i < N; i++) {
+                float y = (x[i] - mean[i]) * gain[i] + offset[i];
+                x[i] = a.act == SILU ? swish(y, 1.0f) : y;
+            }
             store<T, N>(out + p * a.out.row, x);
         }
     }
@@ -248,21 +250,25 @@ template <typename T> struct held_pixels {
     __device__ __forceinline__ void sums(int count, group_sum *each) const
     {
         int mine = seen(count, threadIdx.y);
-        float over = 1.0f / (float)max(mine, 1);
+        float over = 1.0f / (float)max(mine, 1), mean[N] = {}, spread[N] = {};
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            float mean = 0, spread = 0;
+        for (int k = 0; k < HELD; k++)
+            if (k < mine)
 #pragma unroll
-            for (int k = 0; k < HELD; k++)
-                mean += k < mine ? to_float(x[k].v[i]) : 0;
-            mean *= over;
+                for (int i = 0; i < N; i++)
+                    mean[i] += to_float(x[k].v[i]);
 #pragma unroll
-            for (int k = 0; k < HELD; k++) {
-                float d = to_float(x[k].v[i]) - mean;
-                spread += k < mine ? d * d : 0;
-            }
-            each[i] = { mean, spread };
-        }
+        for (int i = 0; i < N; i++)
+            mean[i] *= over;
+#pragma unroll
+        for (int k = 0; k < HELD; k++)
+            if (k < mine)
+#pragma unroll
+                for (int i = 0; i < N; i++)
+                    spread[i] += (to_float(x[k].v[i]) - mean[i]) * (to_float(x[k].v[i]) - mean[i]);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            each[i] = { mean[i], spread[i] };
     }
 };
 
@@ -374,8 +380,10 @@ __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
             break;
         float x[N];
 #pragma unroll
-        for (int i = 0; i < N; i++)
-            x[i] = activation(a.act, (to_float(held.x[k].v[i]) - mean[i]) * gain[i] + offset[i]);
+        for (int i = 0; i < N; i++) {
+            float y = (to_float(held.x[k].v[i]) - mean[i]) * gain[i] + offset[i];
+            x[i] = a.act == SILU ? swish(y, 1.0f) : y;
+        }
         store<T, N>(out + p * a.out.row, x);
     }
     if (BLOCKS > 1)

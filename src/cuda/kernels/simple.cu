@@ -33,8 +33,7 @@ template <typename T, int N> __device__ void finish_at(const finish_args &a)
             for (int i = 0; i < N; i++)
                 x[i] += y[i];
         }
-        for (int i = 0; i < N; i++)
-            x[i] = activation(a.act, x[i]);
+        activate<N>(a.act, x);
         if (a.residual.data) {
             load<T, N>(at<T>(a.residual, p) + c, y);
             for (int i = 0; i < N; i++)
