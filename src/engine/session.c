@@ -94,7 +94,10 @@ static int check_alone(const struct styx_session_options *o, styx_error *err)
 
 static int open_device(styx_session *s, const struct styx_session_options *o, styx_error *err)
 {
-    struct device_options d = { .threads = o->threads, .index = o->device, .isa = o->isa };
+    struct device_options d = { .threads = o->threads,
+                                .index = o->device,
+                                .isa = o->isa,
+                                .offload = (enum offload)o->offload };
     const char *hard = getenv("STYX_HARD");
     int code = check_device(o, err);
     if (!code)
