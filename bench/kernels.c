@@ -229,6 +229,7 @@ static void bench_conv(struct cpu *dev, enum dtype type, double peak, int n, int
     tensor *x = input(t, "x", n, size, size, cin, type, false);
     output(t, conv2d(t, up ? upsample(t, x, 2 * size, 2 * size) : x, "conv", cout, 3, 1));
     tape_fuse(t);
+    tape_prune(t);
     x->halo = !up;
     snprintf(name, sizeof name, "conv 3x3%s %d -> %d @ %dx%d, batch %d", up ? " 2x up" : "", cin,
              cout, size, size, n);
@@ -243,6 +244,7 @@ static void bench_linear(struct cpu *dev, enum dtype type, double peak, int rows
     tensor *x = input(t, "x", 1, 1, rows, cin, type, false), *y = linear(t, x, "linear", cout);
     output(t, a == ACT_GEGLU ? geglu(t, y) : y);
     tape_fuse(t);
+    tape_prune(t);
     snprintf(name, sizeof name, "linear [%d x %d] [%d x %d]%s", rows, cin, cin, cout,
              a == ACT_GEGLU ? " geglu" : "");
     report(dev, t, name, peak);
@@ -406,6 +408,7 @@ static bool record(tape *t, const char *name)
     else
         return false;
     tape_fuse(t);
+    tape_prune(t);
     tape_hoist(t);
     tape_halo(t);
     return true;

@@ -97,6 +97,7 @@ static void record(struct bench *b)
         tape_merge(b->t);
         tape_defer(b->t);
     }
+    tape_prune(b->t);
     tape_hoist(b->t);
     if (b->be->halo)
         tape_halo(b->t);

@@ -35,17 +35,28 @@ static size_t place(const tape *t, struct layout *l, size_t end, const int *whic
     return end;
 }
 
+static size_t place_many(const tape *t, struct layout *l, size_t end, const struct merged *m,
+                         bool vectors)
+{
+    end = place(t, l, end, m->weight, m->count, vectors);
+    return place(t, l, end, m->bias, m->count, vectors);
+}
+
 static size_t place_all(const tape *t, struct layout *l, size_t end, bool vectors)
 {
     for (int i = 0; i < t->ncode; i++) {
         const instr *o = &t->code[i];
-        bool many = o->op == OP_LINEAR && o->u.many.count;
-        end = place(t, l, end, many ? o->u.many.weight : &o->weight, many ? o->u.many.count : 1,
-                    vectors);
-        end =
-            place(t, l, end, many ? o->u.many.bias : &o->bias, many ? o->u.many.count : 1, vectors);
+        if (o->many) {
+            end = place_many(t, l, end, o->many, vectors);
+            continue;
+        }
+        end = place(t, l, end, &o->weight, 1, vectors);
+        end = place(t, l, end, &o->bias, 1, vectors);
     }
-    for (int i = 0; i < t->nparams; i++) /* what only other programs of the network read */
+    /* what only other programs of the network read */
+    for (const struct merged *m = t->merged; m; m = m->next)
+        end = place_many(t, l, end, m, vectors);
+    for (int i = 0; i < t->nparams; i++)
         end = place(t, l, end, &i, 1, vectors);
     return end;
 }

@@ -92,7 +92,7 @@ static struct product problem(const struct plan *p, const instr *o, int part)
     q.x_row = x.row;
     q.w_row = o->in[0]->c;
     q.out_row = out.row;
-    q.bias = part == 0 && (o->u.many.count ? o->u.many.bias[0] : o->bias) >= 0;
+    q.bias = part == 0 && (o->many ? o->many->bias[0] : o->bias) >= 0;
     q.residual = part == 1 || sum;
     q.residual_row = part == 0 && sum ? gview_of(p, o->residual).row : out.row;
     return q;
@@ -100,8 +100,8 @@ static struct product problem(const struct plan *p, const instr *o, int part)
 
 static struct product_pointers pointers(const struct plan *p, const instr *o, int part)
 {
-    int weight = o->u.many.count ? o->u.many.weight[0] : o->weight;
-    int bias = o->u.many.count ? o->u.many.bias[0] : o->bias;
+    int weight = o->many ? o->many->weight[0] : o->weight;
+    int bias = o->many ? o->many->bias[0] : o->bias;
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     size_t skipped = part ? (size_t)o->in[0]->part[0]->c * dtype_bytes(x.type) : 0;
     struct product_pointers at = { .x = x.data, .out = out.data, .residual = out.data };
@@ -138,9 +138,9 @@ static bool linear_run(const struct plan *p, const struct step *s)
 static int check_neighbours(const struct plan *p, const instr *o, styx_error *err)
 {
     size_t each = dtype_bytes(p->weights->type);
-    for (int i = 1; i < o->u.many.count; i++) {
-        size_t rows = (size_t)o->u.many.part[i - 1]->c * each;
-        const int *w = o->u.many.weight, *b = o->u.many.bias;
+    for (int i = 1; o->many && i < o->many->count; i++) {
+        size_t rows = (size_t)o->many->part[i - 1]->c * each;
+        const int *w = o->many->weight, *b = o->many->bias;
         if (weights_at(p->weights, w[i]) !=
                 weights_at(p->weights, w[i - 1]) + rows * (size_t)o->in[0]->c ||
             (b[i] >= 0 && weights_at(p->weights, b[i]) != weights_at(p->weights, b[i - 1]) + rows))

@@ -216,10 +216,9 @@ int weights_bring(struct loaded *l, styx_error *err)
 
 int weights_need(struct loaded *l, const instr *i, styx_error *err)
 {
-    bool many = i->op == OP_LINEAR && i->u.many.count;
     if (!l->stream)
         return STYX_OK;
-    return stream_need(l->stream, stream_chunk(l->stream, many ? i->u.many.weight[0] : i->weight),
+    return stream_need(l->stream, stream_chunk(l->stream, i->many ? i->many->weight[0] : i->weight),
                        err);
 }
 

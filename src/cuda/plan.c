@@ -1,8 +1,9 @@
 /* plan.c - a program on the card.
  *
- * The prologue (what depends on the prompt alone) is launched as it is, once per picture. The rest,
- * with the copies of its inputs and outputs, is captured into one graph at its second run, because
- * libraries load kernels at the first; from then on a step is one launch and one wait. */
+ * The prologue (what depends on the prompt alone) is launched as it is, once per picture. So is the
+ * first step, because kernels are loaded when they are first launched; while the card computes it,
+ * the step with the copies of its inputs and outputs is captured into one graph. From then on a
+ * step is one launch and one wait. */
 #include "cuda/plan.h"
 #include "cuda/profile.h"
 #include "cuda/step.h"
@@ -223,7 +224,7 @@ static int enqueue_code(const struct plan *p, int from, int to, styx_error *err)
     return STYX_OK;
 }
 
-static int enqueue_step(const struct plan *p, styx_error *err)
+int plan_enqueue(const struct plan *p, styx_error *err)
 {
     int code = enqueue_inputs(p, false, err);
     if (!code)
@@ -240,7 +241,7 @@ static int capture(struct plan *p, styx_error *err)
                   "capturing a step", err);
     if (code)
         return code;
-    code = enqueue_step(p, err);
+    code = plan_enqueue(p, err);
     CUresult result = g->cu->cuStreamEndCapture(g->stream, &graph);
     if (!code)
         code = gpu_check(g, result, "capturing a step", err);
@@ -255,12 +256,13 @@ static int capture(struct plan *p, styx_error *err)
 static int run_step(struct plan *p, styx_error *err)
 {
     struct gpu *g = p->g;
-    int code = STYX_OK;
-    if (p->steps++ == 0 || p->profile || p->weights->stream)
-        return enqueue_step(p, err);
-    if (!p->graph && (code = capture(p, err)))
+    int code;
+    if (p->graph)
+        return gpu_check(g, g->cu->cuGraphLaunch(p->graph, g->stream), "launching a step", err);
+    code = plan_enqueue(p, err);
+    if (code || p->profile || p->weights->stream)
         return code;
-    return gpu_check(g, g->cu->cuGraphLaunch(p->graph, g->stream), "launching a step", err);
+    return capture(p, err);
 }
 
 static int run_prologue(const struct plan *p, styx_error *err)

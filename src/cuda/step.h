@@ -38,10 +38,12 @@ struct plan {
     char *pinned; /* inputs, then outputs, f32 */
     size_t in_at[TAPE_MAX_IN], out_at[TAPE_MAX_OUT], in_bytes, out_bytes;
     CUgraphExec graph; /* code[once..) with its inputs and outputs */
-    int steps;         /* runs since the last prologue */
     bool warm;         /* the prologue's values are in the arena */
     struct profile *profile;
 };
+
+/* A step with its inputs and outputs: what a graph holds. */
+int plan_enqueue(const struct plan *p, styx_error *err);
 
 struct gview gview_of(const struct plan *p, const tensor *x); /* not of concatenations */
 size_t view_bytes(const tensor *x);

@@ -45,12 +45,9 @@ static size_t end_of(const tape *t, const struct layout *l, int p)
 }
 
 /* The matrices of one instruction stay together. */
-static void cut_instr(const tape *t, const struct layout *l, const instr *o, bool fresh,
-                      struct cut *c, size_t *from)
+static void cut_matrices(const tape *t, const struct layout *l, const int *which, int n, bool fresh,
+                         struct cut *c, size_t *from)
 {
-    bool many = o->op == OP_LINEAR && o->u.many.count;
-    int n = many ? o->u.many.count : 1;
-    const int *which = many ? o->u.many.weight : &o->weight;
     if (which[0] < 0 || t->params[which[0]].dims == 1)
         return;
     size_t begin = l->at[which[0]], end = end_of(t, l, which[n - 1]);
@@ -73,16 +70,20 @@ static void cut_all(const tape *t, const struct layout *l, struct cut *c)
     for (int i = 0; i < t->ncode; i++) {
         int before = c->count;
         bool fresh = i >= t->once && c->loop < 0;
-        cut_instr(t, l, &t->code[i], fresh, c, &from);
+        const instr *o = &t->code[i];
+        cut_matrices(t, l, o->many ? o->many->weight : &o->weight, o->many ? o->many->count : 1,
+                     fresh, c, &from);
         if (i >= t->once && c->loop < 0 && c->count > before)
             c->loop = before;
     }
     c->end = c->count;
-    for (int i = 0; i < t->nparams; i++) { /* what only other programs of the network read */
-        instr other = { .op = OP_EMBED, .weight = i };
+    /* what only other programs of the network read */
+    for (const struct merged *m = t->merged; m; m = m->next)
+        if (c->of[m->weight[0]] < 0)
+            cut_matrices(t, l, m->weight, m->count, true, c, &from);
+    for (int i = 0; i < t->nparams; i++)
         if (c->of[i] < 0)
-            cut_instr(t, l, &other, true, c, &from);
-    }
+            cut_matrices(t, l, &i, 1, true, c, &from);
 }
 
 static int slots_for(size_t budget, size_t most)

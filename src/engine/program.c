@@ -76,6 +76,7 @@ int program_record(const struct program_key *key, const struct backend *b, tape 
         tape_merge(t);
         tape_defer(t);
     }
+    tape_prune(t);
     tape_hoist(t);
     if (b->halo)
         tape_halo(t);

@@ -213,10 +213,10 @@ static float finish(const struct ref_plan *p, const instr *o, double sum, int n,
 /* Several products of one input, their results side by side. */
 static void ref_products(const struct ref_plan *p, const instr *o, const float *a, float *to)
 {
-    for (int i = 0; i < o->u.many.count; i++) {
-        const float *w = p->w->data[o->u.many.weight[i]];
-        const float *b = o->u.many.bias[i] < 0 ? NULL : p->w->data[o->u.many.bias[i]];
-        for (int c = 0; c < o->u.many.part[i]->c; c++) {
+    for (int i = 0; i < o->many->count; i++) {
+        const float *w = p->w->data[o->many->weight[i]];
+        const float *b = o->many->bias[i] < 0 ? NULL : p->w->data[o->many->bias[i]];
+        for (int c = 0; c < o->many->part[i]->c; c++) {
             double s = dot(a, w + (size_t)c * o->in[0]->c, o->in[0]->c);
             *to++ = (float)(b ? s + b[c] : s);
         }
@@ -228,7 +228,7 @@ static void ref_linear(const struct ref_plan *p, const instr *o, int n, int y, i
     const tensor *x = o->in[0], *out = o->out;
     const float *a = pixel(p, x, n, y, v, p->scratch), *w;
     float *to = place(p, out, n, y, v);
-    if (o->u.many.count) {
+    if (o->many) {
         ref_products(p, o, a, to);
         return;
     }

@@ -88,8 +88,8 @@ static void print_instr(const tape *t, int at, FILE *to)
     }
     if (o->weight >= 0)
         fprintf(to, "  %s", t->params[o->weight].name);
-    if (o->op == OP_LINEAR && o->u.many.count)
-        fprintf(to, " and %d more", o->u.many.count - 1);
+    if (o->many)
+        fprintf(to, " and %d more", o->many->count - 1);
     fprintf(to, "%s%s%s\n", x->halo ? "  halo" : "", x->kept ? "  kept" : "",
             x->alias ? "  in place" : "");
 }

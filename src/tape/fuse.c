@@ -6,7 +6,6 @@
  *   linear | conv  + x             -> the producer's residual
  *   concat read by norm/linear/conv -> a view: read in place
  *   conv(upsample(x))              -> the convolution reads x
- *   what nobody reads               -> nothing
  *
  * Only a value with a single reader may disappear. A producer that takes an operand which is
  * computed after it moves down to its consumer's place. */
@@ -139,31 +138,6 @@ static void read_at(tensor *x, int at)
     read_at(x->whole, at);
 }
 
-static void unread(tensor *x)
-{
-    if (!x)
-        return;
-    x->uses--;
-    unread(x->part[0]);
-    unread(x->part[1]);
-}
-
-/* Instructions whose result nobody reads (a text encoder's last layers when an earlier state is
- * wanted) go; their parameters stay declared, so that all programs of a network share weights. */
-static void drop_unread(tape *t)
-{
-    for (int i = t->ncode - 1; i >= 0; i--) {
-        instr *o = &t->code[i];
-        if (!o->out || o->out->uses > 0)
-            continue;
-        for (int k = 0; k < 3; k++)
-            unread(o->in[k]);
-        unread(o->shift);
-        unread(o->residual);
-        o->out = NULL;
-    }
-}
-
 void tape_recount(tape *t)
 {
     int n = 0;
@@ -179,9 +153,9 @@ void tape_recount(tape *t)
         instr *o = &t->code[i];
         o->out->def = o->out->last = i;
         o->out->uses = 0;
-        for (int k = 0; o->op == OP_LINEAR && k < o->u.many.count; k++) {
-            o->u.many.part[k]->def = i;
-            o->u.many.part[k]->uses = 0;
+        for (int k = 0; o->many && k < o->many->count; k++) {
+            o->many->part[k]->def = i;
+            o->many->part[k]->uses = 0;
         }
         for (int k = 0; k < 3; k++)
             read_at(o->in[k], i);
@@ -218,6 +192,33 @@ void tape_fuse(tape *t)
         }
     }
     tape_recount(t);
-    drop_unread(t);
+}
+
+static void unread(tensor *x)
+{
+    if (!x)
+        return;
+    x->uses--;
+    unread(x->part[0]);
+    unread(x->part[1]);
+    unread(x->whole);
+}
+
+/* A text encoder's last layers when an earlier state is wanted; all programs of a network declare
+ * the same parameters, so that they share weights. */
+void tape_prune(tape *t)
+{
+    if (t->err.code)
+        return;
+    for (int i = t->ncode - 1; i >= 0; i--) {
+        instr *o = &t->code[i];
+        if (!o->out || o->out->uses > 0)
+            continue;
+        for (int k = 0; k < 3; k++)
+            unread(o->in[k]);
+        unread(o->shift);
+        unread(o->residual);
+        o->out = NULL;
+    }
     tape_recount(t);
 }

@@ -27,8 +27,20 @@ static bool is_output(const tape *t, const tensor *x)
 static bool mergeable(const tape *t, const instr *o)
 {
     return o->out && o->op == OP_LINEAR && !o->act && !o->shift && !o->residual &&
-           !o->in[0]->part[0] && !o->u.many.count && o->out->c % SLICE_ALIGN == 0 &&
-           !is_output(t, o->out);
+           !o->in[0]->part[0] && !o->many && o->out->c % SLICE_ALIGN == 0 && !is_output(t, o->out);
+}
+
+static struct merged *merged_new(tape *t, int n)
+{
+    struct merged *m = tape_alloc(t, sizeof *m);
+    int *weight = tape_alloc(t, (size_t)n * sizeof *weight);
+    int *bias = tape_alloc(t, (size_t)n * sizeof *bias);
+    tensor **part = tape_alloc(t, (size_t)n * sizeof *part);
+    if (t->err.code)
+        return NULL;
+    *m = (struct merged){ t->merged, n, weight, bias, part };
+    t->merged = m;
+    return m;
 }
 
 /* code[group[0]] becomes the product of all of them. */
@@ -36,27 +48,22 @@ static void merge(tape *t, const int *group, int n, int channels)
 {
     instr *first = &t->code[group[0]];
     tensor *whole = tape_alloc(t, sizeof *whole);
-    int *weight = tape_alloc(t, (size_t)n * sizeof *weight);
-    int *bias = tape_alloc(t, (size_t)n * sizeof *bias);
-    tensor **part = tape_alloc(t, (size_t)n * sizeof *part);
+    struct merged *m = merged_new(t, n);
     if (t->err.code)
         return;
     *whole = *first->out;
     whole->c = channels;
-    for (int i = 0, at = 0; i < n; at += part[i]->c, i++) {
+    for (int i = 0, at = 0; i < n; at += m->part[i]->c, i++) {
         instr *o = &t->code[group[i]];
-        weight[i] = o->weight;
-        bias[i] = o->bias;
-        part[i] = o->out;
-        part[i]->whole = whole;
-        part[i]->at = at;
+        m->weight[i] = o->weight;
+        m->bias[i] = o->bias;
+        m->part[i] = o->out;
+        m->part[i]->whole = whole;
+        m->part[i]->at = at;
         o->out = NULL; /* dead, but for the first */
     }
     first->out = whole;
-    first->u.many.count = n;
-    first->u.many.weight = weight;
-    first->u.many.bias = bias;
-    first->u.many.part = part;
+    first->many = m;
 }
 
 void tape_merge(tape *t)

@@ -184,8 +184,8 @@ int tape_plan(tape *t, styx_error *err)
     for (int i = 0; i < t->ncode; i++) { /* aliases and slices share the home's place */
         const instr *o = &t->code[i];
         o->out->offset = tensor_home(o->out)->offset;
-        for (int k = 0; o->op == OP_LINEAR && k < o->u.many.count; k++)
-            o->u.many.part[k]->offset = o->out->offset;
+        for (int k = 0; o->many && k < o->many->count; k++)
+            o->many->part[k]->offset = o->out->offset;
     }
     count_param_uses(t);
 done:

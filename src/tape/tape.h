@@ -63,6 +63,7 @@ typedef struct instr {
     tensor *shift;       /* [n,1,1,c], e.g. the projected time embedding; or NULL */
     tensor *residual;    /* same shape as out, may share its storage; or NULL */
     int weight, bias;    /* indices into tape.params; -1 = none */
+    struct merged *many; /* several linear layers in one; NULL: it is just this one */
     union {
         struct {
             int k, stride;
@@ -80,17 +81,21 @@ typedef struct instr {
             float eps;
         } norm;
         struct {
-            int count;          /* products in one (tape_merge); 0: just this one */
-            int *weight, *bias; /* [count]: their parameters, in the order of their channels */
-            tensor **part;      /* [count]: their results, slices of out */
-        } many;
-        struct {
             int dim;     /* sinusoid width of each number */
             bool flip;   /* [cos | sin] instead of [sin | cos] */
             float shift; /* downscale_freq_shift */
         } time;
     } u;
 } instr;
+
+/* Products that run as one (tape_merge). A tape keeps the list, also of those that were then dropped
+ * because nobody reads them: other programs of the network do, and all agree where weights lie. */
+struct merged {
+    struct merged *next;
+    int count;          /* 2 or more */
+    int *weight, *bias; /* [count]: their parameters, in the order of their channels */
+    tensor **part;      /* [count]: their results, slices of the instruction's */
+};
 
 typedef struct param {
     const char *name;
@@ -113,6 +118,7 @@ typedef struct tape {
     int nin, nout;
     size_t arena;         /* bytes, after tape_plan */
     size_t sum;           /* bytes of all values without reuse */
+    struct merged *merged;
     styx_error err;       /* sticky: the first failure */
     struct recorder *rec; /* scopes and storage of the recording */
 } tape;
@@ -151,6 +157,7 @@ tensor *row(tape *t, tensor *x, tensor *index);
 /* Passes, in this order; each is optional, and the result of running must not change. */
 void tape_fuse(tape *t);  /* activations, sums and views into producers and consumers */
 void tape_merge(tape *t); /* products of the same input become one (GPUs) */
+void tape_prune(tape *t); /* what nobody reads goes; its parameters stay declared */
 void tape_defer(tape *t); /* a sum before a group norm becomes the norm's (GPUs) */
 void tape_hoist(tape *t); /* what depends only on per-picture inputs goes first */
 void tape_halo(tape *t);  /* values read only by 3x3 convolutions get a zero border */

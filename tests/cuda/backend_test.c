@@ -1,6 +1,6 @@
-/* backend_test.c - the CUDA backend without a card: everything of it but kernels and libraries, over
- * a card made of host memory (fake_driver.c). Programs must give what the reference gives, however
- * their weights get there, and memory must be what was told. */
+/* backend_test.c - the CUDA backend without a card: everything of it but kernels and libraries,
+ * over a card made of host memory (fake_driver.c). Programs must give what the reference gives,
+ * however their weights get there, and memory must be what was told. */
 #include "plan/programs.h"
 
 #include "cuda/fake.h"
@@ -46,7 +46,65 @@ static void compare_all(void *dev, size_t budget, enum dtype type, float toleran
 static void test_resident(void **state)
 {
     (void)state;
+    fake.launched = 0;
     compare_all(card(OFFLOAD_NONE), 0, DT_F32, 2e-3f);
+    assert_int_equal(fake.launched, 30); /* the second step of each is a graph */
+}
+
+static void must_run(void *dev, const tape *t, void *loaded, float *out)
+{
+    struct run_args args = { 0 };
+    int32_t ids[64] = { 0 };
+    void *plan;
+    styx_error err;
+    must(backend_cuda.prepare(dev, t, loaded, &plan, &err), &err);
+    for (int i = 0; i < t->nin; i++)
+        args.in[i] = ids;
+    args.out[0] = out;
+    must(backend_cuda.run(plan, &args, &err), &err);
+    backend_cuda.release(plan);
+}
+
+/* Without a projection nobody reads the layers after the one that is wanted. */
+static void clip_to(tape *t, unsigned layer)
+{
+    struct clip_config m;
+    json_t *c = parse(NARROW_CLIP);
+    assert_int_equal(clip_text_read(c, "test", &m, NULL), 0);
+    m.projection = 0;
+    clip_text(t, &m, 2, 9, (int)layer, false);
+    json_decref(c);
+}
+
+/* A text encoder's programs end at different layers; its weights are loaded for the first of them,
+ * which may be the shortest. */
+static void test_programs_share_weights(void **state)
+{
+    (void)state;
+    for (int offload = OFFLOAD_NONE; offload <= OFFLOAD_STREAM; offload++) {
+        void *dev = card((enum offload)offload), *loaded;
+        tape *brief = optimised(clip_to, 1, DT_F32, false, true);
+        tape *whole = optimised(clip_to, 3, DT_F32, false, true);
+        struct filled f = fill(brief);
+        struct weights w = { f.spans, brief->nparams };
+        float *out = calloc(tensor_count(whole->out[0]), sizeof *out);
+        styx_error err;
+        assert_int_equal(brief->nparams, whole->nparams);
+        assert_true(brief->ncode < whole->ncode);
+        must(backend_cuda.load(dev, brief, &w, 0, &loaded, &err), &err);
+        must_run(dev, whole, loaded, out);
+        for (size_t i = 0; i < tensor_count(whole->out[0]); i++)
+            assert_true(isfinite(out[i]));
+        backend_cuda.unload(dev, loaded);
+        backend_cuda.close(dev);
+        for (int i = 0; i < brief->nparams; i++)
+            free(f.data[i]);
+        free(f.data);
+        free(f.spans);
+        free(out);
+        tape_free(brief);
+        tape_free(whole);
+    }
 }
 
 static void test_offloaded_networks(void **state)
@@ -139,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resident),
+        cmocka_unit_test(test_programs_share_weights),
         cmocka_unit_test(test_offloaded_networks),
         cmocka_unit_test(test_streamed_weights),
         cmocka_unit_test(test_budgets),

@@ -4,9 +4,10 @@
 #include <stddef.h>
 
 extern struct fake_state {
-    size_t limit;        /* bytes of the card */
-    size_t held, peak;   /* bytes with memory behind them */
-    size_t copied;       /* bytes from host to card */
+    size_t limit;      /* bytes of the card */
+    size_t held, peak; /* bytes with memory behind them */
+    size_t copied;     /* bytes from host to card */
+    int launched;      /* graphs */
 } fake;
 
 #endif

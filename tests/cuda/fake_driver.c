@@ -1,8 +1,9 @@
 /* fake_driver.c - a card made of host memory, so that everything of the CUDA backend that is not a
  * kernel or a library runs where there is no card: placing weights, streaming them, slices, shared
- * arenas. Streams do their work at once, also while they are captured; replaying a graph does nothing,
- * so a program can be run twice here (the second run captures), not more often. */
-#include "cuda/driver.h"
+ * arenas. Streams do their work at once, also while they are captured. A graph is the place where
+ * its plan keeps it: launching one lets that plan enqueue its step again. */
+#include "cuda/step.h"
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,9 +44,9 @@ static CUresult device_name(char *name, int n, CUdevice d)
 static CUresult attribute(int *value, CUdevice_attribute which, CUdevice d)
 {
     (void)d;
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 9
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? 9
              : which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? 0
-                                                                       : 1;
+                                                                     : 1;
     return CUDA_SUCCESS;
 }
 
@@ -194,6 +195,21 @@ static CUresult elapsed(float *ms, CUevent a, CUevent b)
     return CUDA_SUCCESS;
 }
 
+static CUresult instantiate(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
+{
+    (void)graph, (void)flags;
+    *exec = (CUgraphExec)exec;
+    return CUDA_SUCCESS;
+}
+
+static CUresult launch(CUgraphExec exec, CUstream s)
+{
+    const char *at = (const char *)exec - offsetof(struct plan, graph);
+    (void)s;
+    fake.launched++;
+    return plan_enqueue((const struct plan *)at, NULL) ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
+}
+
 #define SAME(name, function) d.name = (__typeof__(d.name))(function)
 
 const struct driver *driver_load(styx_error *err)
@@ -230,5 +246,7 @@ const struct driver *driver_load(styx_error *err)
     SAME(cuMemcpyDtoHAsync, to_host);
     SAME(cuMemsetD8Async, set_bytes);
     SAME(cuEventElapsedTime, elapsed);
+    SAME(cuGraphInstantiateWithFlags, instantiate);
+    SAME(cuGraphLaunch, launch);
     return &d;
 }

@@ -77,9 +77,9 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     for (int n = 0; n < x->n; n++) {
         for (long p = 0; p < px; p++)
             for (int k = 0; k < c; k++)
-                in[p * c + k] = (k < x->c ? of(x, n * px + p, k)
-                                          : of(second, n * px + p, k - x->c)) +
-                                (bias ? get(bias, x->type, k) : 0) + (shift ? of(shift, n, k) : 0);
+                in[p * c + k] =
+                    (k < x->c ? of(x, n * px + p, k) : of(second, n * px + p, k - x->c)) +
+                    (bias ? get(bias, x->type, k) : 0) + (shift ? of(shift, n, k) : 0);
         for (int first = 0; first < c; first += width) {
             double mean = 0, var = 0, count = (double)px * width;
             for (long p = 0; p < px; p++)

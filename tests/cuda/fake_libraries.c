@@ -32,7 +32,7 @@ void blas_version(const struct blas *blas, char text[32])
 }
 
 int blas_plans(struct blas *blas, const struct product *p, size_t workspace,
-                  struct product_plan **plan, styx_error *err)
+               struct product_plan **plan, styx_error *err)
 {
     (void)blas, (void)workspace, (void)err;
     *plan = calloc(1, sizeof **plan);
@@ -68,8 +68,7 @@ static void put(CUdeviceptr at, enum dtype type, long i, float x)
     dtype_from_f32(type, &x, (char *)at + i * (long)dtype_bytes(type), 1);
 }
 
-bool blas_run(struct blas *blas, const struct product_plan *plan,
-                 const struct product_pointers *at)
+bool blas_run(struct blas *blas, const struct product_plan *plan, const struct product_pointers *at)
 {
     const struct product *p = &plan->p;
     enum dtype out = p->f32_out ? DT_F32 : p->type;

@@ -96,6 +96,7 @@ static void passes(tape *t, const struct backend *be)
         tape_merge(t);
         tape_defer(t);
     }
+    tape_prune(t);
     tape_hoist(t);
     if (be->halo)
         tape_halo(t);
@@ -482,6 +483,7 @@ static void budgets_are_measured(void **state)
     (void)state;
     record_resnet(t, &s);
     tape_fuse(t);
+    tape_prune(t);
     assert_int_equal(tape_plan(t, NULL), STYX_OK);
     assert_int_equal(backend_cpu.open(&(struct device_options){ 0 }, &dev, NULL), STYX_OK);
     backend_cpu.measure(dev, t, 0, &all);

@@ -243,6 +243,7 @@ static tape *optimised(record_fn *record, unsigned seed, enum dtype type, bool h
         tape_merge(t);
         tape_defer(t);
     }
+    tape_prune(t);
     tape_hoist(t);
     if (halo)
         tape_halo(t);
