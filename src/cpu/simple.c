@@ -164,4 +164,6 @@ void simple_run(struct plan *p, const struct step *s)
     long all = (long)m.out.n * m.out.h * m.out.w;
     view_clear_border(&m.out);
     pool_run(p->dev->pool, simple_job, &m, (int)((all + m.pixels - 1) / m.pixels));
+    if (s->table) /* a few rows were read; the system may have mapped megabytes around each */
+        span_release(s->table, 0, span_count(s->table));
 }

@@ -346,8 +346,8 @@ double scheduler_init_noise_sigma(const struct scheduler *s)
     double max = 0;
     if (s->ops->space != SPACE_SIGMA)
         return 1;
-    for (int i = 0; i < s->nsigmas; i++)
-        max = fmax(max, s->sigmas[i]);
+    for (int i = 0; i < s->nsigmas; i++) /* gcc 12 for ARM fails on fmax here */
+        max = s->sigmas[i] > max ? s->sigmas[i] : max;
     if (!s->sigmas)
         max = s->sigma_table[s->k.num_train_timesteps - 1];
     return s->k.timestep_spacing == SPACING_LEADING ? sqrt(max * max + 1) : max;
