@@ -38,6 +38,7 @@ int run_recipe(struct options *o);
 int run_pull(struct options *o);
 int run_convert(struct options *o);
 int run_devices(struct options *o);
+int run_bench(struct options *o);
 int run_help(struct options *o);
 
 #endif

@@ -43,8 +43,8 @@ const struct flag flags[] = {
       "'styx pull' fetched; default: $STYX_MODEL, or the model that comes with Styx" },
     { "negative", 0, KIND_TEXT, DRAW | RECIPE, AT(negative), "TEXT", ALIAS("negative_prompt"),
       "what to keep away from" },
-    { "steps", 0, KIND_INT, DRAW | EXPLAIN | SCHEDULE | RECIPE, AT(steps), "N", 1, 1000, NULL,
-      "num_inference_steps", "denoising steps; default: 50" },
+    { "steps", 0, KIND_INT, DRAW | EXPLAIN | SCHEDULE | BENCH | RECIPE, AT(steps), "N", 1, 1000,
+      NULL, "num_inference_steps", "denoising steps; default: 50" },
     { "guidance", 0, KIND_REAL, DRAW | EXPLAIN | RECIPE, AT(guidance), "G", -1000, 1000, NULL,
       "guidance_scale",
       "how closely to follow the prompt; 1 or less: no guidance; default: 7.5, or 5 with SDXL" },
@@ -58,7 +58,7 @@ const struct flag flags[] = {
     { "noise-dtype", 0, KIND_CHOICE, DRAW | RECIPE, AT(noise_dtype), "auto|f32|bf16|f16",
       WORDS(dtypes), "the type that noise is drawn in, f16 for an fp16 pipeline of diffusers; "
       "default: f32" },
-    { "size", 0, KIND_SIZE, DRAW | EXPLAIN | RECIPE, AT(size), "WxH", RANGE(1, 100000),
+    { "size", 0, KIND_SIZE, DRAW | EXPLAIN | BENCH | RECIPE, AT(size), "WxH", RANGE(1, 100000),
       "width and height, multiples of 8; default: the model's own, or the picture's" },
     { "sampler", 0, KIND_TEXT, DRAW | SCHEDULE | RECIPE, AT(sampler), "NAME", ALIAS("scheduler"),
       "a scheduler of diffusers or a short name: \"euler a\", \"dpm++ 2m karras\"; default: the "
@@ -152,10 +152,11 @@ const struct flag flags[] = {
     { "safety", 0, KIND_CHOICE, DRAW | RECIPE, AT(safety), "black|flag|off", WORDS(safeties),
       "what to do when the model's safety checker objects; default: black" },
 
-    { "dtype", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(dtype), "auto|f32|bf16|f16", WORDS(dtypes),
+    { "dtype", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(dtype), "auto|f32|bf16|f16",
+      WORDS(dtypes),
       "numbers that the networks compute in; auto: f16 on a card (bf16 if the "
       "weights are), bf16 where the CPU has AVX-512 BF16, else f32" },
-    { "vae-dtype", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(vae_dtype), "auto|f32|bf16|f16",
+    { "vae-dtype", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(vae_dtype), "auto|f32|bf16|f16",
       WORDS(dtypes),
       "the same for the VAE" },
     { "vae-slicing", 0, KIND_BOOL, LOAD | RECIPE, AT(vae_slicing), NULL, NONE,
@@ -163,7 +164,7 @@ const struct flag flags[] = {
     { "vae-tiling", 0, KIND_CHOICE, LOAD | RECIPE, AT(tiling), "auto|on|off|seamless",
       WORDS(tilings), "decode in tiles: on blends as diffusers does, auto tiles without seams when "
       "memory asks for it; default: auto" },
-    { "backend", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(backend), "auto|cpu|ref|cuda",
+    { "backend", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(backend), "auto|cpu|ref|cuda",
       WORDS(backends),
       "what computes; auto: a CUDA card if one works, else the CPU ('styx devices' lists them); "
       "default: $STYX_BACKEND, or auto" },
@@ -176,11 +177,11 @@ const struct flag flags[] = {
       "there, to stream through the card; default: none" },
     { "max-vram", 0, KIND_BYTES, COMPUTE | RUN, AT(max_vram), "BYTES", RANGE(0, 1e18),
       "the card's memory to stay under (K, M and G are understood)" },
-    { "isa", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(isa), "NAME", WORDS(isas),
+    { "isa", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(isa), "NAME", WORDS(isas),
       "instruction set: auto, portable, avx2, avx512 or avx512bf16; default: the best there is" },
-    { "threads", 0, KIND_INT, COMPUTE | RUN, AT(threads), "N", RANGE(0, 4096),
+    { "threads", 0, KIND_INT, COMPUTE | RUN | BENCH, AT(threads), "N", RANGE(0, 4096),
       "threads; the picture is the same for any number; default: all" },
-    { "max-memory", 0, KIND_BYTES, COMPUTE | RUN, AT(max_memory), "BYTES", RANGE(0, 1e18),
+    { "max-memory", 0, KIND_BYTES, COMPUTE | RUN | BENCH, AT(max_memory), "BYTES", RANGE(0, 1e18),
       "memory to stay under (K, M and G are understood): weights that do not fit are read again "
       "for each step, a VAE that does not fit decodes in tiles" },
 
@@ -199,14 +200,15 @@ const struct flag flags[] = {
       "overwrite existing files" },
     { "show", 0, KIND_BOOL, DRAW, AT(show), NULL, NONE,
       "draw the picture in the terminal (Kitty, Ghostty, iTerm2, Konsole, or coarse blocks)" },
-    { "json", 0, KIND_BOOL, DRAW | TOKENIZE | SCHEDULE | INFO | LOG | REPLAY | RUN | PULL | DEVICES,
+    { "json", 0, KIND_BOOL,
+      DRAW | TOKENIZE | SCHEDULE | INFO | LOG | REPLAY | RUN | PULL | DEVICES | BENCH,
       AT(json), NULL, NONE, "print results as JSON" },
     { "quiet", 'q', KIND_BOOL, DRAW | REPLAY | RUN | CONVERT | PULL, AT(quiet), NULL, NONE,
       "say nothing but errors" },
 
     { "batch", 0, KIND_INT, EXPLAIN, AT(batch), "N", RANGE(1, 10000),
       "pictures at a time; default: 1" },
-    { "network", 0, KIND_TEXT, EXPLAIN, AT(network), "NAME", NONE,
+    { "network", 0, KIND_TEXT, EXPLAIN | BENCH, AT(network), "NAME", NONE,
       "only this program: text_encoder, unet, vae.decode..." },
     { "code", 0, KIND_BOOL, EXPLAIN, AT(code), NULL, NONE, "print the instructions too" },
     { "encoder", 0, KIND_INT, TOKENIZE, AT(encoder), "1|2", RANGE(1, 2),
@@ -227,6 +229,8 @@ const struct flag flags[] = {
       "files to fetch at a time; default: 4" },
     { "timeout", 0, KIND_INT, PULL, AT(timeout), "SECONDS", RANGE(1, 3600),
       "how long to wait for a byte before trying again; default: 30" },
+    { "runs", 0, KIND_INT, BENCH, AT(runs), "N", RANGE(1, 1000),
+      "runs of each network, of which the best counts; default: 3" },
     { "print", 0, KIND_CHOICE, HELP, AT(print), "man|bash|zsh|fish", WORDS(prints),
       "print the manual page or the completion for a shell" },
 };

@@ -60,6 +60,13 @@ const struct command commands[] = {
       "The CPU and the CUDA cards, with the versions of the driver and the libraries, or why they "
       "cannot be used.",
       run_devices },
+    { "bench", BENCH, { "subject" }, 0, "[sd15|sdxl|refiner]",
+      "measure how fast this machine draws",
+      "Runs the networks of SD 1.5, the SDXL refiner and SDXL, or of one of them, on random "
+      "weights: no model need be there. Prints every kernel with its speed and its share of what "
+      "the CPU's multiply-adds reach by themselves, the times of a step and of a picture, and the "
+      "peak of memory. Leave the machine alone meanwhile.",
+      run_bench },
     { "help", HELP, { "subject" }, 0, "[COMMAND]", "explain a command", "", run_help },
     { 0 },
 };

@@ -26,7 +26,8 @@ enum command_bit {
     RECIPE = 1024, /* a setting that decides the picture */
     CONVERT = 2048,
     PULL = 4096,
-    DEVICES = 8192
+    DEVICES = 8192,
+    BENCH = 16384
 };
 
 enum kind {
@@ -120,7 +121,7 @@ struct options {
     bool force, json, quiet, show;
 
     /* Other commands. */
-    int batch, encoder, print;
+    int batch, encoder, print, runs;
     char *network, *config;
     bool code;
 

@@ -44,66 +44,6 @@ static void must(int status, const styx_error *err)
     }
 }
 
-/* ---- the peak: nothing but independent multiply-adds on registers ---- */
-
-enum { PEAK_TURNS = 200000 };
-
-struct peak {
-    const struct kernels *k;
-    bool wide;
-};
-
-#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-
-static void peak_job(void *ctx, int job, int thread)
-{
-    const struct peak *p = ctx;
-    (void)job;
-    (void)thread;
-#ifdef __x86_64__
-    if (p->wide && strcmp(p->k->name, "avx512bf16") == 0) {
-#define STEP(i) "vdpbf16ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
-        for (int i = 0; i < PEAK_TURNS; i++)
-            __asm__ volatile(CHAINS(STEP)::
-                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                                   "xmm8", "xmm9", "xmm10", "xmm11");
-#undef STEP
-    } else if (strncmp(p->k->name, "avx512", 6) == 0) {
-#define STEP(i) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
-        for (int i = 0; i < PEAK_TURNS; i++)
-            __asm__ volatile(CHAINS(STEP)::
-                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                                   "xmm8", "xmm9", "xmm10", "xmm11");
-#undef STEP
-    } else if (strcmp(p->k->name, "avx2") == 0) {
-#define STEP(i) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n\t"
-        for (int i = 0; i < PEAK_TURNS; i++)
-            __asm__ volatile(CHAINS(STEP)::
-                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                                   "xmm8", "xmm9", "xmm10", "xmm11");
-#undef STEP
-    }
-#endif
-}
-
-/* FLOP/s of all threads; 0 where no such loop is written. */
-static double peak_of(struct cpu *dev, enum dtype type)
-{
-    struct peak p = { dev->k, type == DT_BF16 };
-    const char *isa = dev->k->name;
-    int threads = pool_threads(dev->pool);
-    int lanes = strncmp(isa, "avx512", 6) == 0 ? 16 : strcmp(isa, "avx2") == 0 ? 8 : 0;
-    int pairs = p.wide && strcmp(isa, "avx512bf16") == 0 ? 2 : 1;
-    double best = 1e30;
-    for (int i = 0; i < 20; i++) {
-        double t = now();
-        pool_run(dev->pool, peak_job, &p, threads);
-        t = now() - t;
-        best = t < best ? t : best;
-    }
-    return 12.0 * 2 * lanes * pairs * PEAK_TURNS * threads / best;
-}
-
 /* ---- programs on random weights ---- */
 
 struct program {
@@ -304,17 +244,17 @@ static void bench_shapes(struct cpu *dev, enum dtype type, const char *kind)
         { 2, 10, 4096, 4096, 64 }, { 2, 20, 1024, 1024, 64 }, { 1, 1, 4096, 4096, 512 },
         { 2, 8, 4096, 77, 40 },    { 2, 20, 1024, 77, 64 },
     };
-    double peak = peak_of(dev, type);
+    double peak = cpu_peak(dev, type);
     printf("%s, peak %.0f GFLOP/s\n", dtype_name(type), peak * 1e-9);
     for (size_t i = 0; wanted(kind, "conv") && i < sizeof convs / sizeof *convs; i++)
         bench_conv(dev, type, peak, convs[i][0], convs[i][1], convs[i][2], convs[i][3],
                    convs[i][4]);
-    peak = peak_of(dev, type);
+    peak = cpu_peak(dev, type);
     printf("peak %.0f GFLOP/s\n", peak * 1e-9);
     for (size_t i = 0; wanted(kind, "linear") && i < sizeof linears / sizeof *linears; i++)
         bench_linear(dev, type, peak, linears[i][0], linears[i][1], linears[i][2],
                      (enum act)linears[i][3]);
-    peak = peak_of(dev, type);
+    peak = cpu_peak(dev, type);
     printf("peak %.0f GFLOP/s\n", peak * 1e-9);
     for (size_t i = 0; wanted(kind, "attention") && i < sizeof attentions / sizeof *attentions; i++)
         bench_attention(dev, type, peak, attentions[i][0], attentions[i][1], attentions[i][2],
@@ -536,7 +476,7 @@ int main(int argc, char **argv)
             return 1;
         }
         start(&p, dev, t, budget);
-        profile(p.plan, runs, peak_of(dev, type));
+        profile(p.plan, runs, cpu_peak(dev, type));
         stop(&p);
     }
     backend_cpu.close(dev);

@@ -477,6 +477,26 @@ STYX_API int styx_explain(styx_session *session, const styx_model *model,
                           const struct styx_request *request, const char *network, int code,
                           char **text, styx_error *err);
 
+struct styx_bench_options {
+    size_t size;
+    const char *model;   /* a published one: "sd15", "sdxl", "refiner" */
+    const char *network; /* "text_encoder", "text_encoder_2", "unet", "vae.encode", "vae.decode" */
+    enum styx_dtype dtype; /* AUTO: as in a request, with vae_dtype for a VAE */
+    int width, height;     /* of the picture; 0: the model's own */
+    int runs;              /* the best counts; 0: 3 */
+};
+#define STYX_BENCH_OPTIONS_INIT STYX_SIZED(struct styx_bench_options)
+
+/* How fast a network runs on the session's device, on random weights and without any file: a UNet
+ * with guidance (two rows), the others on one row. JSON text: load_seconds; seconds and gflop of a
+ * run; peak_gflops, what the device's multiply-adds reach by themselves, measured before and after
+ * (0: not known); weights_bytes, arena_bytes, workspace_bytes; and kernels, a list of {kernel,
+ * count, seconds, gflop} that sums up the instructions of one shape, the slowest first (empty where
+ * the device cannot time them). Multiply-adds count as two operations, and those that an algorithm
+ * saves as done. Errors: INVALID, CANCELLED, NOMEM. */
+STYX_API int styx_bench(styx_session *session, const struct styx_bench_options *options,
+                        char **json, styx_error *err);
+
 /* ---- the components by themselves --------------------------------------------------------- */
 
 /* CLIP ids of one text with the model's first (1) or second (2) tokenizer: start, text, end and

@@ -1,6 +1,7 @@
 /* cpu.c - the CPU backend: programs run one instruction after the other, each spread over all
  * threads. */
 #include "cpu/cpu.h"
+#include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -287,10 +288,13 @@ static int cpu_run(void *plan, const struct run_args *args, styx_error *err)
         if (!(again && t->in_once[i]))
             read_input(p, t->in[i], args->in[i]);
     for (int i = again ? t->once : 0; i < t->ncode; i++) {
+        double since = args->seconds ? clock_seconds() : 0;
         p->warm = i >= t->once;
         if (p->step[i].packed && p->step[i].packed->streamed)
             pack_stream(p->weights, p->step[i].packed);
         p->step[i].run(p, &p->step[i]);
+        if (args->seconds)
+            args->seconds[i] = clock_seconds() - since;
         if (cancelled(p)) /* maybe while it ran: some of its jobs were skipped */
             return fail(err, STYX_ERR_CANCELLED, "cancelled");
         if (p->dev->hard)
@@ -316,4 +320,5 @@ const struct backend backend_cpu = {
     .prepare = cpu_prepare,
     .run = cpu_run,
     .release = cpu_release,
+    .peak = cpu_peak,
 };

@@ -143,6 +143,8 @@ static inline size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
+double cpu_peak(void *dev, enum dtype type); /* FLOP/s of all threads; 0: not known */
+
 /* ---- products ---- */
 
 struct grid {

@@ -5,6 +5,7 @@
  * device, and for the components that it has met their loaded weights and prepared programs. */
 #ifndef STYX_ENGINE_H
 #define STYX_ENGINE_H
+#include "base/clock.h"
 #include "base/json.h"
 #include "model/model.h"
 #include "tape/backend.h"
@@ -117,7 +118,8 @@ struct styx_session {
     atomic_int cancel, busy;
     struct program *programs; /* most recently used first */
     struct loaded *loaded;
-    double loading;  /* seconds spent in making programs and loading weights */
+    double loading; /* seconds spent in making programs and loading weights */
+    double *timing; /* run_args.seconds of the next run; NULL: not wanted */
     uint64_t held;   /* bytes of programs and loaded weights, on the host or the card */
     uint64_t shared; /* of these: what all programs of a card use in turn */
 };
@@ -125,7 +127,6 @@ struct styx_session {
 /* NULL for a name that is none, or that of a backend which was not compiled in. */
 const struct backend *backend_find(const char *name);
 
-double session_clock(void); /* seconds */
 void session_warn(styx_session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* One request at a time: INVALID if another thread is inside. */

@@ -58,7 +58,7 @@ static uint64_t random_seed(void)
 {
     uint32_t seed = 0;
     if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
-        seed = (uint32_t)(session_clock() * 1e6);
+        seed = (uint32_t)(clock_seconds() * 1e6);
     return seed;
 }
 

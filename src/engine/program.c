@@ -352,9 +352,9 @@ int program_get(styx_session *s, const struct program_key *key, struct program *
         *out = p;
         return 0;
     }
-    double since = session_clock();
+    double since = clock_seconds();
     int code = make(s, key, out, err);
-    s->loading += session_clock() - since;
+    s->loading += clock_seconds() - since;
     return code;
 }
 
@@ -379,7 +379,7 @@ static int compare_inputs(struct program *p, const void *const *in, bool *again,
 int program_run(styx_session *s, struct program *p, const void *const *in, float *const *out,
                 styx_error *err)
 {
-    struct run_args args = { .cancel = &s->cancel };
+    struct run_args args = { .cancel = &s->cancel, .seconds = s->timing };
     int code = compare_inputs(p, in, &args.again, err);
     if (code)
         return code;

@@ -3,7 +3,6 @@
 #include "engine/job.h"
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct styx_request styx_request_default(void)
 {
@@ -46,7 +45,7 @@ static int copy_request(struct styx_request *to, const struct styx_request *from
 
 double job_working(const struct job *j)
 {
-    return session_clock() - j->s->loading;
+    return clock_seconds() - j->s->loading;
 }
 
 int job_progress(struct job *j, const char *stage, int done, int total, double since,

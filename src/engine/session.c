@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 #include <stdarg.h>
 #include <stdlib.h>
-#include <time.h>
 
 static const struct backend *const backends[] = {
     &backend_cpu,
@@ -11,13 +10,6 @@ static const struct backend *const backends[] = {
     &backend_cuda,
 #endif
 };
-
-double session_clock(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void session_warn(styx_session *s, const char *fmt, ...)
 {

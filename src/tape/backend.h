@@ -35,6 +35,8 @@ struct run_args {
     float *out[TAPE_MAX_OUT];    /* dense NHWC f32 in host memory; NULL: not wanted */
     bool again;                  /* the once-inputs are those of the last run: skip the prologue */
     const atomic_int *cancel;    /* non-zero: stop between instructions (STYX_ERR_CANCELLED) */
+    double *seconds; /* [ncode]: what each instruction took, from a backend that can tell; NULL:
+                        not wanted */
 };
 
 struct backend {
@@ -68,6 +70,10 @@ struct backend {
      * changes the next run when it is cancelled. */
     int (*run)(void *plan, const struct run_args *args, styx_error *err);
     void (*release)(void *plan);
+
+    /* FLOP/s that the device's multiply-adds reach by themselves, measured now: what the speed of a
+     * kernel is compared with. NULL or 0: not known. */
+    double (*peak)(void *dev, enum dtype type);
 };
 
 extern const struct backend backend_ref, backend_cpu, backend_cuda;
