@@ -27,14 +27,16 @@ class CommandTest(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="styx-cli-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def styx(self, *words, code=0, environment=None, text=True, binary=None):
+    def styx(self, *words, code=0, environment=None, text=True, binary=None,
+             timeout=300):
         """Runs the command and returns the finished process; any crash fails the test."""
         variables = dict(os.environ, XDG_CACHE_HOME=str(self.folder / "cache"), LC_ALL="C.UTF-8")
         variables.pop("STYX_MODEL", None)
         variables["STYX_BACKEND"] = "cpu"
         variables.update(environment or {})
         done = subprocess.run([str(binary or STYX), *map(str, words)], cwd=self.folder,
-                              capture_output=True, text=text, env=variables, timeout=300)
+                              capture_output=True, text=text, env=variables,
+                              timeout=timeout)
         self.assertEqual(done.returncode, code, f"{words}: {done.stderr}")
         return done
 

@@ -1,0 +1,51 @@
+"""Pictures in bf16 stay at least 35 dB (PSNR) from those in f32, with the model that comes with Styx.
+
+Two pictures of 20 steps; with STYX_ACCURACY=all 20 pictures of the default steps, and their PSNR.
+"""
+import json
+import math
+import os
+import unittest
+
+from command import ROOT, CommandTest, png_pixels
+
+PROMPTS = [
+    "a red apple on a green background", "a house, night with stars", "a mushroom on green hills",
+    "three lemons", "a blue car on a sunset beach", "a cat in the snow", "a rocket in space",
+    "a small dog on the left", "a yellow flower", "two pears on a wooden table",
+    "a ship at sea", "a purple butterfly", "a tree on a hill, bright sky", "a robot in a city",
+    "a pumpkin at night", "a teal fish under water", "a big strawberry", "an umbrella in the rain",
+    "a crown on a pink background", "a penguin on ice",
+]
+ALL = os.environ.get("STYX_ACCURACY") == "all"
+
+
+def psnr(a, b):
+    squares = [(x - y) ** 2 for p, q in zip(png_pixels(a)[2], png_pixels(b)[2])
+               for x, y in zip(p, q)]
+    mean = sum(squares) / len(squares)
+    return 10 * math.log10(255 ** 2 / mean) if mean else math.inf
+
+
+class Accuracy(CommandTest):
+    def draw(self, prompts, dtype):
+        lines = [{"prompt": prompt, "seed": seed, "output": f"{dtype}-{seed}.png"}
+                 for seed, prompt in enumerate(prompts)]
+        self.path("prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        self.styx("generate", "--prompts", "prompts.jsonl", "--dtype", dtype, "--vae-dtype", dtype,
+                  *([] if ALL else ["--steps", 20]), timeout=3600 if ALL else 300,
+                  environment={"STYX_MODEL": str(ROOT / "models" / "styx-emoji")})
+        return [self.read(line["output"]) for line in lines]
+
+    def test_bf16_is_near_f32(self):
+        prompts = PROMPTS if ALL else PROMPTS[:2]
+        found = [psnr(*pair) for pair in zip(self.draw(prompts, "f32"), self.draw(prompts, "bf16"))]
+        if ALL:
+            for prompt, value in zip(prompts, found):
+                print(f"{value:5.1f} dB  {prompt}")
+            print(f"{min(found):5.1f} dB at least, {sum(found) / len(found):.1f} dB in the mean")
+        self.assertGreaterEqual(min(found), 35)
+
+
+if __name__ == "__main__":
+    unittest.main()
