@@ -16,12 +16,6 @@
 #include "paths.h"
 #include "say.h"
 
-/* Repositories that moved: the first official one of SD 1.5 was deleted in 2024. */
-static const char *const moved[][2] = {
-    { "runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5" },
-    { "runwayml/stable-diffusion-inpainting", "stable-diffusion-v1-5/stable-diffusion-inpainting" },
-};
-
 /* What hubs allow in names; a name may not lead to another folder. */
 static bool plain(const char *text, bool slashes)
 {
@@ -39,12 +33,10 @@ static bool plain(const char *text, bool slashes)
 
 static const char *where_now(const char *id)
 {
-    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++)
-        if (strcmp(id, moved[i][0]) == 0) {
-            say("%s is gone; taking its successor %s", id, moved[i][1]);
-            return moved[i][1];
-        }
-    return id;
+    const char *moved = styx_hub_moved(id);
+    if (moved)
+        say("%s is gone; taking its successor %s", id, moved);
+    return moved ? moved : id;
 }
 
 int model_id_read(struct model_id *id, const char *text)

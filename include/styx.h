@@ -163,6 +163,10 @@ STYX_API int styx_hub_folder(char **path, styx_error *err);
  * not there. */
 STYX_API int styx_hub_find(const char *id, char **path, styx_error *err);
 
+/* Where a model of the hub ("ORG/NAME") that has moved is now, static; NULL: it has not. What opens
+ * models follows it by itself. */
+STYX_API const char *styx_hub_moved(const char *id);
+
 struct styx_convert_options {
     size_t size;
     const char *type;   /* of the weights: "f32", "f16", "bf16", "q8_0"; NULL: as they are */

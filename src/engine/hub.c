@@ -54,13 +54,18 @@ struct model_id {
     char organisation[128], name[128], revision[128];
 };
 
+const char *styx_hub_moved(const char *id)
+{
+    for (size_t i = 0; id && i < sizeof moved / sizeof *moved; i++)
+        if (strcmp(id, moved[i][0]) == 0)
+            return moved[i][1];
+    return NULL;
+}
+
 static bool read_id(const char *text, struct model_id *id)
 {
-    for (size_t i = 0; i < sizeof moved / sizeof *moved; i++) {
-        size_t length = strlen(moved[i][0]);
-        if (!strncmp(text, moved[i][0], length) && !text[length])
-            text = moved[i][1];
-    }
+    const char *now = styx_hub_moved(text);
+    text = now ? now : text;
     const char *slash = strchr(text, '/'), *at = slash ? strchr(slash, '@') : NULL;
     size_t end = at ? (size_t)(at - text) : strlen(text);
     if (!slash || (size_t)(slash - text) >= 128 || end - (size_t)(slash - text) > 128 ||
