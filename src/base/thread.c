@@ -187,62 +187,74 @@ void pool_free(struct pool *p)
     free(p);
 }
 
-/* Reads "quota period" (cgroup 2) or two files of one number each (cgroup 1); 0 if not limited. */
-static int quota_of(const char *format, const char *path)
+/* The first number of a file, or both; 0 where there are none ("max 100000": no quota). */
+static int read_numbers(const char *path, long *first, long *second)
 {
-    char name[512], text[64] = "";
-    long quota = 0, period = 0;
-    snprintf(name, sizeof name, format, path);
-    FILE *f = fopen(name, "r");
-    if (!f)
-        return 0;
-    if (fgets(text, sizeof text, f) && sscanf(text, "%ld %ld", &quota, &period) == 1) {
-        char *end = strstr(name, "cfs_quota_us");
-        if (end) {
-            memcpy(end, "cfs_period_us", 14);
-            FILE *g = fopen(name, "r");
-            if (g && (!fgets(text, sizeof text, g) || sscanf(text, "%ld", &period) != 1))
-                period = 0;
-            if (g)
-                fclose(g);
-        }
-    }
-    fclose(f);
-    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+    FILE *f = fopen(path, "r");
+    int n = f ? fscanf(f, "%ld %ld", first, second) : 0;
+    if (f)
+        fclose(f);
+    return n < 0 ? 0 : n;
 }
 
-/* A container sees its own group as the root; elsewhere /proc/self/cgroup names it. */
-static int cgroup_limit(void)
+/* CPUs that one group grants, rounded up; 0: no limit. Version 2 writes quota and period into one
+ * file, version 1 into two. */
+static int group_quota(const char *root, const char *group, bool v2)
 {
-    static const char *const format[] = {
-        "/sys/fs/cgroup%s/cpu.max",
-        "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us",
-    };
-    char line[400];
-    int best = 0;
-    for (int i = 0; i < 2; i++) {
-        int q = quota_of(format[i], "");
-        best = q && (!best || q < best) ? q : best;
+    char path[1024];
+    long quota = 0, period = 0, unused;
+    snprintf(path, sizeof path, "%s%s%s/%s", root, v2 ? "" : "/cpu", group,
+             v2 ? "cpu.max" : "cpu.cfs_quota_us");
+    int found = read_numbers(path, &quota, &period);
+    if (!v2 && found) {
+        snprintf(path, sizeof path, "%s/cpu%s/cpu.cfs_period_us", root, group);
+        found += read_numbers(path, &period, &unused) == 1;
     }
-    FILE *f = fopen("/proc/self/cgroup", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        char *path = strrchr(line, ':');
+    return found == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+/* The least that a group and those above it grant. */
+static int groups_quota(const char *root, char *group, bool v2)
+{
+    int least = 0;
+    for (;;) {
+        int q = group_quota(root, group, v2);
+        char *slash = strrchr(group, '/');
+        least = q && (!least || q < least) ? q : least;
+        if (!slash)
+            return least;
+        *slash = 0;
+    }
+}
+
+int thread_quota(const char *root, const char *groups)
+{
+    char line[900], none[1] = "";
+    int least = 0;
+    /* A container sees its own group as the root, whatever it is called outside. */
+    for (int v2 = 0; v2 < 2; v2++) {
+        int q = groups_quota(root, none, v2);
+        least = q && (!least || q < least) ? q : least;
+    }
+    FILE *f = fopen(groups, "r");
+    while (f && fgets(line, sizeof line, f)) { /* "0::/user.slice", "4:cpu,cpuacct:/user.slice" */
         bool v2 = strncmp(line, "0::", 3) == 0;
-        if (!path || (!v2 && !strstr(line, "cpu")))
+        char *group = strrchr(line, ':');
+        if (!group || (!v2 && !strstr(line, "cpu")))
             continue;
-        path[strcspn(path, "\n")] = 0;
-        int q = quota_of(format[v2 ? 0 : 1], path + 1);
-        best = q && (!best || q < best) ? q : best;
+        group[strcspn(group, "\n")] = 0;
+        int q = groups_quota(root, group + 1, v2);
+        least = q && (!least || q < least) ? q : least;
     }
     if (f)
         fclose(f);
-    return best;
+    return least;
 }
 
 int thread_limit(void)
 {
     cpu_set_t set;
-    int n = 1, quota = cgroup_limit();
+    int n = 1, quota = thread_quota("/sys/fs/cgroup", "/proc/self/cgroup");
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         n = CPU_COUNT(&set);
     if (quota && quota < n)

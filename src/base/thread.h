@@ -23,5 +23,8 @@ void pool_run(struct pool *pool, pool_fn *fn, void *ctx, int jobs);
 
 /* How many threads this process may keep busy: its affinity mask and its cgroup's quota. */
 int thread_limit(void);
+/* The quota by itself, rounded up to whole CPUs; 0: none. root: where cgroups are mounted; groups:
+ * a file like /proc/self/cgroup that names those of the process. */
+int thread_quota(const char *root, const char *groups);
 
 #endif

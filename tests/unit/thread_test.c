@@ -1,9 +1,13 @@
 /* base/thread: every job runs exactly once, whatever the numbers of jobs and threads. */
+#define _GNU_SOURCE /* CPU_SET */
 #include "base/thread.h"
 
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Last: cmocka defines a macro fail(). */
@@ -88,13 +92,73 @@ static void the_limit_is_sane(void **state)
     pool_free(NULL);
 }
 
+static void write_file(const char *folder, const char *name, const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    for (char *slash = path + strlen(folder); (slash = strchr(slash + 1, '/'));) {
+        *slash = 0;
+        mkdir(path, 0777);
+        *slash = '/';
+    }
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* A tree of groups as the kernel shows it: the tightest quota on the way to the root counts. */
+static void quotas_are_heeded(void **state)
+{
+    char root[] = "/tmp/styx-cgroup-XXXXXX", command[80], groups[80];
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    snprintf(groups, sizeof groups, "%s/groups", root);
+    assert_int_equal(thread_quota(root, groups), 0); /* no groups at all */
+    write_file(root, "groups", "0::/a/b\n");
+    assert_int_equal(thread_quota(root, groups), 0);
+    write_file(root, "a/b/cpu.max", "max 100000\n");
+    assert_int_equal(thread_quota(root, groups), 0);
+    write_file(root, "a/b/cpu.max", "250000 100000\n");
+    assert_int_equal(thread_quota(root, groups), 3); /* two and a half */
+    write_file(root, "a/cpu.max", "200000 100000\n");
+    assert_int_equal(thread_quota(root, groups), 2);
+    write_file(root, "cpu.max", "50000 100000\n");
+    assert_int_equal(thread_quota(root, groups), 1);
+    write_file(root, "cpu.max", "max 100000\n");
+    write_file(root, "groups", "5:memory:/m\n4:cpu,cpuacct:/c\n"); /* version 1 */
+    assert_int_equal(thread_quota(root, groups), 0);
+    write_file(root, "cpu/c/cpu.cfs_quota_us", "-1\n");
+    write_file(root, "cpu/c/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(thread_quota(root, groups), 0);
+    write_file(root, "cpu/c/cpu.cfs_quota_us", "400000\n");
+    assert_int_equal(thread_quota(root, groups), 4);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    assert_int_equal(system(command), 0);
+}
+
+static void affinity_is_heeded(void **state)
+{
+    cpu_set_t all, one;
+    int limit = thread_limit(), first = 0;
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_int_equal(thread_limit(), 1);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(thread_limit(), limit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_job_runs_once),
-        cmocka_unit_test(short_loops_follow_each_other),
-        cmocka_unit_test(sleeping_threads_wake),
-        cmocka_unit_test(the_limit_is_sane),
+        cmocka_unit_test(each_job_runs_once),    cmocka_unit_test(short_loops_follow_each_other),
+        cmocka_unit_test(sleeping_threads_wake), cmocka_unit_test(the_limit_is_sane),
+        cmocka_unit_test(quotas_are_heeded),     cmocka_unit_test(affinity_is_heeded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
