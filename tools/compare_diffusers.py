@@ -1,10 +1,11 @@
-"""Draws the same prompts with diffusers and with Styx from one model folder and compares them.
+"""Draws the same prompts with diffusers, with Styx and with the networks of models/train from one
+model folder and compares them.
 
 usage: compare_diffusers.py --styx build/styx --model models/styx-emoji [--steps 20]
 
-diffusers reads no 8-bit weights, so both draw from the folder that `styx convert --type f16` makes,
+diffusers reads no 8-bit weights, so all draw from the folder that `styx convert --type f16` makes,
 in float32. The exit status is 1 if a picture differs by more than LEVELS of 255 anywhere, and 77,
-which ctest reports as skipped, if torch, diffusers or transformers is not installed.
+which ctest reports as skipped, if torch, diffusers, transformers or regex is not installed.
 """
 
 import argparse
@@ -14,12 +15,18 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "models", "train"))
+
 try:
     import diffusers
     import numpy as np
     import torch
     import transformers
     from PIL import Image
+
+    import networks
+    import sample
+    from tokenizer import Tokenizer
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
@@ -53,7 +60,7 @@ def with_styx(args, model, folder):
 
 def with_diffusers(args, model):
     """The same with diffusers."""
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     out = []
     for seed, prompt in enumerate(PROMPTS):
@@ -61,6 +68,14 @@ def with_diffusers(args, model):
         image = pipe(prompt, num_inference_steps=args.steps, generator=generator).images[0]
         out.append(np.asarray(image).astype(int))
     return out
+
+
+def with_training(args, model):
+    """The same with the networks and the sampler of models/train."""
+    unet, text, vae = (networks.load(model, p).eval() for p in ("unet", "text_encoder", "vae"))
+    tokens, seeds = Tokenizer.load(os.path.join(model, "tokenizer")), list(range(len(PROMPTS)))
+    out = sample.draw(unet, text, vae, tokens, PROMPTS, seeds, steps=args.steps)
+    return list(((out + 1) * 127.5).round().int().numpy().transpose(0, 2, 3, 1))
 
 
 def main():
@@ -72,10 +87,12 @@ def main():
         convert = [args.styx, "convert", args.model, half, "--type", "f16", "-q"]
         subprocess.run(convert, check=True)
         theirs = with_diffusers(args, half)
-        for prompt, a, b in zip(PROMPTS, theirs, with_styx(args, half, scratch)):
-            difference = abs(a - b)
-            worst = max(worst, int(difference.max()))
-            print(f"{prompt}: at most {difference.max()} levels, mean {difference.mean():.4f}")
+        others = {"styx": with_styx(args, half, scratch), "models/train": with_training(args, half)}
+        for name, pictures in others.items():
+            for prompt, a, b in zip(PROMPTS, theirs, pictures):
+                d = abs(a - b)
+                worst = max(worst, int(d.max()))
+                print(f"{name}: {prompt}: at most {d.max()} levels, mean {d.mean():.4f}")
     if worst > LEVELS:
         sys.exit(f"{worst} levels apart, at most {LEVELS} are allowed")
 
