@@ -113,7 +113,7 @@ static int load(struct driver *d, styx_error *err)
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
     if (!library)
         return fail(err, STYX_ERR_NODEVICE,
-                    "no NVIDIA driver: libcuda.so.1 was not found; the cpu backend needs none");
+                    "CUDA cannot be used: there is no NVIDIA driver (libcuda.so.1 was not found)");
     if (!fill(d, library, &missing))
         return fail(err, STYX_ERR_NODEVICE,
                     "the NVIDIA driver is too old: it lacks %s; one for CUDA %d or newer was "
@@ -122,7 +122,8 @@ static int load(struct driver *d, styx_error *err)
     CUresult result = d->cuInit(0);
     if (result != CUDA_SUCCESS) {
         d->cuGetErrorString(result, &why);
-        return fail(err, STYX_ERR_NODEVICE, "the NVIDIA driver cannot start: %s",
+        return fail(err, STYX_ERR_NODEVICE,
+                    "CUDA cannot be used: the NVIDIA driver does not start: %s",
                     why ? why : "unknown error");
     }
     if (d->cuDriverGetVersion(&version) != CUDA_SUCCESS || version / 1000 < NEEDED_MAJOR)

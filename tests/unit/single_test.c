@@ -68,7 +68,8 @@ static const char *pack(const char *model, const char *name, enum convert_type t
             continue;
         parts[n].component = names[i];
         must(store_open_component(path, i < 2 ? "diffusion_pytorch_model" : "model", NULL,
-                                  &parts[n++].store, &err), &err);
+                                  &parts[n++].store, &err),
+             &err);
     }
     must(convert_write(file(name), parts, n, &o, &err), &err);
     while (n-- > 0)
@@ -200,8 +201,9 @@ static void test_vocabulary(void **state)
 
 static uint64_t record(const styx_component *c, enum network network, struct store **shapes)
 {
-    struct program_key key = { .component = c, .network = network, .n = 1, .h = 64, .w = 64,
-                               .tokens = 77, .ids = 6 };
+    struct program_key key = {
+        .component = c, .network = network, .n = 1, .h = 64, .w = 64, .tokens = 77, .ids = 6
+    };
     uint64_t sum = 0;
     tape *t = NULL;
     styx_error err;
@@ -211,7 +213,7 @@ static uint64_t record(const styx_component *c, enum network network, struct sto
         key.layer = c->clip.layers;
         key.normed = true;
     }
-    must(program_record(&key, false, &t, &err), &err);
+    must(program_record(&key, &backend_ref, &t, &err), &err);
     *shapes = store_new("shapes");
     for (int i = 0; i < t->nparams; i++) {
         const param *p = &t->params[i];
@@ -329,7 +331,8 @@ static void test_lora(void **state)
             span_read(&a, (size_t)(i * width + k), 1, &was);
             span_read(&b, (size_t)(i * width + k), 1, &is);
             for (int r = 0; r < 2; r++) /* as put_lora fills it, by flat index */
-                delta += 0.5f * 0.5f * ((float)(((2 * i + r) % 2) + 2 * ((2 * i + r) / 2)) / 16 - 1) *
+                delta += 0.5f * 0.5f *
+                         ((float)(((2 * i + r) % 2) + 2 * ((2 * i + r) / 2)) / 16 - 1) *
                          ((float)(((r * width + k) / 16) + 2 * ((r * width + k) % 16)) / 16 - 1);
             assert_true(fabsf(is - was - delta) < 1e-6f);
         }
@@ -406,8 +409,10 @@ static void test_hub(void **state)
         assert_int_equal(styx_hub_find(bad[i], &path, &err), STYX_ERR_INVALID);
     assert_int_equal(styx_hub_find("some/model", &path, &err), STYX_ERR_IO);
     assert_non_null(strstr(err.text, "styx pull some/model"));
-    snprintf(command, sizeof command, "mkdir -p '%s'/models--some--model/refs/pr "
-             "'%s'/models--some--model/snapshots/%s", folder, folder, commit);
+    snprintf(command, sizeof command,
+             "mkdir -p '%s'/models--some--model/refs/pr "
+             "'%s'/models--some--model/snapshots/%s",
+             folder, folder, commit);
     assert_int_equal(system(command), 0);
     write_text(file("models--some--model/refs/main"), commit);
     write_text(file("models--some--model/refs/pr/1"), "../../..\n");
