@@ -18,6 +18,8 @@ void kernels_unload(struct gpu *g)
 static float get(CUdeviceptr at, enum dtype type, long i)
 {
     float x;
+    if (type == DT_F32) /* without a call: this is where the test's time goes */
+        return ((const float *)at)[i];
     dtype_to_f32(type, (const char *)at + i * (long)dtype_bytes(type), &x, 1);
     return x;
 }
