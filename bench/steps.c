@@ -92,16 +92,7 @@ static void record(struct bench *b)
         unet(b->t, &u, b->rows, b->size / 8, b->size / 8, 77, b->kind == SINGLE_REFINER ? 5 : 6);
     }
     json_decref(config);
-    tape_fuse(b->t);
-    if (b->be->merge) {
-        tape_merge(b->t);
-        tape_defer(b->t);
-    }
-    tape_prune(b->t);
-    tape_hoist(b->t);
-    if (b->be->halo)
-        tape_halo(b->t);
-    must(tape_plan(b->t, &err), &err);
+    must(tape_finish(b->t, b->be->merge, b->be->halo, &err), &err);
 }
 
 static double flops_of(const tape *t)

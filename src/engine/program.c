@@ -71,16 +71,7 @@ int program_record(const struct program_key *key, const struct backend *b, tape 
     if (!t)
         return fail_nomem(err, sizeof *t);
     record(t, key);
-    tape_fuse(t);
-    if (b->merge) {
-        tape_merge(t);
-        tape_defer(t);
-    }
-    tape_prune(t);
-    tape_hoist(t);
-    if (b->halo)
-        tape_halo(t);
-    int code = tape_plan(t, err);
+    int code = tape_finish(t, b->merge, b->halo, err);
     if (code) {
         tape_free(t);
         return code;

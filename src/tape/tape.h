@@ -154,7 +154,9 @@ tensor *concat(tape *t, tensor *a, tensor *b);
 tensor *upsample(tape *t, tensor *x, int h, int w);
 tensor *row(tape *t, tensor *x, tensor *index);
 
-/* Passes, in this order; each is optional, and the result of running must not change. */
+/* Passes, in this order; each is optional, and the result of running must not change. tape_finish
+ * does all of them (merge and halo: what the backend wishes) and reports the sticky error. */
+int tape_finish(tape *t, bool merge, bool halo, styx_error *err);
 void tape_fuse(tape *t);  /* activations, sums and views into producers and consumers */
 void tape_merge(tape *t); /* products of the same input become one (GPUs) */
 void tape_prune(tape *t); /* what nobody reads goes; its parameters stay declared */

@@ -1,5 +1,5 @@
 /* fake_kernels.c - launch.h in plain loops over host memory. */
-#include "base/dtype.h"
+#include "cuda/fake.h"
 #include "cuda/launch.h"
 #include <math.h>
 #include <stdlib.h>
@@ -15,28 +15,14 @@ void kernels_unload(struct gpu *g)
     (void)g;
 }
 
-static float get(CUdeviceptr at, enum dtype type, long i)
-{
-    float x;
-    if (type == DT_F32) /* without a call: this is where the test's time goes */
-        return ((const float *)at)[i];
-    dtype_to_f32(type, (const char *)at + i * (long)dtype_bytes(type), &x, 1);
-    return x;
-}
-
-static void put(CUdeviceptr at, enum dtype type, long i, float x)
-{
-    dtype_from_f32(type, &x, (char *)at + i * (long)dtype_bytes(type), 1);
-}
-
 static float of(const struct gview *x, long pixel, int c)
 {
-    return get(x->data, x->type, pixel * x->row + c);
+    return fake_get(x->data, x->type, pixel * x->row + c);
 }
 
 static void to(const struct gview *x, long pixel, int c, float value)
 {
-    put(x->data, x->type, pixel * x->row + c, value);
+    fake_put(x->data, x->type, pixel * x->row + c, value);
 }
 
 static float activate(enum act a, float x)
@@ -81,7 +67,7 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
             for (int k = 0; k < c; k++)
                 in[p * c + k] =
                     (k < x->c ? of(x, n * px + p, k) : of(second, n * px + p, k - x->c)) +
-                    (bias ? get(bias, x->type, k) : 0) + (shift ? of(shift, n, k) : 0);
+                    (bias ? fake_get(bias, x->type, k) : 0) + (shift ? of(shift, n, k) : 0);
         for (int first = 0; first < c; first += width) {
             double mean = 0, var = 0, count = (double)px * width;
             for (long p = 0; p < px; p++)
@@ -94,8 +80,8 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
                 for (int k = first; k < first + width; k++)
                     to(out, n * px + p, k,
                        activate(act, (float)((in[p * c + k] - mean) / sqrt(var + (double)eps)) *
-                                             get(gamma, DT_F32, k) +
-                                         get(beta, DT_F32, k)));
+                                             fake_get(gamma, DT_F32, k) +
+                                         fake_get(beta, DT_F32, k)));
         }
     }
     free(in);
@@ -114,8 +100,9 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
             var += (of(x, p, k) - mean) * (of(x, p, k) - mean) / x->c;
         for (int k = 0; k < x->c; k++)
             to(out, p, k,
-               (float)((of(x, p, k) - mean) / sqrt(var + (double)eps)) * get(gamma, DT_F32, k) +
-                   get(beta, DT_F32, k));
+               (float)((of(x, p, k) - mean) / sqrt(var + (double)eps)) *
+                       fake_get(gamma, DT_F32, k) +
+                   fake_get(beta, DT_F32, k));
     }
     return CUDA_SUCCESS;
 }
@@ -137,7 +124,7 @@ CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr b
     for (long p = 0; p < gview_pixels(out); p++)
         for (int k = 0; k < out->c; k++)
             to(out, p, k,
-               activate(act, of(x, p, k) + (bias ? get(bias, x->type, k) : 0) +
+               activate(act, of(x, p, k) + (bias ? fake_get(bias, x->type, k) : 0) +
                                  (shift ? of(shift, p / area(x), k) : 0)) +
                    (residual ? of(residual, p, k) : 0));
     return CUDA_SUCCESS;
@@ -192,7 +179,7 @@ CUresult launch_embed(const struct gpu *g, const struct gview *ids, CUdeviceptr 
     (void)g;
     for (long p = 0; p < gview_pixels(out); p++)
         for (int k = 0; k < out->c; k++)
-            to(out, p, k, get(table, out->type, (long)integer(ids, p) * out->c + k));
+            to(out, p, k, fake_get(table, out->type, (long)integer(ids, p) * out->c + k));
     return CUDA_SUCCESS;
 }
 
@@ -202,7 +189,7 @@ CUresult launch_position(const struct gpu *g, const struct gview *x, CUdeviceptr
     (void)g;
     for (long p = 0; p < gview_pixels(out); p++)
         for (int k = 0; k < out->c; k++)
-            to(out, p, k, of(x, p, k) + get(table, out->type, p % area(x) * out->c + k));
+            to(out, p, k, of(x, p, k) + fake_get(table, out->type, p % area(x) * out->c + k));
     return CUDA_SUCCESS;
 }
 
@@ -214,7 +201,7 @@ CUresult launch_prepend(const struct gpu *g, const struct gview *x, CUdeviceptr 
         for (long p = 0; p < area(out); p++)
             for (int k = 0; k < out->c; k++)
                 to(out, n * area(out) + p, k,
-                   p ? of(x, n * area(x) + p - 1, k) : get(token, out->type, k));
+                   p ? of(x, n * area(x) + p - 1, k) : fake_get(token, out->type, k));
     return CUDA_SUCCESS;
 }
 
@@ -233,7 +220,7 @@ CUresult launch_from_f32(const struct gpu *g, CUdeviceptr from, const struct gvi
     (void)g;
     for (long p = 0; p < gview_pixels(x); p++)
         for (int k = 0; k < x->c; k++)
-            to(x, p, k, get(from, DT_F32, p * x->c + k));
+            to(x, p, k, fake_get(from, DT_F32, p * x->c + k));
     return CUDA_SUCCESS;
 }
 
@@ -242,7 +229,7 @@ CUresult launch_to_f32(const struct gpu *g, const struct gview *x, CUdeviceptr a
     (void)g;
     for (long p = 0; p < gview_pixels(x); p++)
         for (int k = 0; k < x->c; k++)
-            put(at, DT_F32, p * x->c + k, of(x, p, k));
+            fake_put(at, DT_F32, p * x->c + k, of(x, p, k));
     return CUDA_SUCCESS;
 }
 
@@ -284,12 +271,12 @@ CUresult launch_softmax(const struct gpu *g, CUdeviceptr scores, long rows, int 
     for (long r = 0; r < rows; r++) {
         float most = -INFINITY, total = 0;
         for (int i = 0; i < columns; i++)
-            most = fmaxf(most, scale * get(scores, DT_F32, r * columns + i));
+            most = fmaxf(most, scale * fake_get(scores, DT_F32, r * columns + i));
         for (int i = 0; i < columns; i++)
-            total += expf(scale * get(scores, DT_F32, r * columns + i) - most);
+            total += expf(scale * fake_get(scores, DT_F32, r * columns + i) - most);
         for (int i = 0; i < columns; i++)
-            put(out, type, r * columns + i,
-                expf(scale * get(scores, DT_F32, r * columns + i) - most) / total);
+            fake_put(out, type, r * columns + i,
+                     expf(scale * fake_get(scores, DT_F32, r * columns + i) - most) / total);
     }
     return CUDA_SUCCESS;
 }
@@ -303,7 +290,7 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
         long n = p / area(out);
         int y = (int)(p / out->w % out->h), v = (int)(p % out->w);
         for (int c = 0; c < out->c; c++) {
-            float sum = (bias ? get(bias, x->type, c) : 0) + (shift ? of(shift, n, c) : 0) +
+            float sum = (bias ? fake_get(bias, x->type, c) : 0) + (shift ? of(shift, n, c) : 0) +
                         (residual ? of(residual, p, c) : 0);
             for (int i = 0; i < k * k; i++) {
                 int yy = y * stride + i / k - pad, vv = v * stride + i % k - pad;
@@ -311,7 +298,7 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
                     continue;
                 for (int j = 0; j < x->c; j++)
                     sum += of(x, (n * x->h + yy) * x->w + vv, j) *
-                           get(weight, x->type, ((long)c * k * k + i) * x->c + j);
+                           fake_get(weight, x->type, ((long)c * k * k + i) * x->c + j);
             }
             to(out, p, c, sum);
         }
@@ -326,7 +313,7 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
     for (long o = 0; o < cout; o++)
         for (long i = 0; i < cin; i++)
             for (int t = 0; t < taps; t++)
-                put(at, type, (o * taps + t) * cin + i,
-                    get(from, from_type, (o * cin + i) * taps + t));
+                fake_put(at, type, (o * taps + t) * cin + i,
+                         fake_get(from, from_type, (o * cin + i) * taps + t));
     return CUDA_SUCCESS;
 }

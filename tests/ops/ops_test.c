@@ -91,16 +91,7 @@ static void fill_inputs(struct problem *p)
 static void passes(tape *t, const struct backend *be)
 {
     styx_error err = { 0 };
-    tape_fuse(t);
-    if (be->merge) {
-        tape_merge(t);
-        tape_defer(t);
-    }
-    tape_prune(t);
-    tape_hoist(t);
-    if (be->halo)
-        tape_halo(t);
-    if (tape_plan(t, &err))
+    if (tape_finish(t, be->merge, be->halo, &err))
         fail_msg("%s", err.text);
 }
 

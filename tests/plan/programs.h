@@ -238,16 +238,7 @@ static tape *optimised(record_fn *record, unsigned seed, enum dtype type, bool h
 {
     tape *t = tape_new("optimised", type);
     record(t, seed);
-    tape_fuse(t);
-    if (merge) {
-        tape_merge(t);
-        tape_defer(t);
-    }
-    tape_prune(t);
-    tape_hoist(t);
-    if (halo)
-        tape_halo(t);
-    if (tape_plan(t, &t->err))
+    if (tape_finish(t, merge, halo, &t->err))
         fail_msg("%s", t->err.text);
     return t;
 }
