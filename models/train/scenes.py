@@ -417,28 +417,7 @@ class Planner:
                 self.winged(scene, rng.choice(names), style)
             parts.append(rng.choice([f"flying {who}", f"flying {who}", f"{who} in the sky", who]))
         if rng.random() < 0.6:
-            for _ in range(rng.randint(3, 8)):
-                t = rng.random()
-                scene.objects.append(
-                    self.slot(
-                        self.named(rng.choice(SOULS), style),
-                        rng.gauss(0, 0.1 + 0.25 * t),
-                        scene.horizon + 0.1 + (0.85 - scene.horizon) * t,
-                        0.08 + 0.1 * t,
-                    )
-                )
-            parts.append(
-                rng.choice(
-                    [
-                        "souls down the river styx",
-                        "souls down the river styx",
-                        "lost souls",
-                        "souls on the river styx",
-                        "ghosts on a river of lava",
-                        "ghosts and skulls on the river",
-                    ]
-                )
-            )
+            parts.append(self.souls(scene, style))
         for name, chance in (("fire", 0.3), ("volcano", 0.15), ("dragon", 0.15)):
             if rng.random() < chance:
                 scale = rng.uniform(0.2, 0.35)
@@ -470,6 +449,30 @@ class Planner:
             base + rng.choice([". ", ", ", ", ", ": "]) + ", ".join(parts) if parts else base
         )
         return scene
+
+    def souls(self, scene, style):
+        """Small pale figures down the river, nearer ones larger; returns their words."""
+        rng = self.rng
+        for _ in range(rng.randint(3, 8)):
+            t = rng.random()
+            scene.objects.append(
+                self.slot(
+                    self.named(rng.choice(SOULS), style),
+                    rng.gauss(0, 0.1 + 0.25 * t),
+                    scene.horizon + 0.1 + (0.85 - scene.horizon) * t,
+                    0.08 + 0.1 * t,
+                )
+            )
+        return rng.choice(
+            [
+                "souls down the river styx",
+                "souls down the river styx",
+                "lost souls",
+                "souls on the river styx",
+                "ghosts on a river of lava",
+                "ghosts and skulls on the river",
+            ]
+        )
 
     def winged(self, scene, name, style):
         """A flying figure: a dark bat behind the face gives it wings."""
