@@ -2,6 +2,7 @@
 # What can only be tested where there is a card, in stages of a few minutes at most:
 #
 #   tools/device_test.sh ops|goldens|accuracy|fullsize|bench|memory|sanitizer|rivals|compile|all
+#   tools/device_test.sh table        the performance of all, beside diffusers, in one call
 #
 # Runs in a checkout, with the programs that tools/device_bundle.sh packed into $BUNDLE
 # (.dev/bundle/programs.tar.xz), and for the last two a wheel of diffusers in $WHEELS (.dev/wheels).
@@ -180,7 +181,7 @@ stage_bench() {
     step "sd15 512, 8 pictures" sd15 rows=16 runs=20
     step "sdxl 1024, 8 pictures" sdxl rows=16 runs=10
     for net in sd15 sdxl refiner vae; do
-        STYX_CUDA_PROFILE=$out/profile-$net.txt "$bundle/bench_steps" $net runs=5 >>"$log" 2>&1
+        STYX_CUDA_PROFILE=$out/profile.txt "$bundle/bench_steps" "$net" runs=5 >>"$log" 2>&1
     done
 }
 
@@ -262,8 +263,85 @@ stage_compile() {
     rival "compile, sdxl 1024" sdxl --compile --size 1024 --steps 25
 }
 
+# The notebook's chain on random models, at 512 x 512: what the stages of all its pictures took.
+chain() {
+    python3 - "$models" <<'END'
+import json, sys
+recipe = json.load(open("examples/notebook.json"))
+for name, folder in ("sd", "sd15"), ("base", "sdxl"), ("refiner", "refiner"):
+    recipe["models"][name] = {**recipe["models"][name], "path": folder}
+    recipe["models"][name].pop("variant", None)
+json.dump(recipe, open(sys.argv[1] + "/notebook.json", "w"))
+END
+    attempt "$1" sh -c 'cd "$0" && rm -f ./*.png && "$1" run notebook.json --json -q --force' \
+        "$models" "$bundle/styx"
+    python3 - "$out/last" >>"$table" <<'END'
+import json, sys
+lines = [json.loads(x) for x in open(sys.argv[1]) if x.startswith("{")]
+sums = {k: round(sum(x["seconds"][k] for x in lines), 3) for k in lines[0]["seconds"]}
+calls = sum(x["unet_calls"] for x in lines)
+print(f"    {calls} calls of a UNet; seconds {sums}, without loading "
+      f"{sum(sums.values()) - sums['load']:.3f}")
+END
+}
+
+# From the start of the process, with no cache of ours or the driver's, and with all of them.
+first_pictures() {
+    rm -rf "$models/cache"
+    for when in "empty caches" "warm caches"; do
+        export STYX_CACHE_DIR="$models/cache" CUDA_CACHE_PATH="$models/cache/nv"
+        export XDG_CACHE_HOME="$models/cache/xdg"
+        picture "start to picture, sd15, $when" sd15 512 50 --backend cuda
+        picture "start to picture, sdxl, $when" sdxl 1024 25 --backend cuda
+    done
+}
+
+# What an upload from pinned memory reaches: the measure of streamed steps.
+bandwidth() {
+    python3 - <<'END'
+import torch
+a = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
+b = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+b.copy_(a)
+start, end = (torch.cuda.Event(enable_timing=True) for _ in "ab")
+start.record()
+for _ in range(5):
+    b.copy_(a, non_blocking=True)
+end.record()
+torch.cuda.synchronize()
+print(f"    host to card: {5 * 1.073741824 / start.elapsed_time(end) * 1e3:.1f} GB/s")
+END
+}
+
+# All that a table of the backend's performance wants, but torch.compile, in one call of less than
+# nine minutes; what matters most comes first.
+stage_table() {
+    make_models
+    install_rivals
+    step "sd15 512" sd15
+    step "sdxl 1024" sdxl
+    rival "eager, sd15 512" sd15
+    rival "eager, sdxl 1024" sdxl --size 1024 --steps 25
+    step "refiner 512" refiner
+    step "refiner 1024" refiner size=1024
+    step "decode 512 f16" vae runs=20
+    step "decode 1024 bf16" vae bf16 size=1024 runs=20
+    step "decode 1024 f32" vae f32 size=1024 runs=10
+    first_pictures
+    step "sdxl 1024, 8 pictures" sdxl rows=16 runs=10
+    picture "sdxl, 8 pictures, 20 steps" sdxl 1024 20 --backend cuda --count 8 --output "$models/"
+    chain "the notebook, first"
+    chain "the notebook, again"
+    stage_memory
+    attempt "bandwidth" bandwidth
+    tail -n 1 "$out/last" >>"$table"
+    for net in sd15 sdxl refiner vae; do
+        STYX_CUDA_PROFILE=$out/profile.txt "$bundle/bench_steps" "$net" runs=5 >>"$log" 2>&1
+    done
+}
+
 case $stage in
-ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile) ;;
+table | ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile) ;;
 all)
     code=0
     for each in ops goldens accuracy fullsize bench memory sanitizer rivals compile; do
@@ -272,7 +350,7 @@ all)
     exit $code
     ;;
 *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
@@ -287,7 +365,7 @@ python3 -m tarfile -e "${BUNDLE:-.dev/bundle/programs.tar.xz}" "$bundle" || exit
     "$bundle/styx" devices
 } >>"$log" 2>&1
 stage_$stage
-rm -f "$out/last" "$out/used"
+rm -f "$out/last" "$out/used" "$out"/*.png
 echo "== $stage: $(sed -n 1p "$log"); $(sed -n 2p "$log")"
 cat "$table"
 exit $failed

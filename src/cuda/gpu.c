@@ -235,7 +235,7 @@ static int describe_card(int index, struct gpu_info *info, styx_error *err)
     info->memory = g->memory;
     info->major = g->sm / 10;
     info->minor = g->sm % 10;
-    snprintf(info->driver, sizeof info->driver, "CUDA %d.%d", version / 1000, version % 1000 / 10);
+    snprintf(info->driver, sizeof info->driver, "%d.%d", version / 1000, version % 1000 / 10);
     blas_version(g->blas, info->cublas);
     dnn_version(g->dnn, info->cudnn);
     gpu_close(g);
