@@ -24,7 +24,7 @@ __device__ __forceinline__ void stage(const rows &r, long row, int rows_left, in
 // SLICES * 64 channels hold a head; Q queries for each warp.
 template <typename T, int SLICES, int Q> __device__ void attention_at(const attention_args &a)
 {
-    extern __shared__ float memory[]; // queries [WARPS * Q][SLICES * SLICE], then a tile
+    DYNAMIC_SHARED(float, memory); // queries [WARPS * Q][SLICES * SLICE], then a tile
     constexpr int WIDTH = SLICES * SLICE;
     float(*query)[WIDTH] = reinterpret_cast<float(*)[WIDTH]>(memory);
     float(*tile)[SLICE + 1] = reinterpret_cast<float(*)[SLICE + 1]>(memory + WARPS * Q * WIDTH);

@@ -2,8 +2,7 @@
 #ifndef STYX_CUDA_COMMON_CUH
 #define STYX_CUDA_COMMON_CUH
 #include "cuda/kernels/args.h"
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "cuda/kernels/ptx.cuh"
 
 typedef __half f16;
 typedef __nv_bfloat16 bf16;

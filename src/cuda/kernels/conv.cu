@@ -78,8 +78,7 @@ __device__ __forceinline__ void add_taps(const conv_args &a, const T *weight,
 
 template <typename T, int N, int COUT> __device__ void conv_few_at(const conv_args &a)
 {
-    extern __shared__ uint4 memory[];
-    T *weight = reinterpret_cast<T *>(memory);
+    DYNAMIC_SHARED(T, weight);
     int size = a.k * a.k * a.c, count = a.images * a.out_h * a.out_w;
     lane<T, N> none = {};
     for (int i = threadIdx.x * N; i < COUT * size; i += blockDim.x * N)
@@ -87,7 +86,7 @@ template <typename T, int N, int COUT> __device__ void conv_few_at(const conv_ar
             i < a.cout * size ? *at<const lane<T, N>>(a.weight + i * sizeof(T)) : none;
     __syncthreads();
 
-    int each = blockDim.x / SHARE * PIXELS; // pixels that the block takes at once
+    int share = threadIdx.x % SHARE, each = blockDim.x / SHARE * PIXELS; // pixels at once
     for (int base = blockIdx.x * each; base < count; base += gridDim.x * each) {
         int first = base + threadIdx.x / SHARE * PIXELS;
         float sum[PIXELS][COUT] = {};
@@ -104,11 +103,10 @@ template <typename T, int N, int COUT> __device__ void conv_few_at(const conv_ar
 #pragma unroll
                 for (int step = SHARE / 2; step; step /= 2)
                     sum[p][o] += __shfl_xor_sync(0xffffffffu, sum[p][o], step);
-                mine = threadIdx.x % SHARE == o ? sum[p][o] : mine;
+                mine = share == o ? sum[p][o] : mine;
             }
-            if (threadIdx.x % SHARE < a.cout && first + p < count)
-                finish<T>(a, mine, first + p, (first + p) / (a.out_h * a.out_w),
-                          threadIdx.x % SHARE);
+            if (share < a.cout && first + p < count)
+                finish<T>(a, mine, first + p, (first + p) / (a.out_h * a.out_w), share);
         }
     }
 }

@@ -16,80 +16,10 @@ enum { WARPS = 4, KEYS = 64, THREADS = WARPS * 32 };
 template <int D> constexpr int DEPTH = (D + 15) / 16;          // steps of 16 channels
 template <int D> constexpr int PITCH = 8 * (2 * DEPTH<D> + 1); // numbers from row to row
 
-// Only 8.0 and later have these instructions; for 7.5 the kernels exist but are never looked up.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-
-__device__ __forceinline__ unsigned shared_address(const void *p)
-{
-    return (unsigned)__cvta_generic_to_shared(p);
-}
-
-// 16 bytes to shared memory in the background; zeros if not `there`.
-__device__ __forceinline__ void fetch(void *to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
-                 "l"(from), "r"(there ? 16 : 0));
-}
-
-__device__ __forceinline__ void fetch_commit()
-{
-    asm volatile("cp.async.commit_group;\n" ::);
-}
-
-__device__ __forceinline__ void fetch_wait()
-{
-    asm volatile("cp.async.wait_group 0;\n" ::: "memory");
-}
-
-__device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void *from)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(from))
-                 : "memory");
-}
-
-__device__ __forceinline__ void load_transposed(unsigned (&to)[4], const void *from)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(from))
-                 : "memory");
-}
-
-template <typename T>
-__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
-                                         unsigned b1);
-template <>
-__device__ __forceinline__ void multiply<f16>(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
-                                              unsigned b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-template <>
-__device__ __forceinline__ void multiply<bf16>(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
-                                               unsigned b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 template <typename T> __device__ __forceinline__ unsigned pair(float low, float high)
 {
     lane<T, 2> l = { { from_float<T>(low), from_float<T>(high) } };
     return *reinterpret_cast<unsigned *>(&l);
-}
-
-__device__ __forceinline__ float power_of_two(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-    return y;
 }
 
 // Rows first .. first + ROWS of a value to shared memory; zeros after row `end` and beside the
@@ -262,8 +192,7 @@ template <typename T, int D, int TILES> struct flash {
 template <typename T, int D, int TILES> __device__ __forceinline__ void run(const attention_args &a)
 {
     typedef flash<T, D, TILES> F;
-    extern __shared__ uint4 memory[]; // keys, values, keys, values
-    T *buffer = reinterpret_cast<T *>(memory);
+    DYNAMIC_SHARED(T, buffer); // keys, values, keys, values
     int q0 = blockIdx.x * F::QUERIES, head = blockIdx.y * a.width;
     const T *q = at<T>(a.q, (long)blockIdx.z * a.queries) + head;
     const T *k = at<T>(a.k, (long)blockIdx.z * a.keys) + head;
@@ -312,20 +241,21 @@ template <typename T, int D, int TILES> __device__ __forceinline__ void run(cons
     f.finish(buffer, out, a.out.row, a.queries - q0, a.width);
 }
 
+// For 7.5 the kernels exist but are empty, and are never looked up.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define RUN(T, D, TILES)
 #else
-template <typename T, int D, int TILES> __device__ __forceinline__ void run(const attention_args &)
-{
-}
+#define RUN(T, D, TILES) run<T, D, TILES>(a)
 #endif
 
 #define FLASH(name, D, TILES)                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS) name##_f16(const attention_args a)       \
     {                                                                                              \
-        run<f16, D, TILES>(a);                                                                     \
+        RUN(f16, D, TILES);                                                                        \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS) name##_bf16(const attention_args a)      \
     {                                                                                              \
-        run<bf16, D, TILES>(a);                                                                    \
+        RUN(bf16, D, TILES);                                                                       \
     }
 
 // 64 queries, for small maps; "wide": 128, where every fragment of keys serves two products.

@@ -122,7 +122,7 @@ __device__ void join_channels(const group_norm_args &a, const piece &b, const gr
 
 template <typename T, int N> __device__ void group_sums_at(const group_norm_args &a)
 {
-    extern __shared__ group_sum each[];
+    DYNAMIC_SHARED(group_sum, each);
     piece b(a);
     channel_sums<T, N>(a, b, each);
     __syncthreads();
@@ -160,7 +160,7 @@ __device__ void join_pieces(const group_norm_args &a, const piece &b, group_sum 
 
 template <typename T, int N> __device__ void group_norm_at(const group_norm_args &a)
 {
-    extern __shared__ group_sum of[];
+    DYNAMIC_SHARED(group_sum, of);
     piece b(a);
     join_pieces(a, b, of);
     __syncthreads();
@@ -240,10 +240,8 @@ template <typename T> struct held_pixels {
     __device__ __forceinline__ void forget()
     {
 #pragma unroll
-        for (int k = 0; k < HELD; k++) {
-            uint4 &raw = *reinterpret_cast<uint4 *>(&x[k]);
-            asm volatile("" : "+r"(raw.x), "+r"(raw.y), "+r"(raw.z), "+r"(raw.w));
-        }
+        for (int k = 0; k < HELD; k++)
+            ::forget(*reinterpret_cast<uint4 *>(&x[k]));
     }
 
     // each[i]: mean and spread of channel i of the thread
@@ -272,47 +270,6 @@ template <typename T> struct held_pixels {
     }
 };
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
-
-template <int BLOCKS>
-__device__ __forceinline__ const group_sum *sum_of_block(const group_sum *mine, int block)
-{
-    return static_cast<const group_sum *>(__cluster_map_shared_rank(mine, block));
-}
-
-__device__ __forceinline__ void cluster_arrive()
-{
-    __cluster_barrier_arrive();
-}
-
-__device__ __forceinline__ void cluster_wait()
-{
-    __cluster_barrier_wait();
-}
-#else // before 9.0 only the kernel for one block is launched
-#define CLUSTER(blocks)
-
-template <int BLOCKS>
-__device__ __forceinline__ const group_sum *sum_of_block(const group_sum *mine, int)
-{
-    return mine;
-}
-
-__device__ __forceinline__ void cluster_arrive()
-{
-}
-
-__device__ __forceinline__ void cluster_wait()
-{
-}
-#endif
-
-template <> __device__ __forceinline__ const group_sum *sum_of_block<1>(const group_sum *mine, int)
-{
-    return mine;
-}
-
 // of[g]: mean and 1 / deviation over all blocks of the cluster.
 template <int BLOCKS>
 __device__ __forceinline__ void join_blocks(const group_norm_args &a, const piece &b,
@@ -324,7 +281,7 @@ __device__ __forceinline__ void join_blocks(const group_norm_args &a, const piec
         float mean = 0, spread = 0;
 #pragma unroll
         for (int r = 0; r < BLOCKS; r++)
-            s[r] = *sum_of_block<BLOCKS>(part + g, r);
+            s[r] = BLOCKS > 1 ? *of_block(part + g, r) : part[g];
 #pragma unroll
         for (int r = 0; r < BLOCKS; r++)
             mean += s[r].mean * (float)min(a.chunk, a.area - r * a.chunk);
@@ -342,7 +299,7 @@ template <typename T, int BLOCKS>
 __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
 {
     constexpr int N = WIDE<T>;
-    extern __shared__ group_sum each[]; // [threadIdx.y][channel], then of each group: part, of
+    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group: part, of
     piece b(a);
     int channels = a.slab * b.width, in = threadIdx.x * N, c = b.channel + in;
     group_sum *part = each + blockDim.y * channels, *of = part + a.slab;

@@ -34,7 +34,7 @@ template <typename T> __device__ __forceinline__ void cast(const pack_args &a)
 // memory: what it reads lies in a row, and so does what it writes for each tap.
 template <typename From, typename T> __device__ void pack_from(const pack_args &a)
 {
-    extern __shared__ float numbers[];
+    DYNAMIC_SHARED(float, numbers);
     long first = (long)blockIdx.x * a.run;
     int run = (int)min((long)a.run, a.cin - first), count = run * a.taps;
     const From *from = at<From>(a.from) + ((long)blockIdx.y * a.cin + first) * a.taps;

@@ -1,0 +1,129 @@
+// ptx.cuh - the instructions that C++ has no words for. They are all here, so that the tests can
+// put functions of the same meaning in their place and run the kernels without a card.
+#ifndef STYX_CUDA_PTX_CUH
+#define STYX_CUDA_PTX_CUH
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+// A kernel's dynamic shared memory.
+#define DYNAMIC_SHARED(T, name)                                                                    \
+    extern __shared__ uint4 dynamic_shared[];                                                      \
+    T *name = reinterpret_cast<T *>(dynamic_shared)
+
+// ---- 8.0 and later: copies in the background, matrices
+
+__device__ __forceinline__ unsigned shared_address(const void *p)
+{
+    return (unsigned)__cvta_generic_to_shared(p);
+}
+
+// 16 bytes to shared memory in the background; zeros if not `there`.
+__device__ __forceinline__ void fetch(void *to, const void *from, bool there)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+                 "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+}
+
+__device__ __forceinline__ void fetch_commit()
+{
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+__device__ __forceinline__ void fetch_wait()
+{
+    asm volatile("cp.async.wait_group 0;\n" ::: "memory");
+}
+
+// Four 8 x 8 matrices of 16-bit numbers, whose rows lie where lanes 0-7, 8-15, 16-23 and 24-31 say.
+// Lane 4g + t gets columns 2t and 2t + 1 of row g of each.
+__device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void *from)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(from))
+                 : "memory");
+}
+
+// The same, but rows 2t and 2t + 1 of column g.
+__device__ __forceinline__ void load_transposed(unsigned (&to)[4], const void *from)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(from))
+                 : "memory");
+}
+
+// sum (16 x 8) += a (16 x 16) b (16 x 8)
+template <typename T>
+__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1);
+
+template <>
+__device__ __forceinline__ void multiply<__half>(float (&sum)[4], const unsigned (&a)[4],
+                                                 unsigned b0, unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ __forceinline__ void multiply<__nv_bfloat16>(float (&sum)[4], const unsigned (&a)[4],
+                                                        unsigned b0, unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// ---- every card
+
+__device__ __forceinline__ float power_of_two(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// What is computed from these numbers later is computed then, and not kept from before.
+__device__ __forceinline__ void forget(uint4 &x)
+{
+    asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w));
+}
+
+// ---- 9.0 and later: clusters of blocks. Before, no kernel with a cluster is launched.
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+#else
+#define CLUSTER(blocks)
+#endif
+
+__device__ __forceinline__ void cluster_arrive()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    __cluster_barrier_arrive();
+#endif
+}
+
+__device__ __forceinline__ void cluster_wait()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    __cluster_barrier_wait();
+#endif
+}
+
+// Where another block of the cluster has what this one has at `mine`.
+template <typename T> __device__ __forceinline__ const T *of_block(const T *mine, int block)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    return static_cast<const T *>(__cluster_map_shared_rank(mine, block));
+#else
+    return mine;
+#endif
+}
+
+#endif
