@@ -439,55 +439,52 @@ FOR_EVERY_TYPE(layer_norm, layer_norm_args)
 // ---- softmax: a block for each row of f32 scores, which it reads twice (the second time from a
 // cache)
 
-// The greatest of some scores, and the sum of their powers relative to it.
+// The greatest of some scores, and the sum of their powers relative to it. Differences are taken
+// before they are scaled: they are exact where they matter.
 struct powers {
     float most, sum;
 };
 
-__device__ __forceinline__ powers join(powers x, powers y)
+__device__ __forceinline__ powers join(powers x, powers y, float scale)
 {
     float most = fmaxf(x.most, y.most);
     if (most == -INFINITY)
         return x;
-    powers both = { most, x.sum * exp2f(x.most - most) + y.sum * exp2f(y.most - most) };
-    return both;
+    return { most, x.sum * expf((x.most - most) * scale) + y.sum * expf((y.most - most) * scale) };
 }
 
 template <typename T, int N> __device__ void softmax_at(const softmax_args &a)
 {
     __shared__ powers warps[32];
-    const float scale = a.scale * 1.44269504f; // powers of two
     const float *from = at<float>(a.scores) + (long)blockIdx.x * a.columns;
     T *to = at<T>(a.out) + (long)blockIdx.x * a.columns;
     powers all = { -INFINITY, 0 };
     float x[N];
     for (long c = (long)threadIdx.x * N; c < a.columns; c += blockDim.x * N) {
         load_f32<N>(from + c, x);
-        for (int i = 0; i < N; i++)
-            x[i] *= scale;
         powers some = { x[0], 0 };
         for (int i = 1; i < N; i++)
             some.most = fmaxf(some.most, x[i]);
         for (int i = 0; i < N; i++)
-            some.sum += exp2f(x[i] - some.most);
-        all = join(all, some);
+            some.sum += expf((x[i] - some.most) * a.scale);
+        all = join(all, some, a.scale);
     }
     for (int step = 16; step; step /= 2) {
         powers other = { __shfl_xor_sync(0xffffffffu, all.most, step),
                          __shfl_xor_sync(0xffffffffu, all.sum, step) };
-        all = join(all, other);
+        all = join(all, other, a.scale);
     }
     if (threadIdx.x % 32 == 0)
         warps[threadIdx.x / 32] = all;
     __syncthreads();
     all = warps[0];
     for (int i = 1; i < (int)blockDim.x / 32; i++)
-        all = join(all, warps[i]);
+        all = join(all, warps[i], a.scale);
     float over = 1.0f / all.sum;
     for (long c = (long)threadIdx.x * N; c < a.columns; c += blockDim.x * N) {
         load_f32<N>(from + c, x);
         for (int i = 0; i < N; i++)
-            x[i] = exp2f(x[i] * scale - all.most) * over;
+            x[i] = expf((x[i] - all.most) * a.scale) * over;
         store<T, N>(to + c, x);
     }
 }
