@@ -6,7 +6,7 @@ enum { THREADS = 256, SHARED = 48 * 1024 }; /* shared memory that every card has
 
 /* ---- norms */
 
-enum { MOST_CHUNKS = 512 };
+enum { MOST_CHUNKS = 384 }; /* three blocks on each multiprocessor of the largest cards */
 
 /* Groups of a block: as few as fill `enough` bytes of a pixel in whole vectors. */
 static int slab_of(const struct group_norm_args *a, enum dtype type, int enough)
@@ -26,12 +26,19 @@ static void cut(struct group_norm_args *a, int chunks)
     a->chunks = (a->area + a->chunk - 1) / a->chunk;
 }
 
+/* As many rows as one thread has numbers, or a multiple, join their sums best. */
+static unsigned whole_rows(unsigned rows, bool vector, enum dtype type)
+{
+    unsigned numbers = vector ? 16 / (unsigned)dtype_bytes(type) : 1;
+    return rows > numbers ? rows / numbers * numbers : rows;
+}
+
 /* How many blocks share an image does not depend on the card, so that sums do not either. */
 static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
 {
     a->slab = slab_of(a, type, 128);
     struct grid grid = launch_grid(1, a->slab * (a->channels / a->groups), a->vector, type);
-    grid.block_y = (THREADS + grid.block_x - 1) / grid.block_x;
+    grid.block_y = whole_rows(STREAMED_THREADS / grid.block_x, a->vector, type);
     grid.y = (unsigned)(a->groups / a->slab);
     grid.z = (unsigned)images;
     int most = MOST_CHUNKS / ((int)grid.y * images), rows = 4 * (int)grid.block_y;
@@ -52,24 +59,23 @@ static enum kernel_name group_norm_held(const struct gpu *g, struct group_norm_a
     struct group_norm_args best = *a;
     a->slab = slab_of(a, type, 64);
     int width = a->channels / a->groups, lanes = a->slab * width * (int)dtype_bytes(type) / 16;
-    int wide_rows = HELD_THREADS / (lanes ? lanes : 1);
-    if (!a->vector || !wide_rows)
+    if (!a->vector || lanes > HELD_THREADS)
         return name;
+    int rows = (int)whole_rows((unsigned)(THREADS + lanes - 1) / (unsigned)lanes, true, type);
+    int wide_rows = (int)whole_rows((unsigned)(HELD_THREADS / lanes), true, type);
     for (int i = 0; i < (g->sm >= 90 ? 4 : 1); i++) {
         cut(a, 1 << i);
-        int rows = (THREADS + lanes - 1) / lanes;
         if (a->chunks != 1 << i)
             break;
         if (a->chunk > HELD * wide_rows)
             continue;
-        if (a->chunk > HELD * rows)
-            rows = wide_rows;
+        int taken = a->chunk > HELD * rows ? wide_rows : rows;
         name = names[i];
         best = *a;
         *grid = (struct grid){ 1u << i,          (unsigned)(a->groups / a->slab),
                                (unsigned)images, (unsigned)lanes,
-                               (unsigned)rows,   0 };
-        if ((int)(grid->x * grid->y) * images >= MANY || a->chunk <= 2 * rows)
+                               (unsigned)taken,  0 };
+        if ((int)(grid->x * grid->y) * images >= MANY || a->chunk <= 2 * taken)
             break;
     }
     *a = best;

@@ -27,8 +27,9 @@ struct group_norm_args {
     float eps;
 };
 
-/* Of the group norm in one launch: vectors that a thread keeps, threads of a block at most. */
-enum { HELD = 12, HELD_THREADS = 512 };
+/* Threads of a block of the group norm in two launches at most; in one launch: the same, and the
+ * vectors that a thread keeps. */
+enum { STREAMED_THREADS = 256, HELD_THREADS = 512, HELD = 12 };
 
 /* The mean of some values and the sum of their squared distances from it. */
 struct group_sum {

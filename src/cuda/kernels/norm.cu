@@ -49,14 +49,6 @@ template <typename T, int N> struct source {
                 add[i] += part[i];
         }
     }
-
-    __device__ void read(int pixel, float (&x)[N]) const
-    {
-        load<T, N>(from + pixel * row, x);
-        if (adds)
-            for (int i = 0; i < N; i++)
-                x[i] = rounded<T>(x[i] + add[i]);
-    }
 };
 
 // How many of `count` pixels row y of the block's threads sees.
@@ -65,69 +57,159 @@ __device__ __forceinline__ int seen(int count, int y)
     return count > y ? (count - y - 1) / (int)blockDim.y + 1 : 0;
 }
 
-// Each thread: means and spreads of its channels, around the first value it sees, so that a mean
-// far from zero costs no digits. They meet in shared memory: [threadIdx.y][channel].
-template <typename T, int N>
-__device__ void channel_sums(const group_norm_args &a, const piece &b, group_sum *each)
-{
-    int channels = a.slab * b.width;
-    for (int c = threadIdx.x * N; c < channels; c += blockDim.x * N) {
-        source<T, N> from(a, b, b.channel + c);
-        float x[N], origin[N], sum[N], square[N];
+// K of a thread's pixels, `first` and every blockDim.y-th after it.
+template <typename T, int N, int K> struct pixels {
+    lane<T, N> x[K];
+
+    // All loads are on their way before the first is used.
+    __device__ __forceinline__ void load(const source<T, N> &from, int first, int count)
+    {
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            int p = first + k * blockDim.y;
+            x[k] = {};
+            if (p < count)
+                x[k] = *reinterpret_cast<const lane<T, N> *>(from.from + p * from.row);
+        }
+    }
+
+    __device__ __forceinline__ void finish(const source<T, N> &from)
+    {
+        if (!from.adds)
+            return;
+#pragma unroll
+        for (int k = 0; k < K; k++)
+#pragma unroll
+            for (int i = 0; i < N; i++)
+                x[k].v[i] = from_float<T>(to_float(x[k].v[i]) + from.add[i]);
+    }
+
+    // What follows converts the numbers again instead of keeping them as floats, of which there are
+    // not registers enough.
+    __device__ __forceinline__ void forget()
+    {
+#pragma unroll
+        for (int k = 0; k < K; k++)
+            if constexpr (sizeof x[k] == sizeof(uint4))
+                ::forget(*reinterpret_cast<uint4 *>(&x[k]));
+    }
+};
+
+// Means and spreads of a thread's channels over the pixels seen so far.
+template <typename T, int N> struct channel_sums {
+    float seen, mean[N], spread[N];
+
+    __device__ __forceinline__ channel_sums() : seen(0)
+    {
         for (int i = 0; i < N; i++)
-            origin[i] = sum[i] = square[i] = 0;
-        if ((int)threadIdx.y < b.count)
-            from.read(threadIdx.y, origin);
-#pragma unroll 4
-        for (int p = threadIdx.y; p < b.count; p += blockDim.y) {
-            from.read(p, x);
-            for (int i = 0; i < N; i++) {
-                float d = x[i] - origin[i];
-                sum[i] += d;
-                square[i] += d * d;
-            }
-        }
-        float over = 1.0f / (float)max(seen(b.count, threadIdx.y), 1);
+            mean[i] = spread[i] = 0;
+    }
+
+    // The first `count` of K pixels, by themselves around their own mean, and then joined (Chan,
+    // Golub and LeVeque): a mean far from zero costs no digits.
+    template <int K> __device__ __forceinline__ void add(pixels<T, N, K> &p, int count)
+    {
+        if (count <= 0)
+            return;
+        float over = 1.0f / (float)min(count, K), all = seen + (float)min(count, K);
+        float share = (float)min(count, K) / all, both = seen * share;
+        float now[N] = {}, around[N] = {};
+#pragma unroll
+        for (int k = 0; k < K; k++)
+            if (k < count)
+#pragma unroll
+                for (int i = 0; i < N; i++)
+                    now[i] += to_float(p.x[k].v[i]);
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            now[i] *= over;
+        p.forget();
+#pragma unroll
+        for (int k = 0; k < K; k++)
+            if (k < count)
+#pragma unroll
+                for (int i = 0; i < N; i++)
+                    around[i] +=
+                        (to_float(p.x[k].v[i]) - now[i]) * (to_float(p.x[k].v[i]) - now[i]);
+#pragma unroll
         for (int i = 0; i < N; i++) {
-            group_sum s = { origin[i] + sum[i] * over, square[i] - sum[i] * sum[i] * over };
-            each[threadIdx.y * channels + c + i] = s;
+            float d = now[i] - mean[i];
+            mean[i] += d * share;
+            spread[i] += around[i] + d * d * both;
         }
+        seen = all;
+    }
+};
+
+// How many of `count` pixels are the q-th of `parts` in turn.
+__device__ __forceinline__ float share_of(int count, int q, int parts)
+{
+    return count > q ? (float)((count - q - 1) / parts + 1) : 0;
+}
+
+// to[g]: what each[threadIdx.y][channel] say together for each group of the block. First the rows
+// of each channel are joined, as many threads at it as there are N-th parts of the block; then a
+// warp joins the channels of a group.
+template <int N>
+__device__ void join_channels(const group_norm_args &a, const piece &b, group_sum *each,
+                              group_sum *to)
+{
+    int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+    int rows = blockDim.y, parts = rows % N ? 1 : rows / N, channels = a.slab * b.width;
+    int fewest = b.count / rows, more = b.count % rows;
+    for (int t = thread; t < channels * parts; t += threads) {
+        float over = 1.0f / fmaxf(share_of(b.count, t / channels, parts), 1);
+        group_sum all = { 0, 0 };
+        for (int r = t / channels, e = t; r < rows; r += parts, e += parts * channels)
+            all.mean += each[e].mean * (float)(fewest + (r < more));
+        all.mean *= over;
+        for (int r = t / channels, e = t; r < rows; r += parts, e += parts * channels) {
+            float d = each[e].mean - all.mean;
+            all.spread += each[e].spread + d * d * (float)(fewest + (r < more));
+        }
+        each[t] = all;
+    }
+    __syncthreads();
+    int lane_id = thread % 32, warps = threads / 32;
+    for (int g = thread / 32; g < a.slab && thread < warps * 32; g += warps) {
+        group_sum all = { 0, 0 };
+        for (int e = lane_id; e < b.width * parts; e += 32)
+            all.mean += each[e / b.width * channels + g * b.width + e % b.width].mean *
+                        share_of(b.count, e / b.width, parts);
+        all.mean = warp_sum(all.mean) / ((float)b.count * b.width);
+        for (int e = lane_id; e < b.width * parts; e += 32) {
+            group_sum s = each[e / b.width * channels + g * b.width + e % b.width];
+            float d = s.mean - all.mean;
+            all.spread += s.spread + d * d * share_of(b.count, e / b.width, parts);
+        }
+        all.spread = warp_sum(all.spread);
+        if (lane_id == 0)
+            to[g] = all;
     }
 }
 
-// to[g]: what the channels of each group of the block say together.
-__device__ void join_channels(const group_norm_args &a, const piece &b, const group_sum *each,
-                              group_sum *to)
-{
-    int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x * blockDim.y / 32;
-    int lane_id = thread % 32, channels = a.slab * b.width, entries = b.width * blockDim.y;
-    if (thread >= warps * 32)
-        return;
-    for (int g = thread / 32; g < a.slab; g += warps) { // a whole warp for each group
-        float mean = 0, spread = 0, count = (float)b.count * b.width;
-        for (int e = lane_id; e < entries; e += 32)
-            mean += each[e / b.width * channels + g * b.width + e % b.width].mean *
-                    (float)seen(b.count, e / b.width);
-        mean = warp_sum(mean) / count;
-        for (int e = lane_id; e < entries; e += 32) {
-            group_sum s = each[e / b.width * channels + g * b.width + e % b.width];
-            float d = s.mean - mean;
-            spread += s.spread + d * d * (float)seen(b.count, e / b.width);
-        }
-        spread = warp_sum(spread);
-        if (lane_id == 0)
-            to[g] = { mean, spread };
-    }
-}
+enum { BATCH = 4 }; // pixels that a thread loads at once
 
 template <typename T, int N> __device__ void group_sums_at(const group_norm_args &a)
 {
     DYNAMIC_SHARED(group_sum, each);
     piece b(a);
-    channel_sums<T, N>(a, b, each);
+    int channels = a.slab * b.width, mine = seen(b.count, threadIdx.y);
+    for (int c = threadIdx.x * N; c < channels; c += blockDim.x * N) {
+        source<T, N> from(a, b, b.channel + c);
+        channel_sums<T, N> sums;
+        for (int k = 0; k < mine; k += BATCH) {
+            pixels<T, N, BATCH> x;
+            x.load(from, threadIdx.y + k * blockDim.y, b.count);
+            x.finish(from);
+            sums.add(x, mine - k);
+        }
+        for (int i = 0; i < N; i++)
+            each[threadIdx.y * channels + c + i] = { sums.mean[i], sums.spread[i] };
+    }
     __syncthreads();
     long chunk = (long)b.image * a.chunks + blockIdx.x;
-    join_channels(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
+    join_channels<N>(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
 }
 
 // Mean and 1 / deviation of the block's groups over the whole image, from the pieces.
@@ -158,32 +240,83 @@ __device__ void join_pieces(const group_norm_args &a, const piece &b, group_sum 
     }
 }
 
+// Normed, scaled, activated and stored.
+template <typename T, int N> struct target {
+    T *to;
+    long row;
+    float mean[N], gain[N], offset[N];
+    bool silu;
+
+    __device__ target(const group_norm_args &a, const piece &b, int c)
+    {
+        to = at<T>(a.out, (long)b.image * a.area + b.first) + c;
+        row = a.out.row;
+        silu = a.act == SILU;
+        load_f32<N>(at<float>(a.gamma) + c, gain);
+        load_f32<N>(at<float>(a.beta) + c, offset);
+    }
+
+    // of: mean and 1 / deviation of the block's groups; in: the first channel, within the block.
+    // 16-bit numbers have too few digits for the mean to cost any when it is part of the offset.
+    __device__ __forceinline__ void use(const group_sum *of, int in, int width)
+    {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            group_sum s = of[(in + i) / width];
+            gain[i] *= s.spread;
+            mean[i] = sizeof(T) == 2 ? 0 : s.mean;
+            offset[i] -= sizeof(T) == 2 ? s.mean * gain[i] : 0;
+        }
+    }
+
+    template <int K>
+    __device__ __forceinline__ void write(const pixels<T, N, K> &x, int first, int count) const
+    {
+#pragma unroll
+        for (int k = 0; k < K; k++) {
+            int p = first + k * blockDim.y;
+            if (p >= count)
+                break;
+            float y[N];
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                float from_mean = to_float(x.x[k].v[i]) - (sizeof(T) == 2 ? 0 : mean[i]);
+                y[i] = from_mean * gain[i] + offset[i];
+                y[i] = silu ? swish(y[i], 1.0f) : y[i];
+            }
+            store<T, N>(to + p * row, y);
+        }
+    }
+};
+
+// Backwards: what the other kernel read last is still in the cache. The first pixels are on their
+// way while the sums are joined.
 template <typename T, int N> __device__ void group_norm_at(const group_norm_args &a)
 {
     DYNAMIC_SHARED(group_sum, of);
     piece b(a);
-    join_pieces(a, b, of);
-    __syncthreads();
-    for (int in = threadIdx.x * N; in < a.slab * b.width; in += blockDim.x * N) {
-        int c = b.channel + in;
-        source<T, N> from(a, b, c);
-        T *out = at<T>(a.out, (long)b.image * a.area + b.first) + c;
-        float x[N], mean[N], gain[N], offset[N];
-        load_f32<N>(at<float>(a.gamma) + c, gain);
-        load_f32<N>(at<float>(a.beta) + c, offset);
-        for (int i = 0; i < N; i++) {
-            group_sum s = of[(in + i) / b.width];
-            mean[i] = s.mean;
-            gain[i] *= s.spread;
+    int channels = a.slab * b.width, span = BATCH * blockDim.y, last = (b.count - 1) / span * span;
+    bool joined = false;
+    for (int turn = 0; turn < channels; turn += blockDim.x * N) {
+        int in = min(turn + (int)threadIdx.x * N, channels - N);
+        source<T, N> from(a, b, b.channel + in);
+        pixels<T, N, BATCH> x;
+        x.load(from, last + threadIdx.y, b.count);
+        if (!joined) {
+            join_pieces(a, b, of);
+            __syncthreads();
+            joined = true;
         }
-#pragma unroll 2
-        for (int p = threadIdx.y; p < b.count; p += blockDim.y) {
-            from.read(p, x);
-            for (int i = 0; i < N; i++) {
-                float y = (x[i] - mean[i]) * gain[i] + offset[i];
-                x[i] = a.act == SILU ? swish(y, 1.0f) : y;
-            }
-            store<T, N>(out + p * a.out.row, x);
+        if (turn + (int)threadIdx.x * N >= channels)
+            break;
+        target<T, N> to(a, b, b.channel + in);
+        to.use(of, in, b.width);
+        for (int first = last; first >= 0; first -= span) {
+            if (first < last)
+                x.load(from, first + threadIdx.y, b.count);
+            x.finish(from);
+            x.forget();
+            to.write(x, first + threadIdx.y, b.count);
         }
     }
 }
@@ -204,71 +337,25 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
         group_norm_at<T, 1>(a);
 }
 
-FOR_EVERY_TYPE(group_sums, group_norm_args)
-FOR_EVERY_TYPE(group_norm, group_norm_args)
+// Three blocks fit a multiprocessor, so that all blocks of a launch run at once.
+#define STREAMED(name, type, T)                                                                    \
+    extern "C" __global__ void __launch_bounds__(STREAMED_THREADS, 3)                              \
+        name##_##type(const group_norm_args a)                                                     \
+    {                                                                                              \
+        name<T>(a);                                                                                \
+    }
+#define STREAMED_EVERY(name)                                                                       \
+    STREAMED(name, f32, float)                                                                     \
+    STREAMED(name, bf16, bf16)                                                                     \
+    STREAMED(name, f16, f16)
+
+STREAMED_EVERY(group_sums)
+STREAMED_EVERY(group_norm)
 
 // ---- group norm in one launch, for maps that the registers of a few blocks hold
 //
 // The blocks of an image and its groups form a cluster (9.0 and later): each reads its pixels once,
 // keeps them, and reads the others' sums from their shared memory.
-
-template <typename T> struct held_pixels {
-    static constexpr int N = WIDE<T>;
-    lane<T, N> x[HELD];
-
-    // All loads are on their way before the first is used.
-    __device__ __forceinline__ void read(const source<T, N> &from, int count)
-    {
-#pragma unroll
-        for (int k = 0; k < HELD; k++) {
-            int p = threadIdx.y + k * blockDim.y;
-            x[k] = {};
-            if (p < count)
-                x[k] = *reinterpret_cast<const lane<T, N> *>(from.from + p * from.row);
-        }
-        if (!from.adds)
-            return;
-#pragma unroll
-        for (int k = 0; k < HELD; k++)
-#pragma unroll
-            for (int i = 0; i < N; i++)
-                x[k].v[i] = from_float<T>(to_float(x[k].v[i]) + from.add[i]);
-    }
-
-    // What follows converts the numbers again instead of keeping them as floats, of which there are
-    // not registers enough.
-    __device__ __forceinline__ void forget()
-    {
-#pragma unroll
-        for (int k = 0; k < HELD; k++)
-            ::forget(*reinterpret_cast<uint4 *>(&x[k]));
-    }
-
-    // each[i]: mean and spread of channel i of the thread
-    __device__ __forceinline__ void sums(int count, group_sum *each) const
-    {
-        int mine = seen(count, threadIdx.y);
-        float over = 1.0f / (float)max(mine, 1), mean[N] = {}, spread[N] = {};
-#pragma unroll
-        for (int k = 0; k < HELD; k++)
-            if (k < mine)
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    mean[i] += to_float(x[k].v[i]);
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            mean[i] *= over;
-#pragma unroll
-        for (int k = 0; k < HELD; k++)
-            if (k < mine)
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    spread[i] += (to_float(x[k].v[i]) - mean[i]) * (to_float(x[k].v[i]) - mean[i]);
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            each[i] = { mean[i], spread[i] };
-    }
-};
 
 // of[g]: mean and 1 / deviation over all blocks of the cluster.
 template <int BLOCKS>
@@ -301,18 +388,26 @@ __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
     constexpr int N = WIDE<T>;
     DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group: part, of
     piece b(a);
-    int channels = a.slab * b.width, in = threadIdx.x * N, c = b.channel + in;
+    int channels = a.slab * b.width, in = threadIdx.x * N;
     group_sum *part = each + blockDim.y * channels, *of = part + a.slab;
-    held_pixels<T> held;
-    held.read(source<T, N>(a, b, c), b.count);
-    held.forget();
-    float mean[N], gain[N], offset[N];
-    load_f32<N>(at<float>(a.gamma) + c, gain);
-    load_f32<N>(at<float>(a.beta) + c, offset);
-    held.sums(b.count, each + threadIdx.y * channels + in);
-    held.forget();
+    pixels<T, N, HELD> x;
+    {
+        source<T, N> from(a, b, b.channel + in);
+        x.load(from, threadIdx.y, b.count);
+        x.finish(from);
+    }
+    x.forget();
+    target<T, N> to(a, b, b.channel + in);
+    {
+        channel_sums<T, N> sums;
+        sums.add(x, seen(b.count, threadIdx.y));
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            each[threadIdx.y * channels + in + i] = { sums.mean[i], sums.spread[i] };
+    }
+    x.forget();
     __syncthreads();
-    join_channels(a, b, each, part);
+    join_channels<N>(a, b, each, part);
     if (BLOCKS > 1) {
         cluster_arrive();
         cluster_wait();
@@ -323,26 +418,8 @@ __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
     if (BLOCKS > 1)
         cluster_arrive(); // the others' sums have been read
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        group_sum s = of[(in + i) / b.width];
-        mean[i] = s.mean;
-        gain[i] *= s.spread;
-    }
-    T *out = at<T>(a.out, (long)b.image * a.area + b.first) + c;
-#pragma unroll
-    for (int k = 0; k < HELD; k++) {
-        int p = threadIdx.y + k * blockDim.y;
-        if (p >= b.count)
-            break;
-        float x[N];
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            float y = (to_float(held.x[k].v[i]) - mean[i]) * gain[i] + offset[i];
-            x[i] = a.act == SILU ? swish(y, 1.0f) : y;
-        }
-        store<T, N>(out + p * a.out.row, x);
-    }
+    to.use(of, in, b.width);
+    to.write(x, threadIdx.y, b.count);
     if (BLOCKS > 1)
         cluster_wait(); // no block may leave while another reads from it
 }
