@@ -2,7 +2,6 @@
  * al. 2022, algorithm 2; Lu et al. 2022, "DPM-Solver"): Euler to the middle of ln sigma, then the
  * whole step with the slope found there. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "sample/sampler.h"
 #include "sample/schedule.h"
@@ -32,33 +31,17 @@ static float middle_of(const struct scheduler *s, float from, float to)
     return end > 0 ? expf(logf(from) + 0.5f * (logf(end) - logf(from))) : 0;
 }
 
-/* Timesteps t0, m0, t1, m1, ..., with mi that of the middle sigma; sigmas s0, s1, s1, ..., 0, 0. */
+/* At the middle sigma. */
+static double second(const struct scheduler *s, const struct sigma_list *list, int step)
+{
+    return schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
+                         middle_of(s, (float)list->sigma[step], (float)list->sigma[step + 1]));
+}
+
 static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                     styx_error *err)
 {
-    struct sigma_list list;
-    int rc = sigma_space_list(s, nsteps, custom, true, &list, err);
-    if (rc)
-        return rc;
-    int n = 2 * list.n - 1, nsigmas = 2 * list.n + 2;
-    double *t = malloc((size_t)(n + nsigmas) * sizeof *t), *sigma = t + n;
-    if (!t) {
-        rc = fail_nomem(err, (size_t)(n + nsigmas) * sizeof *t);
-        goto done;
-    }
-    for (int i = 0; i < n; i++) {
-        float from = (float)list.sigma[i / 2], to = (float)list.sigma[i / 2 + 1];
-        t[i] = i % 2 == 0 ? list.t[i / 2]
-                          : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
-                                          middle_of(s, from, to));
-    }
-    for (int i = 0; i < nsigmas; i++)
-        sigma[i] = i + 1 < nsigmas ? list.sigma[(i + 1) / 2] : list.sigma[list.n];
-    rc = sampler_set_schedule(s, t, n, sigma, nsigmas, err);
-done:
-    free(t);
-    free(list.t);
-    return rc;
+    return call_pairs_schedule(s, nsteps, custom, (struct call_pairs){ second, 3, true }, err);
 }
 
 static double input_sigma(const struct scheduler *s)

@@ -58,6 +58,24 @@ void dpm_convert(struct scheduler *s, const struct step_args *args, float *out)
         predict_eps(s, now.alpha, now.sigma, args->sample, args->model_output, out);
 }
 
+void dpm_advance(struct scheduler *s, const struct dpm_weights *w, const float *from,
+                 const double *m, int order, float *sample)
+{
+    COMBINE(s, sample, { w->x, from }, { m[0], s->history[0] });
+    for (int k = 1; k < order; k++)
+        COMBINE(s, sample, { 1, sample }, { m[k], s->history[k] });
+    if (dpm_is_sde(s))
+        COMBINE(s, sample, { 1, sample }, { w->noise, s->noise });
+}
+
+const struct knob_alias dpm_aliases[] = {
+    { "algorithm_type", "deis", "dpmsolver++" },
+    { "solver_type", "logrho", "midpoint" },
+    { "solver_type", "bh1", "midpoint" },
+    { "solver_type", "bh2", "midpoint" },
+    { NULL, NULL, NULL },
+};
+
 int dpm_check(const struct scheduler *s, styx_error *err)
 {
     bool of_eps = s->k.algorithm_type == ALGORITHM_EPS || s->k.algorithm_type == ALGORITHM_SDE_EPS;

@@ -18,6 +18,13 @@ bool dpm_is_sde(const struct scheduler *s);
 /* What the history holds: x0 for the ++ algorithms, else noise. Sets s->x0 in either case. */
 void dpm_convert(struct scheduler *s, const struct step_args *args, float *out);
 
+/* sample = w.x from + m[0] history[0] + ... + m[order - 1] history[order - 1], and the noise of the
+ * SDE forms. */
+void dpm_advance(struct scheduler *s, const struct dpm_weights *w, const float *from,
+                 const double *m, int order, float *sample);
+
+extern const struct knob_alias dpm_aliases[]; /* what other solvers' configs mean here */
+
 /* final_sigmas_type and algorithm_type must fit. */
 int dpm_check(const struct scheduler *s, styx_error *err);
 

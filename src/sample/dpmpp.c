@@ -43,11 +43,7 @@ static void advance(struct scheduler *s, float *sample, int order)
         m[0] += (slope + bend) / r0;
         m[1] -= (slope + bend) / r0;
     }
-    COMBINE(s, sample, { w.x, sample }, { m[0], s->history[0] });
-    for (int k = 1; k < order; k++)
-        COMBINE(s, sample, { 1, sample }, { m[k], s->history[k] });
-    if (dpm_is_sde(s))
-        COMBINE(s, sample, { 1, sample }, { w.noise, s->noise });
+    dpm_advance(s, &w, sample, m, order, sample);
 }
 
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
@@ -90,16 +86,8 @@ static const struct knob_default knobs[] = {
     LAST_KNOB,
 };
 
-static const struct knob_alias aliases[] = {
-    { "algorithm_type", "deis", "dpmsolver++" },
-    { "solver_type", "logrho", "midpoint" },
-    { "solver_type", "bh1", "midpoint" },
-    { "solver_type", "bh2", "midpoint" },
-    { NULL, NULL, NULL },
-};
-
 const struct sampler_ops dpmpp_ops = {
-    .class = { "DPMSolverMultistepScheduler", knobs, aliases },
+    .class = { "DPMSolverMultistepScheduler", knobs, dpm_aliases },
     .space = SPACE_LAMBDA,
     .order = 1,
     .noise = NOISE_BY_ALGORITHM,

@@ -6,7 +6,6 @@
  * noise_source.brownian the path is made of independent draws as it is walked: same law, other
  * numbers. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "sample/sampler.h"
 #include "sample/schedule.h"
@@ -16,32 +15,17 @@ static double middle_of(double from, double to)
     return to > 0 ? sqrt(from * to) : 0;
 }
 
-/* Timesteps t0, m0, t1, m1, ..., with mi that of the middle sigma; sigmas s0, s1, s1, ..., 0. */
+/* At the middle sigma. */
+static double second(const struct scheduler *s, const struct sigma_list *list, int step)
+{
+    return schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps,
+                         middle_of(list->sigma[step], list->sigma[step + 1]));
+}
+
 static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                     styx_error *err)
 {
-    struct sigma_list list;
-    int rc = sigma_space_list(s, nsteps, custom, false, &list, err);
-    if (rc)
-        return rc;
-    int n = 2 * list.n - 1;
-    double *t = malloc((size_t)(2 * n + 1) * sizeof *t), *sigma = t + n;
-    if (!t) {
-        rc = fail_nomem(err, (size_t)(2 * n + 1) * sizeof *t);
-        goto done;
-    }
-    for (int i = 0; i < n; i++) {
-        double middle = middle_of(list.sigma[i / 2], list.sigma[i / 2 + 1]);
-        t[i] = i % 2 == 0 ? list.t[i / 2]
-                          : schedule_t_of(s->log_sigma_table, s->k.num_train_timesteps, middle);
-        sigma[i] = list.sigma[(i + 1) / 2];
-    }
-    sigma[n] = list.sigma[list.n];
-    rc = sampler_set_schedule(s, t, n, sigma, n + 1, err);
-done:
-    free(t);
-    free(list.t);
-    return rc;
+    return call_pairs_schedule(s, nsteps, custom, (struct call_pairs){ second, 1, false }, err);
 }
 
 static double input_sigma(const struct scheduler *s)

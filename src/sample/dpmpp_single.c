@@ -45,11 +45,7 @@ static void advance(struct scheduler *s, float *sample, int order)
         m[1] += middle;
         m[order - 1] -= newest / r0 + middle;
     }
-    COMBINE(s, sample, { w.x, s->saved }, { m[0], s->history[0] });
-    for (int k = 1; k < order; k++)
-        COMBINE(s, sample, { 1, sample }, { m[k], s->history[k] });
-    if (dpm_is_sde(s))
-        COMBINE(s, sample, { 1, sample }, { w.noise, s->noise });
+    dpm_advance(s, &w, s->saved, m, order, sample);
 }
 
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)
@@ -94,16 +90,8 @@ static const struct knob_default knobs[] = {
     LAST_KNOB,
 };
 
-static const struct knob_alias aliases[] = {
-    { "algorithm_type", "deis", "dpmsolver++" },
-    { "solver_type", "logrho", "midpoint" },
-    { "solver_type", "bh1", "midpoint" },
-    { "solver_type", "bh2", "midpoint" },
-    { NULL, NULL, NULL },
-};
-
 const struct sampler_ops dpmpp_single_ops = {
-    .class = { "DPMSolverSinglestepScheduler", knobs, aliases },
+    .class = { "DPMSolverSinglestepScheduler", knobs, dpm_aliases },
     .space = SPACE_LAMBDA,
     .order = 1,
     .noise = NOISE_BY_ALGORITHM,

@@ -1,36 +1,20 @@
 /* heun.c - Heun's method in sigma (Karras et al. 2022, algorithm 1): Euler to the next sigma, then
  * once more with the mean of the slopes at both ends. */
 #include <math.h>
-#include <stdlib.h>
 
 #include "sample/sampler.h"
-#include "sample/schedule.h"
 
-/* Timesteps t0, t1, t1, t2, t2, ... and sigmas s0, s1, s1, ..., 0: two calls each but the first,
- * whose second call is at the next one's sigma. */
+/* At the next step's sigma. */
+static double second(const struct scheduler *s, const struct sigma_list *list, int step)
+{
+    (void)s;
+    return list->t[step + 1];
+}
+
 static int schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                     styx_error *err)
 {
-    struct sigma_list list;
-    int rc = sigma_space_list(s, nsteps, custom, false, &list, err);
-    if (rc)
-        return rc;
-    int n = 2 * list.n - 1;
-    double *t = malloc((size_t)(2 * n + 1) * sizeof *t), *sigma = t + n;
-    if (!t) {
-        rc = fail_nomem(err, (size_t)(2 * n + 1) * sizeof *t);
-        goto done;
-    }
-    for (int i = 0; i < n; i++) {
-        t[i] = list.t[(i + 1) / 2];
-        sigma[i] = list.sigma[(i + 1) / 2];
-    }
-    sigma[n] = list.sigma[list.n];
-    rc = sampler_set_schedule(s, t, n, sigma, n + 1, err);
-done:
-    free(t);
-    free(list.t);
-    return rc;
+    return call_pairs_schedule(s, nsteps, custom, (struct call_pairs){ second, 1, false }, err);
 }
 
 static int step(struct scheduler *s, const struct step_args *args, styx_error *err)

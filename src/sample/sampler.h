@@ -83,6 +83,16 @@ int sigma_space_list(const struct scheduler *s, int nsteps, const struct schedul
 int sigma_space_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                          styx_error *err);
 
+/* Two calls a step: timesteps t0, u0, t1, u1, ..., and sigmas s0, s1, s1, ..., with the last one
+ * `ends` times. second: where the second call of a step is; whole as above. */
+struct call_pairs {
+    double (*second)(const struct scheduler *s, const struct sigma_list *list, int step);
+    int ends;
+    bool whole;
+};
+int call_pairs_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
+                        struct call_pairs pairs, styx_error *err);
+
 /* What the solvers in lambda space do differently. */
 struct lambda_rules {
     bool ends_above_zero;        /* at the least sigma, whatever the configuration says */

@@ -154,6 +154,30 @@ int sigma_space_list(const struct scheduler *s, int nsteps, const struct schedul
     return STYX_OK;
 }
 
+int call_pairs_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
+                        struct call_pairs pairs, styx_error *err)
+{
+    struct sigma_list list;
+    int rc = sigma_space_list(s, nsteps, custom, pairs.whole, &list, err);
+    if (rc)
+        return rc;
+    int n = 2 * list.n - 1, nsigmas = n + pairs.ends;
+    double *t = malloc((size_t)(n + nsigmas) * sizeof *t), *sigma = t + n;
+    if (!t) {
+        rc = fail_nomem(err, (size_t)(n + nsigmas) * sizeof *t);
+        goto done;
+    }
+    for (int i = 0; i < n; i++)
+        t[i] = i % 2 == 0 ? list.t[i / 2] : pairs.second(s, &list, i / 2);
+    for (int i = 0; i < nsigmas; i++)
+        sigma[i] = list.sigma[i < n ? (i + 1) / 2 : list.n];
+    rc = sampler_set_schedule(s, t, n, sigma, nsigmas, err);
+done:
+    free(t);
+    free(list.t);
+    return rc;
+}
+
 int sigma_space_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                          styx_error *err)
 {
