@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "options.h"
@@ -122,6 +123,9 @@ static void *hash_all(void *user)
     const char *name;
     json_t *file, *shard;
     size_t i;
+#ifdef __linux__ /* where a priority is a thread's: the first step is waited for, hashes are not */
+    setpriority(PRIO_PROCESS, 0, 10);
+#endif
     for (int m = 0; m < 2; m++) {
         json_object_foreach(h->files[m], name, file)
         {
