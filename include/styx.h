@@ -195,7 +195,7 @@ STYX_API int styx_model_assemble(const char *class_name, const char *config,
 STYX_API void styx_model_free(styx_model *model);
 
 /* JSON text: class, family ("sd", "sdxl", "refiner"), components with class, parameters, dtype and
- * path, default size, scheduler. */
+ * path, default size, what it predicts. */
 STYX_API int styx_model_info(const styx_model *model, char **json, styx_error *err);
 
 /* A new reference to a component, for sharing; NULL in *component if the model has none of that
@@ -609,7 +609,8 @@ STYX_API void styx_tensors_free(char **names, struct styx_tensor *tensors, size_
 
 /* JSON text about a weights file (safetensors, GGUF), without reading its weights: kind ("SD 1.x",
  * "SDXL", "LoRA", ...), tensors with name, dtype and shape, metadata, parameters, bytes; of a whole
- * model also its components, what is missing, and the prediction type. */
+ * model also its components, what is missing, and the prediction type; of a LoRA or a textual
+ * inversion its family, as far as the widths tell, what it changes, or why it is refused. */
 STYX_API int styx_weights_info(const char *path, char **json, styx_error *err);
 /* SHA-256 of what comes in pieces: new, add..., end (which gives the digits), free. */
 typedef struct styx_hash styx_hash;

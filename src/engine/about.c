@@ -4,7 +4,8 @@
 #include "engine/published.h"
 #include "image/infotext.h"
 #include "styx.h"
-#include "weights/store.h"
+#include "weights/embedding.h"
+#include "weights/lora.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,63 @@ static bool has_name_with(const struct store *file, const char *part)
     return false;
 }
 
+/* The keys of textual inversions; or one short table that no module would have. */
+static bool is_word(const struct store *file)
+{
+    const struct entry *only = store_count(file) == 1 ? store_at(file, 0) : NULL;
+    return store_find(file, "clip_l") || store_find(file, "clip_g") ||
+           store_find(file, "emb_params") || store_find(file, "string_to_param.*") ||
+           (only && !strchr(only->name, '.') &&
+            (only->dims == 1 || (only->dims == 2 && only->shape[0] < 256)));
+}
+
+/* Whose text is that wide? "" if nobody's that is known. */
+static const char *family_of(int width)
+{
+    static const struct {
+        int width;
+        const char *family;
+    } known[] = {
+        { 768, "SD 1.x" }, { 1024, "SD 2.x" }, { 1280, "SDXL refiner" }, { 2048, "SDXL" },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].width == width)
+            return known[i].family;
+    return "";
+}
+
+/* What a LoRA or a textual inversion is for; why it cannot be used, if it cannot. */
+static void describe_extra(const char *path, const char *kind, json_t *root)
+{
+    struct lora *lora = NULL;
+    struct embedding *word = NULL;
+    struct lora_facts f;
+    styx_error err;
+    bool is_lora = strcmp(kind, "LoRA") == 0;
+    if (!is_lora && strcmp(kind, "textual inversion") != 0)
+        return;
+    if (is_lora ? lora_open(path, &lora, &err) : embedding_open(path, NULL, &word, &err)) {
+        json_object_set_new(root, "refused", json_string(err.text));
+    } else if (is_lora) {
+        lora_describe(lora, &f);
+        json_object_set_new(root, "family",
+                            json_string(f.modules[2] ? "SDXL" : family_of(f.context)));
+        json_object_set_new(root, "changes",
+                            json_pack("{s:i, s:i, s:i}", "unet", f.modules[0], "text_encoder",
+                                      f.modules[1], "text_encoder_2", f.modules[2]));
+        json_object_set_new(root, "ranks", json_pack("[i, i]", f.least_rank, f.most_rank));
+    } else {
+        int first = embedding_width(word, "text_encoder");
+        int second = embedding_width(word, "text_encoder_2");
+        json_object_set_new(root, "family", json_string(second ? "SDXL" : family_of(first)));
+        json_object_set_new(root, "word", json_string(embedding_word(word)));
+        json_object_set_new(root, "vectors", json_integer(embedding_rows(word)));
+        json_object_set_new(root, "widths", json_pack("[i, i]", first, second));
+    }
+    lora_free(lora);
+    embedding_free(word);
+}
+
 /* What a file of weights is for. */
 static const char *kind_of(const struct store *file)
 {
@@ -84,7 +142,7 @@ static const char *kind_of(const struct store *file)
         return single_file_name(kind);
     if (has_name_with(file, "lora_") || has_name_with(file, ".lora."))
         return "LoRA";
-    if (store_find(file, "clip_l") || store_find(file, "clip_g") || store_find(file, "emb_params"))
+    if (is_word(file))
         return "textual inversion";
     if (single_file_has(file, "unet"))
         return "UNet";
@@ -154,10 +212,11 @@ int styx_weights_info(const char *path, char **json, styx_error *err)
     for (int i = 0; i < sum.ntypes; i++)
         json_object_set_new(types, sum.types[i].type,
                             json_integer((json_int_t)sum.types[i].parameters));
-    json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "path", path, "kind", kind_of(file), "parameters",
-                             (json_int_t)sum.parameters, "bytes", (json_int_t)sum.bytes, "dtypes",
-                             types, "metadata", describe_metadata(file), "tensors",
-                             describe_tensors(file));
+    json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "path", path, "kind",
+                             kind_of(file), "parameters", (json_int_t)sum.parameters, "bytes",
+                             (json_int_t)sum.bytes, "dtypes", types, "metadata",
+                             describe_metadata(file), "tensors", describe_tensors(file));
+    describe_extra(path, kind_of(file), root);
     code = describe_single(file, root, err);
     char *text = root && !code ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);

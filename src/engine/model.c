@@ -258,6 +258,14 @@ static json_t *describe_part(const styx_component *c)
     return part;
 }
 
+static const char *prediction_type(const styx_model *m)
+{
+    const styx_component *scheduler = m->part[SLOT_SCHEDULER];
+    const json_t *type =
+        scheduler ? json_object_get(scheduler->config, "prediction_type") : NULL;
+    return json_is_string(type) ? json_string_value(type) : "epsilon";
+}
+
 int styx_model_info(const styx_model *m, char **json, styx_error *err)
 {
     static const char *const families[] = { "sd", "sdxl", "refiner" };
@@ -272,6 +280,7 @@ int styx_model_info(const styx_model *m, char **json, styx_error *err)
     json_object_set_new(root, "path", json_string(m->path));
     json_object_set_new(root, "family", json_string(families[m->family]));
     json_object_set_new(root, "size", json_integer(pixels));
+    json_object_set_new(root, "prediction_type", json_string(prediction_type(m)));
     json_object_set_new(root, "in_channels", json_integer(m->part[SLOT_UNET]->unet.in));
     json_object_set_new(root, "requires_aesthetics_score", json_boolean(m->aesthetics));
     json_object_set_new(root, "force_zeros_for_empty_prompt", json_boolean(m->force_zeros));

@@ -121,6 +121,12 @@ bool embedding_has(const struct embedding *e, const char *component)
     return e->table[encoder_of(component)] != NULL;
 }
 
+int embedding_width(const struct embedding *e, const char *component)
+{
+    const struct entry *t = e->table[encoder_of(component)];
+    return t ? width_of(t) : 0;
+}
+
 /* The vectors for an encoder of that width. A table without the name of one is for any. */
 static const struct entry *table_for(const struct embedding *e, int encoder, int width)
 {

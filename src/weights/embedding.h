@@ -15,6 +15,7 @@ void embedding_free(struct embedding *e);
 const char *embedding_word(const struct embedding *e);
 int embedding_rows(const struct embedding *e); /* tokens that the word stands for */
 bool embedding_has(const struct embedding *e, const char *component);
+int embedding_width(const struct embedding *e, const char *component); /* 0: it has none */
 
 /* base (a text encoder) with the rows of all embeddings appended to its token table, in their
  * order, so that the first new token's id is the number of rows before. component is "text_encoder"

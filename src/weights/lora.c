@@ -1,5 +1,6 @@
 #include "weights/lora.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -266,6 +267,24 @@ void lora_free(struct lora *l)
 const char *lora_path(const struct lora *l)
 {
     return store_path(l->file);
+}
+
+void lora_describe(const struct lora *l, struct lora_facts *facts)
+{
+    *facts = (struct lora_facts){ .least_rank = INT_MAX };
+    for (int i = 0; i < l->nmodules; i++) {
+        const struct module *m = &l->modules[i];
+        if (!m->down || !m->up || m->down->dims < 2)
+            continue;
+        int rank = m->down->shape[0];
+        facts->modules[m->component]++;
+        facts->least_rank = rank < facts->least_rank ? rank : facts->least_rank;
+        facts->most_rank = rank > facts->most_rank ? rank : facts->most_rank;
+        if (m->component == UNET && strstr(m->name, "attn2_to_k"))
+            facts->context = m->down->shape[1];
+    }
+    if (!facts->most_rank)
+        facts->least_rank = 0;
 }
 
 /* ---- The scale of one module. ---- */

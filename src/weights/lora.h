@@ -13,6 +13,14 @@ int lora_open(const char *path, struct lora **out, styx_error *err);
 void lora_free(struct lora *l);
 const char *lora_path(const struct lora *l);
 
+/* What it changes: modules of the UNet and of both text encoders. */
+struct lora_facts {
+    int modules[3];
+    int least_rank, most_rank;
+    int context; /* the width of the text that the UNet's cross-attention reads; 0: not told */
+};
+void lora_describe(const struct lora *l, struct lora_facts *facts);
+
 struct lora_use {
     struct lora *lora;
     float scale;

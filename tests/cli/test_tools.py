@@ -1,11 +1,12 @@
 """styx tokenize, schedule, info, explain, help and what is printed from the table of flags."""
+import hashlib
 import json
 import pathlib
 import shutil
 import subprocess
 import unittest
 
-from command import ROOT, SD, SDXL, STYX, CommandTest
+from command import REFINER, ROOT, SD, SDXL, STYX, CommandTest, write_safetensors
 
 
 class Tools(CommandTest):
@@ -52,6 +53,48 @@ class Tools(CommandTest):
                          json.loads(self.styx("info", SD, "--json").stdout)
                          ["components"]["unet"]["parameters"])
         self.refused("info", "nowhere", says="nowhere", code=1)
+
+    def test_info_on_folders(self):
+        weights = pathlib.Path(SD) / "unet/diffusion_pytorch_model.safetensors"
+        right = hashlib.sha256(weights.read_bytes()).hexdigest()
+        info = json.loads(self.styx("info", SD, "--json").stdout)
+        self.assertEqual((info["prediction_type"], info["sha256"]["unet"]), ("epsilon", right))
+        self.assertIn(f"F16, {right[:10]}", self.styx("info", SD).stdout)
+        part = json.loads(self.styx("info", SD + "/unet", "--json").stdout)
+        self.assertEqual((part["name"], part["sha256"]), ("unet", right))
+        for folder, says in ((SDXL + "/text_encoder_2", "CLIPTextModelWithProjection"),
+                             (SD + "/vae", "AutoencoderKL (vae), 49459 parameters, F16"),
+                             (REFINER, "text_encoder_2     missing")):
+            with self.subTest(folder=folder):
+                self.assertIn(says, self.styx("info", folder).stdout)
+        lacks = json.loads(self.styx("info", REFINER, "--json").stdout)["missing"]
+        self.assertEqual(sorted(lacks), ["text_encoder_2", "vae"])
+
+    def test_info_on_extras(self):
+        extras = ROOT / "tests" / "golden" / "extras"
+
+        def about(name):
+            return json.loads(self.styx("info", extras / f"{name}.safetensors", "--json").stdout)
+        kohya, sgm = about("lora_kohya"), about("lora_sgm")
+        self.assertEqual((kohya["kind"], kohya["ranks"], kohya["changes"]["text_encoder_2"]),
+                         ("LoRA", [2, 2], 0))
+        self.assertGreater(kohya["changes"]["unet"], 100)
+        self.assertEqual((sgm["family"], sgm["changes"]["text_encoder_2"]), ("SDXL", 6))
+        word, pair = about("word_sd15"), about("word_sdxl")
+        self.assertEqual((word["kind"], word["word"], word["vectors"], word["widths"]),
+                         ("textual inversion", "<sea>", 3, [16, 0]))
+        self.assertEqual((pair["kind"], pair["family"], pair["widths"]),
+                         ("textual inversion", "SDXL", [16, 24]))
+        said = self.styx("info", extras / "word_sd15.safetensors").stdout
+        self.assertIn("the word <sea>, 3 vectors", said)
+        wide = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k." + end: x
+                for end, x in (("lora_down.weight", ([1, 768], [0.0] * 768)),
+                               ("lora_up.weight", ([2, 1], [0.0] * 2)))}
+        self.path("l.safetensors").write_bytes(write_safetensors(wide))
+        self.assertIn("for SD 1.x", self.styx("info", "l.safetensors").stdout)
+        self.path("d.safetensors").write_bytes(write_safetensors(
+            {**wide, "lora_unet_a.dora_scale": ([1], [0.0])}))
+        self.assertIn("refused: d.safetensors: is a DoRA", self.styx("info", "d.safetensors").stdout)
 
     def test_explain(self):
         text = self.styx("explain", "--model", SD, "--size", "64x64", "--batch", 2).stdout
