@@ -1,6 +1,7 @@
 /* decode.c - latents to pictures: unscale, decode one picture at a time, check, round. */
 #include "engine/job.h"
 #include "image/pixels.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -16,12 +17,13 @@ static void unscale(const struct job *j, const float *latents, float *z)
     }
 }
 
+/* To the end in any case: then it is a loop of vectors. */
 static bool all_finite(const float *x, size_t n)
 {
+    int bad = 0;
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
+        bad |= !(fabsf(x[i]) <= FLT_MAX);
+    return !bad;
 }
 
 /* Half precision can overflow in the decoder: nobody gets a black picture for that. */
@@ -65,6 +67,12 @@ static int check(struct job *j, struct styx_image *image, float *pixels, size_t 
     return 0;
 }
 
+/* Does anybody want the numbers and not only the picture? */
+static bool wants_pixels(const struct job *j)
+{
+    return j->r.output == STYX_OUTPUT_PIXELS || j->r.trace;
+}
+
 static int picture(struct job *j, const float *z, size_t i, struct styx_result *r, float *pixels,
                    styx_error *err)
 {
@@ -74,7 +82,7 @@ static int picture(struct job *j, const float *z, size_t i, struct styx_result *
     if ((code = decode_one(j, z, pixels, err)) ||
         (code = pixels_from_floats(pixels, j->w, j->h, 3, &image, err)))
         return code;
-    for (size_t k = 0; k < n; k++) /* [-1, 1] -> [0, 1]; NaN becomes 0 */
+    for (size_t k = 0; wants_pixels(j) && k < n; k++) /* [-1, 1] -> [0, 1]; NaN becomes 0 */
         pixels[k] = fmaxf(0, fminf(1, pixels[k] * 0.5f + 0.5f));
     r->images[i] = (struct styx_image){ image.w, image.h, image.channels, image.data };
     return check(j, &r->images[i], pixels, i, r, err);
@@ -90,7 +98,8 @@ static int allocate(struct job *j, struct styx_result *r, styx_error *err)
         if (!r->nsfw)
             return fail_nomem(err, j->batch);
     }
-    return tensor_new(&r->pixels, 4, (int[]){ (int)j->batch, 3, j->h, j->w }, err);
+    int rows = wants_pixels(j) ? (int)j->batch : 1; /* else room for one after the other */
+    return tensor_new(&r->pixels, 4, (int[]){ rows, 3, j->h, j->w }, err);
 }
 
 int job_decode(struct job *j, struct styx_result *r, styx_error *err)
@@ -105,7 +114,8 @@ int job_decode(struct job *j, struct styx_result *r, styx_error *err)
         unscale(j, j->latents + i * j->one, z + i * j->one);
     job_trace_latents(j, "vae.decode_in", j->batch, j->channels, z);
     for (size_t i = 0; i < j->batch; i++) {
-        code = picture(j, z + i * j->one, i, r, r->pixels.data + i * n, err);
+        float *pixels = r->pixels.data + (wants_pixels(j) ? i * n : 0);
+        code = picture(j, z + i * j->one, i, r, pixels, err);
         if (!code)
             code = job_progress(j, "decode", (int)i + 1, (int)j->batch, since, NULL, err);
         if (code)

@@ -1,22 +1,48 @@
 /* networks.c - one call of one network on arrays in PyTorch's order. The programs are NHWC; latents
- * and pictures are small, so the two transpositions cost nothing. */
+ * and pictures are small, so the two transpositions cost little. */
 #include "engine/engine.h"
 #include <stdlib.h>
 
+static inline void planes_to_pixels(const float *from, float *to, size_t c, size_t area)
+{
+    for (size_t p = 0; p < area; p++)
+        for (size_t k = 0; k < c; k++)
+            to[p * c + k] = from[k * area + p];
+}
+
+static inline void pixels_to_planes(const float *from, float *to, size_t c, size_t area)
+{
+    for (size_t p = 0; p < area; p++)
+        for (size_t k = 0; k < c; k++)
+            to[k * area + p] = from[p * c + k];
+}
+
+/* Latents have four channels, pictures three: constants that the compiler unrolls, since beside a
+ * card's step of milliseconds these loops are not nothing. */
 static void to_nhwc(const float *from, float *to, int n, int c, int area)
 {
-    for (int i = 0; i < n; i++, from += (size_t)c * area, to += (size_t)c * area)
-        for (int p = 0; p < area; p++)
-            for (int k = 0; k < c; k++)
-                to[(size_t)p * c + k] = from[(size_t)k * area + p];
+    size_t one = (size_t)c * (size_t)area;
+    for (int i = 0; i < n; i++, from += one, to += one) {
+        if (c == 3)
+            planes_to_pixels(from, to, 3, (size_t)area);
+        else if (c == 4)
+            planes_to_pixels(from, to, 4, (size_t)area);
+        else
+            planes_to_pixels(from, to, (size_t)c, (size_t)area);
+    }
 }
 
 static void to_nchw(const float *from, float *to, int n, int c, int area)
 {
-    for (int i = 0; i < n; i++, from += (size_t)c * area, to += (size_t)c * area)
-        for (int p = 0; p < area; p++)
-            for (int k = 0; k < c; k++)
-                to[(size_t)k * area + p] = from[(size_t)p * c + k];
+    size_t one = (size_t)c * (size_t)area;
+    for (int i = 0; i < n; i++, from += one, to += one) {
+        if (c == 3)
+            pixels_to_planes(from, to, 3, (size_t)area);
+        else if (c == 4)
+            pixels_to_planes(from, to, 4, (size_t)area);
+        else
+            pixels_to_planes(from, to, (size_t)c, (size_t)area);
+    }
 }
 
 /* The end of the text in a row of ids. Configs with the legacy eos id 2 mean the largest id. */
@@ -37,8 +63,13 @@ int run_text(styx_session *s, const struct text_call *call, const int32_t *ids, 
              float *pooled, styx_error *err)
 {
     const struct clip_config *m = &call->encoder->clip;
-    struct program_key key = { .component = call->encoder, .network = NET_TEXT, .type = call->type,
-                               .n = 1, .h = 1, .w = call->tokens, .layer = call->layer,
+    struct program_key key = { .component = call->encoder,
+                               .network = NET_TEXT,
+                               .type = call->type,
+                               .n = 1,
+                               .h = 1,
+                               .w = call->tokens,
+                               .layer = call->layer,
                                .normed = call->normed };
     struct program *p;
     int32_t end = end_position(m, ids, call->tokens);
@@ -59,8 +90,13 @@ int run_text(styx_session *s, const struct text_call *call, const int32_t *ids, 
 int run_unet(styx_session *s, const struct unet_call *call, styx_error *err)
 {
     const struct unet_config *m = &call->unet->unet;
-    struct program_key key = { .component = call->unet, .network = NET_UNET, .type = call->type,
-                               .n = call->n, .h = call->h, .w = call->w, .tokens = call->tokens,
+    struct program_key key = { .component = call->unet,
+                               .network = NET_UNET,
+                               .type = call->type,
+                               .n = call->n,
+                               .h = call->h,
+                               .w = call->w,
+                               .tokens = call->tokens,
                                .ids = m->time_dim ? call->ids : 0 };
     struct program *p;
     int area = call->h * call->w, code, k = 3;
@@ -111,21 +147,23 @@ static int run_map(styx_session *s, const struct program_key *key, int cin, cons
 int run_vae_encode(styx_session *s, const styx_component *vae, enum dtype type, int h, int w,
                    const float *pixels, float *moments, styx_error *err)
 {
-    struct program_key key = { .component = vae, .network = NET_VAE_ENCODE, .type = type, .n = 1,
-                               .h = h, .w = w };
+    struct program_key key = {
+        .component = vae, .network = NET_VAE_ENCODE, .type = type, .n = 1, .h = h, .w = w
+    };
     return run_map(s, &key, vae->vae.in, pixels, NULL, moments, err);
 }
 
 int run_vae_decode(styx_session *s, const styx_component *vae, enum dtype type, int h, int w,
                    const float *latents, float *pixels, styx_error *err)
 {
-    struct program_key key = { .component = vae, .network = NET_VAE_DECODE, .type = type, .n = 1,
-                               .h = h, .w = w };
+    struct program_key key = {
+        .component = vae, .network = NET_VAE_DECODE, .type = type, .n = 1, .h = h, .w = w
+    };
     return run_map(s, &key, vae->vae.latent, latents, NULL, pixels, err);
 }
 
-int run_vision(styx_session *s, const styx_component *checker, enum dtype type,
-               const float *pixels, float *embeds, styx_error *err)
+int run_vision(styx_session *s, const styx_component *checker, enum dtype type, const float *pixels,
+               float *embeds, styx_error *err)
 {
     static const int32_t first = 0;
     struct program_key key = { .component = checker, .network = NET_VISION, .type = type, .n = 1 };

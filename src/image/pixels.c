@@ -21,9 +21,19 @@ static float unit(float x)
     return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
 }
 
+/* To nearest, ties to even, as nearbyintf does: above 2^23 a float has no fraction left. Without
+ * SSE 4.1 that would be a call for each number. */
 static unsigned char to_byte(float x)
 {
-    return (unsigned char)nearbyintf(unit(x) * 255.0f);
+    float rounded = unit(x) * 255.0f + 0x1p23f;
+    return (unsigned char)(int)(rounded - 0x1p23f);
+}
+
+static inline void interleave(const float *planes, size_t n, size_t channels, unsigned char *out)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < channels; c++)
+            out[i * channels + c] = to_byte(planes[c * n + i] * 0.5f + 0.5f);
 }
 
 int pixels_from_floats(const float *planes, int w, int h, int channels, struct image *out,
@@ -34,9 +44,10 @@ int pixels_from_floats(const float *planes, int w, int h, int channels, struct i
     if (rc)
         return rc;
     size_t n = (size_t)w * (size_t)h;
-    for (size_t c = 0; c < (size_t)channels; c++)
-        for (size_t i = 0; i < n; i++)
-            out->data[i * (size_t)channels + c] = to_byte(*planes++ * 0.5f + 0.5f);
+    if (channels == 3) /* with a constant the compiler makes vectors of it */
+        interleave(planes, n, 3, out->data);
+    else
+        interleave(planes, n, (size_t)channels, out->data);
     return STYX_OK;
 }
 
