@@ -3,11 +3,14 @@
 #include "cuda/step.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
-    FUSED_MOST = 160, /* channels of a head that fused kernels take */
-    WIDE_KEYS = 256,  /* in f32, from this many keys on products are faster */
-    SCORES = 16 << 20 /* at most so many of a wide attention exist at a time */
+    FUSED_MOST = 160,          /* channels of a head that fused kernels take */
+    WIDE_KEYS = 256,           /* in f32, from this many keys on products are faster */
+    SCORES = 16 << 20,         /* at most so many of a wide attention exist at a time */
+    LIBRARY_LEAST = 256 * 256, /* scores from which on the library's kernels are faster */
+    LIBRARY_PLANS = 2          /* that are tried */
 };
 
 static int head_width(const instr *o)
@@ -145,18 +148,50 @@ static bool fused_run(const struct plan *p, const struct step *s)
 struct tuning {
     const struct plan *p;
     struct step *s;
-    struct dnn_plan **plan;
+    struct dnn_plan *plan[LIBRARY_PLANS];
     int count;
+    char key[160];
+    int made, loaded; /* the ways that were made ready last, and from a kept text */
 };
+
+/* The library compiles its kernels, which takes a second; a process before this one may have. */
+static bool make_ready(struct tuning *t, int way)
+{
+    struct dnn *dnn = t->p->g->dnn;
+    if (t->made == way)
+        return true;
+    char *text = choice_text(t->p->g, t->key, way);
+    bool loaded = text && dnn_plan_load(dnn, t->plan[way - 1], text);
+    free(text);
+    if (!loaded && !dnn_plan_ready(dnn, t->plan[way - 1]))
+        return false;
+    t->made = way;
+    t->loaded = loaded ? way : t->loaded;
+    return true;
+}
 
 /* Way 0 is our own kernel, the others are the library's. */
 static bool try_attention(void *ctx, int i)
 {
-    const struct tuning *t = ctx;
+    struct tuning *t = ctx;
+    if (i > 0 && !make_ready(t, i))
+        return false;
     t->s->dnn = i > 0 ? t->plan[i - 1] : NULL;
-    return (i == 0 || dnn_plan_ready(t->p->g->dnn, t->s->dnn)) && fused_run(t->p, t->s);
+    return fused_run(t->p, t->s);
 }
 
+static void keep_plan(const struct tuning *t, int way)
+{
+    char *text = NULL;
+    if (way > 0 && t->loaded != way)
+        text = dnn_plan_save(t->p->g->dnn, t->plan[way - 1]);
+    if (text)
+        choice_keep(t->p->g, t->key, way, text);
+    free(text);
+}
+
+/* Where all scores together are few, our own kernel is as fast (64 x 64, 256 x 77), and it need not
+ * be compiled. Of the library's ways the first is nearly always its best. */
 static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan, int *count,
                          styx_error *err)
 {
@@ -172,31 +207,30 @@ static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan,
     a.v_row = gview_of(p, o->in[2]).row;
     a.out_row = gview_of(p, o->out).row;
     *count = 0;
-    if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST)
+    if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST || (long)a.queries * a.keys < LIBRARY_LEAST)
         return STYX_OK;
-    return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, DNN_PLANS, plan, count, err);
+    return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, LIBRARY_PLANS, plan, count, err);
 }
 
 int attention_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
-    struct dnn_plan *plan[DNN_PLANS];
-    struct tuning tuning = { p, s, plan, 0 };
-    char key[160];
+    struct tuning t = { .p = p, .s = s };
     if (is_wide(o))
         return wide_prepare(p, s, err);
     s->run = fused_run;
-    int code = library_plans(p, o, plan, &tuning.count, err);
+    int code = library_plans(p, o, t.plan, &t.count, err);
     if (code)
         return code;
-    snprintf(key, sizeof key, "attention %s %d x %d heads of %d, %d x %d, rows %ld %ld%s",
+    snprintf(t.key, sizeof t.key, "attention %s %d x %d heads of %d, %d x %d, rows %ld %ld%s",
              dtype_name(o->out->type), o->out->n, o->u.attn.heads, head_width(o), tokens(o->in[0]),
              tokens(o->in[1]), gview_of(p, o->in[0]).row, gview_of(p, o->in[1]).row,
              o->u.attn.causal ? " causal" : "");
-    int way = choose(p->g, key, tuning.count + 1, try_attention, &tuning);
-    s->dnn = way > 0 ? plan[way - 1] : NULL;
-    for (int i = 0; i < tuning.count; i++)
+    int way = choose(p->g, t.key, t.count + 1, try_attention, &t);
+    keep_plan(&t, way);
+    s->dnn = way > 0 ? t.plan[way - 1] : NULL;
+    for (int i = 0; i < t.count; i++)
         if (i != way - 1)
-            dnn_plan_free(plan[i]);
-    return way < 0 ? fail(err, STYX_ERR_BACKEND, "no kernel could run: %s", key) : STYX_OK;
+            dnn_plan_free(t.plan[i]);
+    return way < 0 ? fail(err, STYX_ERR_BACKEND, "no kernel could run: %s", t.key) : STYX_OK;
 }

@@ -1,15 +1,19 @@
 /* tune.c - times the ways and keeps the choices: a line "CARD, LIBRARIES\tPROBLEM\tWAY
- * MICROSECONDS" each. */
+ * MICROSECONDS" each. A kept text is a file "DIGEST\nVERSION, CARD, LIBRARIES\tPROBLEM\tWAY\nTEXT",
+ * named by its second line; the digest is that of all that follows it. */
 #include "cuda/tune.h"
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "cuda/blas.h"
 #include "cuda/dnn.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { MOST_BYTES = 16 << 20, MIN_RUNS = 3, MAX_RUNS = 20 };
+enum { MOST_BYTES = 16 << 20, LINE = 512, MIN_RUNS = 3, MAX_RUNS = 20 };
+
+enum { TEXTS = 1 }; /* to be raised with a change of what texts mean: enum dnn_id is part of them */
 
 struct choice {
     struct choice *next;
@@ -170,7 +174,7 @@ static float time_of(struct gpu *g, bool (*run)(void *, int), void *ctx, int way
 int choose(struct gpu *g, const char *key, int count, bool (*run)(void *ctx, int i), void *ctx)
 {
     struct choices *c = g->choices;
-    char line[512];
+    char line[LINE];
     int best = -1;
     float least = 0;
     snprintf(line, sizeof line, "%s\t%s", c->machine, key);
@@ -189,4 +193,67 @@ int choose(struct gpu *g, const char *key, int count, bool (*run)(void *ctx, int
     if (best >= 0 && remember(c, line, strlen(line), best, 1000 * (double)least, NULL) == STYX_OK)
         c->changed = true;
     return best;
+}
+
+/* ---- texts ---- */
+
+static void title_of(const struct choices *c, const char *key, int i, char title[LINE])
+{
+    snprintf(title, LINE, "%d, %s\t%s\t%d", TEXTS, c->machine, key, i);
+}
+
+/* The file of a title, beside the choices. NULL if there is no such place, or no memory. */
+static char *text_path(const struct choices *c, const char *title)
+{
+    char hex[SHA256_HEX], name[64];
+    if (!c->path)
+        return NULL;
+    size_t folder = (size_t)(path_base(c->path) - c->path);
+    sha256_hex(title, strlen(title), hex);
+    snprintf(name, sizeof name, "cuda-plan-%.24s.txt", hex);
+    char *path = malloc(folder + strlen(name) + 1);
+    if (path) {
+        memcpy(path, c->path, folder);
+        strcpy(path + folder, name);
+    }
+    return path;
+}
+
+char *choice_text(const struct gpu *g, const char *key, int i)
+{
+    char title[LINE], hex[SHA256_HEX], *data = NULL, *text = NULL;
+    size_t bytes = 0, head = SHA256_HEX; /* the digest and its line's end */
+    title_of(g->choices, key, i, title);
+    char *path = text_path(g->choices, title);
+    size_t n = strlen(title);
+    if (path && file_exists(path) && !file_read(path, MOST_BYTES, &data, &bytes, NULL) &&
+        bytes > head + n) {
+        sha256_hex(data + head, bytes - head, hex);
+        if (!memcmp(data, hex, head - 1) && !memcmp(data + head, title, n) &&
+            data[head + n] == '\n')
+            text = strdup(data + head + n + 1);
+    }
+    free(data);
+    free(path);
+    return text;
+}
+
+void choice_keep(const struct gpu *g, const char *key, int i, const char *text)
+{
+    struct buffer body = { 0 }, file = { 0 };
+    char title[LINE], hex[SHA256_HEX];
+    title_of(g->choices, key, i, title);
+    char *path = text_path(g->choices, title);
+    buffer_printf(&body, "%s\n%s", title, text);
+    if (path && !body.nomem) {
+        sha256_hex(body.data, body.bytes, hex);
+        buffer_printf(&file, "%s\n", hex);
+        buffer_add(&file, body.data, body.bytes);
+        make_folders(path);
+        if (!file.nomem)
+            file_write(path, file.data, file.bytes, FILE_REPLACE, NULL);
+    }
+    buffer_free(&file);
+    buffer_free(&body);
+    free(path);
 }

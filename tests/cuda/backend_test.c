@@ -4,6 +4,9 @@
 #include "plan/programs.h"
 
 #include "cuda/fake.h"
+#include <dirent.h>
+#include <stdio.h>
+#include <unistd.h>
 
 static void *card(enum offload offload)
 {
@@ -193,6 +196,108 @@ static void test_a_full_card_is_one_sentence(void **state)
     tape_free(t);
 }
 
+/* ---- what is kept for later processes ---- */
+
+static void attend(tape *t, int side)
+{
+    tensor *x = input(t, "x", 1, side, side, 16, t->type, false);
+    tensor *q = linear(t, x, "q", 16), *k = linear(t, x, "k", 16), *v = linear(t, x, "v", 16);
+    output(t, linear(t, attention(t, q, k, v, 2, false), "out", 16));
+}
+
+static void large_attention(tape *t, unsigned seed)
+{
+    (void)seed;
+    attend(t, 16);
+}
+
+static void small_attention(tape *t, unsigned seed)
+{
+    (void)seed;
+    attend(t, 8);
+}
+
+/* How many plans a process compiles that runs the program. */
+static int compilations(record_fn *record)
+{
+    void *dev = card(OFFLOAD_NONE);
+    fake.compiled = 0;
+    compare(record, 0, dev, 0, DT_F16, 0.02f);
+    backend_cuda.close(dev);
+    return fake.compiled;
+}
+
+/* Calls change for every kept plan; returns how many there are. */
+static int kept(const char *folder, void (*change)(const char *path))
+{
+    DIR *d = opendir(folder);
+    int n = 0;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (strncmp(e->d_name, "cuda-plan-", 10))
+            continue;
+        n++;
+        if (change)
+            change(path);
+    }
+    closedir(d);
+    return n;
+}
+
+static void flip_last_byte(const char *path)
+{
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    fseek(f, -1, SEEK_END);
+    int c = fgetc(f);
+    fseek(f, -1, SEEK_END);
+    fputc(c ^ 1, f);
+    fclose(f);
+}
+
+static void cut(const char *path)
+{
+    assert_int_equal(truncate(path, 70), 0);
+}
+
+static void make_empty(const char *path)
+{
+    assert_int_equal(truncate(path, 0), 0);
+}
+
+static void remove_it(const char *path)
+{
+    assert_int_equal(unlink(path), 0);
+}
+
+static void test_compiled_plans_are_kept(void **state)
+{
+    void (*const damage[])(const char *) = { flip_last_byte, cut, make_empty, remove_it };
+    char folder[] = "/tmp/styx-kept-XXXXXX", path[64];
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    setenv("STYX_CACHE_DIR", folder, 1);
+    assert_int_equal(compilations(small_attention), 0);
+    assert_int_equal(kept(folder, NULL), 0);
+    assert_int_equal(compilations(large_attention), 2); /* as many as are tried */
+    assert_int_equal(kept(folder, NULL), 1);            /* the one that was taken */
+    assert_int_equal(compilations(large_attention), 0);
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        assert_int_equal(kept(folder, damage[i]), 1);
+        assert_int_equal(compilations(large_attention), 1);
+        assert_int_equal(kept(folder, NULL), 1);
+        assert_int_equal(compilations(large_attention), 0);
+    }
+    kept(folder, remove_it);
+    snprintf(path, sizeof path, "%s/cuda-choices.txt", folder);
+    unlink(path);
+    assert_int_equal(rmdir(folder), 0); /* and nothing else was left there */
+    setenv("STYX_CACHE_DIR", "/dev/null", 1);
+    assert_int_equal(compilations(large_attention), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_half_precision),
         cmocka_unit_test(test_memory_is_what_was_told),
         cmocka_unit_test(test_a_full_card_is_one_sentence),
+        cmocka_unit_test(test_compiled_plans_are_kept),
     };
     setenv("STYX_CACHE_DIR", "/dev/null", 1); /* choices are not kept */
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,8 @@ extern struct fake_state {
     size_t held, peak; /* bytes with memory behind them */
     size_t copied;     /* bytes from host to card */
     int launched;      /* graphs */
+    float ms;          /* what every measurement tells; 0: 1 */
+    int compiled;      /* plans of the library that were made ready without a text */
 } fake;
 
 /* Number i of an array on the card. */
