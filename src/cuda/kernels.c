@@ -35,8 +35,9 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     CUfunction *kernel = &g->kernel[kernel_index(name, type)];
     enum kernel_source source = kernels[name].source;
     char text[64], doing[96];
-    if (source == SOURCE_flash && (type == DT_F32 || g->sm < 80))
-        return 0; /* needs the tensor cores of 8.0 */
+    bool tensor_cores = source == SOURCE_flash || name == KERNEL_conv_eight;
+    if (tensor_cores && (type == DT_F32 || g->sm < 80))
+        return 0; /* the launches use another kernel there */
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
     snprintf(doing, sizeof doing, "find kernel %s", text);
     CUresult result = g->cu->cuModuleGetFunction(kernel, g->module[source], text);

@@ -7,10 +7,11 @@
 /* Every kernels/FILE.cu is one fat binary, which becomes one module. */
 #define KERNEL_SOURCES(X) X(attention) X(conv) X(flash) X(norm) X(pack) X(simple)
 
-/* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu exist for
- * the last two only. */
+/* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu and
+ * conv_eight, made for the tensor cores of 8.0 and later, exist for the last two only. */
 #define KERNEL_LIST(X)                                                                             \
     X(attention, attention)                                                                        \
+    X(conv, conv_eight)                                                                            \
     X(conv, conv_few)                                                                              \
     X(conv, conv_tile)                                                                             \
     X(flash, flash40)                                                                              \

@@ -249,6 +249,38 @@ static size_t few_shared(const struct conv_args *a, enum dtype type)
     return filters * (size_t)a->k * (size_t)a->k * (size_t)a->c * dtype_bytes(type);
 }
 
+/* Groups of four numbers of every pixel may move at once. */
+static bool fours(const struct gview *x)
+{
+    return x->data % (4 * dtype_bytes(x->type)) == 0 && x->row % 4 == 0;
+}
+
+/* The outputs are few: the tensor cores, or threads that share the channels; KERNEL_NAMES if
+ * neither will do. */
+static enum kernel_name few_outputs(const struct gpu *g, const struct conv_args *a, enum dtype type,
+                                    long pixels, struct grid *grid)
+{
+    enum { EIGHT_PIXELS = 32, FEW_PIXELS = 64, FEW_THREADS = 128 }; /* of a block */
+    if (a->cout > 8 || a->c < 32)
+        return KERNEL_NAMES;
+    if (g->sm >= 80 && type != DT_F32 && a->vector && a->c % 32 == 0) {
+        *grid = (struct grid){
+            (unsigned)((pixels + EIGHT_PIXELS - 1) / EIGHT_PIXELS), 1, 1, THREADS, 1, 0
+        };
+        return KERNEL_conv_eight;
+    }
+    if (few_shared(a, type) > (size_t)g->shared)
+        return KERNEL_NAMES;
+    long blocks = (pixels + FEW_PIXELS - 1) / FEW_PIXELS, most = 8L * g->processors;
+    *grid = (struct grid){ (unsigned)(blocks < most ? blocks : most),
+                           1,
+                           1,
+                           FEW_THREADS,
+                           1,
+                           (unsigned)few_shared(a, type) };
+    return KERNEL_conv_few;
+}
+
 CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr weight, int k,
                      int stride, int pad, CUdeviceptr bias, const struct gview *shift,
                      const struct gview *residual, const struct gview *out)
@@ -271,15 +303,14 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
         .stride = stride,
         .pad = pad,
         .vector = launch_wide(x) && launch_wide_address(weight),
+        .fours = out->c % 4 == 0 && fours(out) && (!shift || fours(shift)) &&
+                 (!residual || fours(residual)) && bias % (4 * dtype_bytes(out->type)) == 0,
     };
     long pixels = gview_pixels(out);
-    if (a.cout <= 8 && a.c >= 32 && few_shared(&a, x->type) <= (size_t)g->shared) {
-        enum { FEW_THREADS = 128, FEW_PIXELS = 64 }; /* of a block */
-        long blocks = (pixels + FEW_PIXELS - 1) / FEW_PIXELS, most = 8L * g->processors;
-        struct grid grid = { (unsigned)(blocks < most ? blocks : most), 1, 1, FEW_THREADS, 1,
-                             (unsigned)few_shared(&a, x->type) };
-        return launch_kernel(g, KERNEL_conv_few, x->type, grid, &a);
-    }
+    struct grid few;
+    enum kernel_name name = few_outputs(g, &a, x->type, pixels, &few);
+    if (name != KERNEL_NAMES)
+        return launch_kernel(g, name, x->type, few, &a);
     enum { TILE_PIXELS = 128, TILE_OUTPUTS = 64 };
     struct grid grid = { (unsigned)((pixels + TILE_PIXELS - 1) / TILE_PIXELS),
                          (unsigned)((a.cout + TILE_OUTPUTS - 1) / TILE_OUTPUTS),

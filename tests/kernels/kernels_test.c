@@ -17,6 +17,7 @@
 /* ---- the card: X(kernel, its arguments, blocks of a cluster) */
 
 #define HALF_KERNELS(X)                                                                            \
+    X(conv_eight, conv_args, 1)                                                                    \
     X(flash40, attention_args, 1)                                                                  \
     X(flash40_wide, attention_args, 1)                                                             \
     X(flash64, attention_args, 1)                                                                  \
@@ -485,22 +486,25 @@ static void conv_case(const struct conv *k, enum dtype type)
 }
 
 static void convolutions(enum dtype type)
-{
+{ /* few outputs, then many; the same without tensor cores */
     static const struct conv cases[] = {
         { 2, 8, 8, 320, 4, 3, 1, 1, 1, true, false, false, 0 },
         { 1, 9, 7, 128, 3, 3, 1, 1, 1, true, false, true, 0 },
         { 1, 8, 8, 64, 8, 3, 1, 1, 1, true, true, true, 8 },
         { 1, 8, 8, 36, 5, 3, 1, 1, 1, false, false, false, 0 },
+        { 1, 7, 9, 32, 8, 5, 2, 2, 2, true, false, false, 0 },
         { 2, 10, 10, 4, 320, 3, 1, 1, 1, true, true, true, 0 },
         { 1, 28, 28, 3, 70, 14, 14, 0, 0, false, false, false, 0 },
         { 1, 9, 9, 9, 33, 3, 1, 1, 1, true, false, false, 0 },
         { 1, 9, 9, 16, 24, 3, 2, 0, 1, true, false, false, 0 },
         { 1, 5, 5, 3, 4, 1, 1, 0, 0, true, false, false, 0 },
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        conv_case(&cases[i], type);
-        forget_memory();
-    }
+    for (gpu.sm = 75; gpu.sm <= 90; gpu.sm += 15)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            conv_case(&cases[i], type);
+            forget_memory();
+        }
+    gpu.sm = 90;
 }
 
 /* ---- what only moves or combines */

@@ -104,7 +104,8 @@ struct conv_args {
     int images, h, w, c;
     int out_h, out_w, cout;
     int k, stride, pad;
-    int vector; /* x */
+    int vector; /* x, weight */
+    int fours;  /* four numbers may move at once where the sums end */
 };
 
 struct pack_args {

@@ -14,6 +14,27 @@ __device__ __forceinline__ void finish(const conv_args &a, float sum, int p, int
     at<T>(a.out, p)[c] = from_float<T>(sum);
 }
 
+// The same for four channels whose bias is at hand, with accesses of four numbers.
+template <typename T>
+__device__ __forceinline__ void finish_four(const conv_args &a, float (&sum)[4],
+                                            const float (&bias)[4], int p, int n, int c)
+{
+    float add[4];
+    for (int i = 0; i < 4; i++)
+        sum[i] += bias[i];
+    if (a.shift.data) {
+        load<T, 4>(at<T>(a.shift, n) + c, add);
+        for (int i = 0; i < 4; i++)
+            sum[i] += add[i];
+    }
+    if (a.residual.data) {
+        load<T, 4>(at<T>(a.residual, p) + c, add);
+        for (int i = 0; i < 4; i++)
+            sum[i] += add[i];
+    }
+    store<T, 4>(at<T>(a.out, p) + c, sum);
+}
+
 // Where an output pixel looks: its first tap, in the rows of its image; row < 0: nowhere.
 struct spot {
     int row, y, v;
@@ -36,7 +57,83 @@ struct spot {
     }
 };
 
-// ---- up to 8 outputs (conv_out): groups of 8 threads share the channels of 4 pixels
+// ---- up to 8 outputs of 16-bit numbers (conv_out), on the tensor cores: they are the 8 columns of
+// mma.m16n8k16, 16 pixels its rows
+//
+// The warps of a block have the same 32 pixels and divide taps and channels among them. A sum does
+// not care for the order of its terms, so the columns of an operand are the channels that a lane
+// can load in 16 bytes: lane 4g + t has channels 8t .. 8t + 8 of 32, for two products.
+
+enum { EIGHT_WARPS = 8, EIGHT_PIXELS = 32 };
+
+template <typename T>
+__device__ __forceinline__ void add_channels(const uint4 (&x)[2][2], const uint4 &w,
+                                             float (&sum)[2][4])
+{
+#pragma unroll
+    for (int m = 0; m < 2; m++) {
+        unsigned low[4] = { x[m][0].x, x[m][1].x, x[m][0].y, x[m][1].y };
+        unsigned high[4] = { x[m][0].z, x[m][1].z, x[m][0].w, x[m][1].w };
+        multiply<T>(sum[m], low, w.x, w.y);
+        multiply<T>(sum[m], high, w.z, w.w);
+    }
+}
+
+template <typename T> __device__ __forceinline__ void conv_eight(const conv_args &a)
+{
+    __shared__ float part[EIGHT_WARPS][EIGHT_PIXELS][8];
+    int p0 = blockIdx.x * EIGHT_PIXELS, count = a.images * a.out_h * a.out_w;
+    int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    int taps = a.k * a.k, chunks = a.c / 32;
+    spot spots[2][2];
+    float sum[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        spots[i / 2][i % 2].find(a, p0 + i * 8 + g, count);
+#pragma unroll 2
+    for (int unit = warp; unit < taps * chunks; unit += EIGHT_WARPS) {
+        int tap = unit / chunks, c = unit % chunks * 32 + t * 8;
+        uint4 x[2][2], w = {};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const T *from = spots[i / 2][i % 2].template under<T>(a, tap / a.k, tap % a.k);
+            x[i / 2][i % 2] = {};
+            if (from)
+                x[i / 2][i % 2] = *reinterpret_cast<const uint4 *>(from + c);
+        }
+        if (g < a.cout)
+            w = *reinterpret_cast<const uint4 *>(at<T>(a.weight) + ((long)g * taps + tap) * a.c +
+                                                 c);
+        add_channels<T>(x, w, sum);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        part[warp][i / 4 * 16 + i % 4 / 2 * 8 + g][2 * t + i % 2] = sum[i / 4][i % 4];
+    __syncthreads();
+    int p = threadIdx.x / 8, o = threadIdx.x % 8;
+    float all = 0;
+#pragma unroll
+    for (int i = 0; i < EIGHT_WARPS; i++)
+        all += part[i][p][o];
+    if (p0 + p < count && o < a.cout)
+        finish<T>(a, all, p0 + p, (p0 + p) / (a.out_h * a.out_w), o);
+}
+
+#if TENSOR_CORES
+#define EIGHT(T) conv_eight<T>(a)
+#else
+#define EIGHT(T) // never looked up
+#endif
+extern "C" __global__ void conv_eight_bf16(const conv_args a)
+{
+    EIGHT(bf16);
+}
+extern "C" __global__ void conv_eight_f16(const conv_args a)
+{
+    EIGHT(f16);
+}
+
+// ---- up to 8 outputs otherwise: groups of 8 threads share the channels of 4 pixels
 
 enum { SHARE = 8, PIXELS = 4 };
 
@@ -135,7 +232,7 @@ __device__ __forceinline__ void gather(const conv_args &a, const spot *spots, in
 {
     int k = k0 + threadIdx.x % TILE_K, tap = k / a.c, c = k % a.c, i = tap / a.k, j = tap % a.k;
     bool inside = k < a.k * a.k * a.c;
-#pragma unroll 4
+#pragma unroll 8
     for (int p = threadIdx.x / TILE_K; p < TILE_P; p += blockDim.x / TILE_K) {
         const T *from = inside ? spots[p].under<T>(a, i, j) : nullptr;
         to[threadIdx.x % TILE_K][p] = from ? to_float(from[c]) : 0;
@@ -146,7 +243,7 @@ template <typename T>
 __device__ __forceinline__ void filters(const conv_args &a, int o0, int k0, float (*to)[TILE_O + 4])
 {
     int depth = a.k * a.k * a.c, k = k0 + threadIdx.x % TILE_K;
-#pragma unroll 4
+#pragma unroll 8
     for (int i = threadIdx.x / TILE_K; i < TILE_O; i += blockDim.x / TILE_K)
         to[threadIdx.x % TILE_K][i] = k < depth && o0 + i < a.cout
                                           ? to_float(at<T>(a.weight)[(long)(o0 + i) * depth + k])
@@ -181,13 +278,23 @@ template <typename T> __device__ void conv_tile(const conv_args &a)
         }
         __syncthreads();
     }
+    int o = o0 + mine_o;
+    float bias[MINE_O] = {};
+    if (a.fours && a.bias && o < a.cout)
+        load<T, MINE_O>(at<T>(a.bias) + o, bias);
 #pragma unroll
     for (int i = 0; i < MINE_P; i++) {
         int p = p0 + mine_p + i, n = p / (a.out_h * a.out_w);
+        if (p >= count || o >= a.cout)
+            break;
+        if (a.fours) {
+            finish_four<T>(a, sum[i], bias, p, n, o);
+            continue;
+        }
 #pragma unroll
-        for (int o = 0; o < MINE_O; o++)
-            if (p < count && o0 + mine_o + o < a.cout)
-                finish<T>(a, sum[i][o], p, n, o0 + mine_o + o);
+        for (int j = 0; j < MINE_O; j++)
+            if (o + j < a.cout)
+                finish<T>(a, sum[i][j], p, n, o + j);
     }
 }
 

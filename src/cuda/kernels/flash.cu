@@ -242,10 +242,10 @@ template <typename T, int D, int TILES> __device__ __forceinline__ void run(cons
 }
 
 // For 7.5 the kernels exist but are empty, and are never looked up.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-#define RUN(T, D, TILES)
-#else
+#if TENSOR_CORES
 #define RUN(T, D, TILES) run<T, D, TILES>(a)
+#else
+#define RUN(T, D, TILES)
 #endif
 
 #define FLASH(name, D, TILES)                                                                      \

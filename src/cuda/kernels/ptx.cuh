@@ -12,6 +12,12 @@
 
 // ---- 8.0 and later: copies in the background, matrices
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#define TENSOR_CORES 1
+#else
+#define TENSOR_CORES 0 // none for bf16
+#endif
+
 __device__ __forceinline__ unsigned shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);

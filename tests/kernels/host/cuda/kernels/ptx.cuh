@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#define TENSOR_CORES 1
 #define CLUSTER(blocks)
 #define DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emulate_shared())
 
