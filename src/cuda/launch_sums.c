@@ -48,7 +48,8 @@ static struct grid group_norm_grid(struct group_norm_args *a, int images, enum d
 }
 
 /* The one launch, if 1, 2, 4 or 8 blocks hold an image's part in their registers: as many as give
- * each of the large cards' multiprocessors one. KERNEL_NAMES if it takes two launches. */
+ * each of the large cards' multiprocessors one, of the kernels that there are. Blocks of whole
+ * warps. KERNEL_NAMES if it takes two launches. */
 static enum kernel_name group_norm_held(const struct gpu *g, struct group_norm_args *a, int images,
                                         enum dtype type, struct grid *grid)
 {
@@ -59,11 +60,14 @@ static enum kernel_name group_norm_held(const struct gpu *g, struct group_norm_a
     struct group_norm_args best = *a;
     a->slab = slab_of(a, type, 64);
     int width = a->channels / a->groups, lanes = a->slab * width * (int)dtype_bytes(type) / 16;
-    if (!a->vector || lanes > HELD_THREADS)
+    int step = 16 / (int)dtype_bytes(type); /* of rows: whole warps, and as whole_rows has it */
+    while (lanes && lanes * step % 32)
+        step *= 2;
+    if (!a->vector || lanes * step > HELD_THREADS)
         return name;
-    int rows = (int)whole_rows((unsigned)(THREADS + lanes - 1) / (unsigned)lanes, true, type);
-    int wide_rows = (int)whole_rows((unsigned)(HELD_THREADS / lanes), true, type);
-    for (int i = 0; i < (g->sm >= 90 ? 4 : 1); i++) {
+    int rows = (THREADS + lanes * step - 1) / (lanes * step) * step;
+    int wide_rows = HELD_THREADS / (lanes * step) * step;
+    for (int i = 0; i < 4 && g->kernel[kernel_index(names[i], type)]; i++) {
         cut(a, 1 << i);
         if (a->chunks != 1 << i)
             break;
