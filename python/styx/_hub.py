@@ -3,6 +3,7 @@
 import os
 
 BUNDLED = "styx-emoji"
+ENDINGS = (".safetensors", ".gguf")  # of checkpoint files
 
 
 def _cache_folder(cache_dir):
@@ -63,9 +64,11 @@ def find(name, revision=None, cache_dir=None):
 
 def checkpoint(name, revision=None, cache_dir=None):
     """The checkpoint file that name means: a path, or a repository of one such file."""
+    if os.fspath(name).endswith((*ENDINGS, ".ckpt")) and not os.path.exists(name):
+        raise OSError(f"{name}: no such file; `styx pull` downloads models")
     path = find(name, revision, cache_dir)
     if os.path.isdir(path):
-        files = [f for f in os.listdir(path) if f.endswith((".safetensors", ".gguf"))]
+        files = [f for f in os.listdir(path) if f.endswith(ENDINGS)]
         if len(files) != 1 or os.path.exists(os.path.join(path, "model_index.json")):
             raise OSError(f"{name} is not just one checkpoint file; from_pretrained() opens folders")
         path = os.path.join(path, files[0])

@@ -485,6 +485,17 @@ def test_from_single_file_says_what_is_wrong(tmp_path):
         diffusers.StableDiffusionPipeline.from_single_file(tmp_path / "bad.safetensors")
 
 
+def test_from_single_file_by_its_name_in_the_cache(tmp_path):
+    snapshot = tmp_path / "models--local--x" / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    (snapshot / "one.safetensors").write_bytes(b"\0" * 64)
+    with pytest.raises((OSError, NotImplementedError), match="main/one.safetensors"):
+        diffusers.StableDiffusionPipeline.from_single_file("local/x", cache_dir=tmp_path)
+    (snapshot / "two.gguf").write_bytes(b"")
+    with pytest.raises(OSError, match="not just one checkpoint file"):
+        diffusers.StableDiffusionPipeline.from_single_file("local/x", cache_dir=tmp_path)
+
+
 @pytest.mark.skipif(not os.environ.get("STYX_GOLDENS"), reason="a single file lies there")
 def test_from_single_file():
     root = os.environ["STYX_GOLDENS"]
