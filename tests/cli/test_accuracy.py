@@ -1,8 +1,8 @@
 """Pictures in bf16 are near those in f32 (PSNR of 35 dB), with the model that comes with Styx.
 
 Two pictures of 20 steps, each of them; with STYX_ACCURACY=all 20 pictures of the default steps, all
-their pixels together, and the PSNR of each: where sampling is about to choose between two things to
-draw, a difference of any size can decide.
+their pixels together, and the PSNR of each. One of them takes another turn in bf16 (28 dB); of the
+others the least is 43 dB.
 """
 import json
 import math
