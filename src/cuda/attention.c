@@ -212,13 +212,28 @@ static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan,
     return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, LIBRARY_PLANS, plan, count, err);
 }
 
+static bool same_attention(const struct plan *p, const instr *a, const instr *b)
+{
+    bool same = a->u.attn.heads == b->u.attn.heads && a->u.attn.causal == b->u.attn.causal;
+    for (int i = 0; i < 3; i++)
+        same = same && same_shape(a->in[i], b->in[i]) &&
+               gview_of(p, a->in[i]).row == gview_of(p, b->in[i]).row;
+    return same;
+}
+
 int attention_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
+    const struct step *like = step_like(p, s, same_attention);
     struct tuning t = { .p = p, .s = s };
     if (is_wide(o))
         return wide_prepare(p, s, err);
     s->run = fused_run;
+    if (like) {
+        s->dnn = like->dnn;
+        s->shared = true;
+        return STYX_OK;
+    }
     int code = library_plans(p, o, t.plan, &t.count, err);
     if (code)
         return code;

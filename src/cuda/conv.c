@@ -152,9 +152,19 @@ static bool can_finish(const instr *o)
     return !o->residual || tensor_home(o->residual) != tensor_home(o->out);
 }
 
+static bool same_conv(const struct plan *p, const instr *a, const instr *b)
+{
+    (void)p;
+    return same_shape(a->in[0], b->in[0]) && same_shape(a->out, b->out) &&
+           memcmp(&a->u.conv, &b->u.conv, sizeof a->u.conv) == 0 && a->act == b->act &&
+           (a->bias < 0) == (b->bias < 0) && !a->shift == !b->shift &&
+           !a->residual == !b->residual && can_finish(a) == can_finish(b);
+}
+
 int conv_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
+    const struct step *like = step_like(p, s, same_conv);
     bool ended = !o->act && !o->shift;
     int code = STYX_OK;
     s->run = conv_own_run;
@@ -162,6 +172,12 @@ int conv_prepare(struct plan *p, struct step *s, styx_error *err)
         return fail(err, STYX_ERR_INTERNAL, "an activation before a residual written in place");
     if (own_kernel(o))
         return STYX_OK;
+    if (like) {
+        *s = *like;
+        s->i = o;
+        s->shared = true;
+        return STYX_OK;
+    }
     if ((ended && find_plan(p, s, true, err, &code)) ||
         (!code && can_finish(o) && find_plan(p, s, false, err, &code)))
         s->run = conv_run;

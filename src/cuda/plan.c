@@ -94,12 +94,26 @@ void plan_release(void *plan)
     for (int i = 0; p->step && i < p->t->ncode; i++) {
         blas_plan_free(p->step[i].product[0]);
         blas_plan_free(p->step[i].product[1]);
-        if (p->step[i].dnn)
+        if (p->step[i].dnn && !p->step[i].shared)
             dnn_plan_free(p->step[i].dnn);
     }
     profile_free(p->profile);
     free(p->step);
     free(p);
+}
+
+bool same_shape(const tensor *a, const tensor *b)
+{
+    return a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c && a->type == b->type;
+}
+
+const struct step *step_like(const struct plan *p, const struct step *s,
+                             bool (*same)(const struct plan *p, const instr *a, const instr *b))
+{
+    for (const struct step *other = p->step; other < s; other++)
+        if (other->i->op == s->i->op && same(p, other->i, s->i))
+            return other;
+    return NULL;
 }
 
 static int prepare_step(struct plan *p, struct step *s, styx_error *err)

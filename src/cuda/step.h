@@ -23,9 +23,9 @@ struct step {
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
     struct dnn_plan *dnn;
+    bool shared; /* dnn is an earlier step's */
     bool finish; /* launch_finish adds what the library did not */
     bool wide;   /* attention as products with a softmax between them */
-    bool own;    /* our own kernel, where a library could do it too */
     long rows;   /* wide attention: queries at a time */
 };
 
@@ -61,6 +61,12 @@ size_t attention_scratch_bytes(const tape *t, const instr *i);
 int attention_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t simple_scratch_bytes(const tape *t, const instr *i);
 int simple_prepare(struct plan *p, struct step *s, styx_error *err);
+
+/* An earlier step of p whose instruction is the same problem for cuDNN, which takes milliseconds to
+ * think of its ways; NULL if s is the first. */
+const struct step *step_like(const struct plan *p, const struct step *s,
+                             bool (*same)(const struct plan *p, const instr *a, const instr *b));
+bool same_shape(const tensor *a, const tensor *b);
 
 /* Finds the fastest of a product's ways at these addresses. */
 int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
