@@ -113,7 +113,7 @@ def shuffled(facts):
 
 
 def row(title, result):
-    print(f"{title:<26}" + "".join(f"{100 * result[k]:>11.1f}%" for k in COLUMNS))
+    print(f"{title:<26}" + "".join(f"{100 * result[k]:>16.1f}%" for k in COLUMNS))
 
 
 def out_of_bounds(control, truth, n):
@@ -151,7 +151,7 @@ def main():
         truths = read_truth()
     counts = {k: sum(f["kind"] == k for f in facts) for k in KINDS} | {"all": len(facts)}
     print(
-        "held-out prompts".ljust(26) + "".join(f"{f'{k} ({counts[k]})':>12}" for k in COLUMNS)
+        "held-out prompts".ljust(26) + "".join(f"{f'{k} ({counts[k]})':>17}" for k in COLUMNS)
     )
     result = measure(pictures, facts, classifier)
     control = measure(pictures, shuffled(facts), classifier)
