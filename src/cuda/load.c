@@ -56,12 +56,12 @@ size_t weights_measure(const struct gpu *g, const tape *t, size_t budget)
 
 /* ---- reading ---- */
 
+/* On the card, in the programs' workspace (nothing runs meanwhile), lie MOST_PIECES pieces as they
+ * are read, and twice as many for what becomes of them (16 bits may become 32). */
 struct reader {
     struct gpu *g;
     struct pool *pool;
     char *pinned[MOST_PIECES];
-    struct region stage; /* on the card: MOST_PIECES pieces as they are read, and twice as many
-                          * for what becomes of them (16 bits may become 32) */
     CUevent done[MOST_PIECES];
     int turn;
     const struct span *span; /* of the piece being read */
@@ -104,7 +104,7 @@ static int read_piece(struct reader *r, const struct span *s, size_t from, size_
     r->type = copied_type(s);
     size_t bytes = count * dtype_bytes(r->type);
     pool_run(r->pool, read_job, r, (int)((bytes + READ - 1) / READ));
-    *at = r->stage.base + (size_t)r->turn * PIECE;
+    *at = r->g->workspace.base + (size_t)r->turn * PIECE;
     return gpu_check(g, g->cu->cuMemcpyHtoDAsync(*at, r->pinned[r->turn], bytes, g->stream),
                      "copying weights", err);
 }
@@ -115,7 +115,7 @@ static int write_piece(struct reader *r, struct loaded *l, CUdeviceptr from, enu
 {
     struct gpu *g = r->g;
     size_t bytes = (size_t)rows * (size_t)row * dtype_bytes(type);
-    CUdeviceptr packed = r->stage.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
+    CUdeviceptr packed = r->g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
     CUdeviceptr to = l->host ? packed : in_memory(l, at);
     CUresult result = launch_pack(g, from, from_type, to, type, rows, row / taps, taps);
     if (result == CUDA_SUCCESS && l->host)
@@ -160,7 +160,6 @@ static void reader_close(struct reader *r)
         if (r->pinned[i])
             g->cu->cuMemFreeHost(r->pinned[i]);
     }
-    region_free(g, &r->stage);
     pool_free(r->pool);
 }
 
@@ -177,9 +176,7 @@ static int reader_open(struct gpu *g, struct reader *r, styx_error *err)
                              "making an event", err);
     }
     if (!code)
-        code = region_reserve(g, &r->stage, (size_t)3 * MOST_PIECES * PIECE, err);
-    if (!code)
-        code = region_grow(g, &r->stage, (size_t)3 * MOST_PIECES * PIECE, err);
+        code = region_grow(g, &g->workspace, (size_t)3 * MOST_PIECES * PIECE, err);
     return code;
 }
 

@@ -156,6 +156,8 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
     place_pinned(p);
     p->step = calloc((size_t)t->ncode + 1, sizeof *p->step);
     code = p->step ? gpu_enter(g, err) : fail_nomem(err, (size_t)t->ncode * sizeof *p->step);
+    if (!code) /* first: another network's weights may have to go */
+        code = weights_bring(p->weights, err);
     if (!code)
         code = region_grow(g, &g->arena, t->arena + 64, err);
     if (!code)
@@ -164,8 +166,6 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
         code =
             gpu_check(g, g->cu->cuMemHostAlloc((void **)&p->pinned, p->in_bytes + p->out_bytes, 0),
                       "allocating pinned memory", err);
-    if (!code)
-        code = weights_bring(p->weights, err);
     g->arena_owner = NULL; /* measuring writes anywhere */
     for (int i = 0; i < t->ncode && !code; i++) {
         p->step[i].i = &t->code[i];

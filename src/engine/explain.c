@@ -101,7 +101,7 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
                          int code, FILE *to)
 {
     uint64_t held = 0, shared = 0, peak = 0, rest = j->s->overhead, room = session_room(j->s);
-    bool dropped = j->r.offload || j->s->offload;
+    bool dropped = j->r.offload || j->s->offload == STYX_OFFLOAD_MODEL;
     fprintf(to, "%s on %s (%s), %d x %d, %zu picture%s, %s\n\n", j->m->path, j->s->backend->name,
             j->s->description, j->w, j->h, j->batch, j->batch == 1 ? "" : "s", dtype_name(j->type));
     fprintf(to, "%-12s %-5s %8s %14s %12s %12s %12s\n", "program", "type", "instrs", "parameters",

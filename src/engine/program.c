@@ -80,13 +80,19 @@ int program_record(const struct program_key *key, const struct backend *b, tape 
     return 0;
 }
 
+/* Do the networks take turns on the card, each with all its weights? */
+static bool one_place(const styx_session *s)
+{
+    return s->offload == STYX_OFFLOAD_MODEL;
+}
+
 static void unload(styx_session *s, struct loaded *w)
 {
     struct loaded **at = &s->loaded;
     while (*at != w)
         at = &(*at)->next;
     *at = w->next;
-    s->held -= s->offload ? 0 : w->bytes;
+    s->held -= one_place(s) ? 0 : w->bytes;
     s->backend->unload(s->device, w->data);
     styx_component_free(w->component);
     free(w);
@@ -168,13 +174,13 @@ static struct loaded *find_loaded(styx_session *s, const struct program_key *k)
 }
 
 /* What would be held with this program too. On a card all programs share one arena and one
- * workspace, which only grow, and under offloading one place for weights as well. */
+ * workspace, which only grow, and when networks take turns one place for weights as well. */
 static uint64_t held_with(const styx_session *s, uint64_t weights, const struct footprint *need)
 {
     uint64_t own = need->arena + need->workspace;
     if (!s->card)
         return s->held + weights + own;
-    if (s->offload) {
+    if (one_place(s)) {
         own += weights;
         weights = 0;
     }
@@ -209,7 +215,7 @@ static struct loaded *idle(styx_session *s, const struct loaded *except)
  * weights if they are loaded. */
 static void make_room(styx_session *s, const struct footprint *need, struct loaded *keep)
 {
-    while (held_with(s, keep && !s->offload ? 0 : need->weights, need) > session_room(s)) {
+    while (held_with(s, keep && !one_place(s) ? 0 : need->weights, need) > session_room(s)) {
         struct loaded *w = idle(s, keep);
         struct program *p = oldest(s);
         if (w)
@@ -275,7 +281,7 @@ static int load(styx_session *s, const struct program_key *key, const tape *t, s
     w->type = key->type;
     w->next = s->loaded;
     s->loaded = w;
-    s->held += s->offload ? 0 : w->bytes;
+    s->held += one_place(s) ? 0 : w->bytes;
     *out = w;
     w = NULL;
 done:
@@ -288,7 +294,7 @@ done:
 /* Counts what a new program takes. What is shared on a card stays when the program goes. */
 static void hold(styx_session *s, struct program *p, const struct footprint *need)
 {
-    uint64_t with = held_with(s, s->offload ? p->weights->bytes : 0, need);
+    uint64_t with = held_with(s, one_place(s) ? p->weights->bytes : 0, need);
     if (s->card)
         s->shared += with - s->held;
     else
