@@ -458,7 +458,8 @@ int main(int argc, char **argv)
         else
             net = argv[i];
     }
-    struct device_options options = { .threads = threads ? atoi(threads) : 0 };
+    struct device_options options = { .threads = threads ? atoi(threads) : 0,
+                                      .int8 = getenv("STYX_INT8") != NULL };
     must(backend_cpu.open(&options, &dev, &err), &err);
     char text[80];
     backend_cpu.describe(dev, text, sizeof text);

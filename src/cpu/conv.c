@@ -23,6 +23,17 @@ bool conv_doubles(const instr *i)
            i->u.conv.pad_end == 1 && i->u.conv.up_h == 2 * x->h && i->u.conv.up_w == 2 * x->w;
 }
 
+/* 8-bit numbers where they are asked for and there is much to gain: not for a few channels, as at a
+ * network's ends, nor for single tokens, as of the time. Winograd's algorithm is as fast in bf16.
+ */
+enum dtype conv_type(const struct cpu *dev, const tape *t, const instr *i)
+{
+    const tensor *x = i->in[0];
+    bool eight = dev->int8 && !conv_winograd(dev, i) && x->c >= PANEL && i->out->c >= PANEL &&
+                 x->h * x->w > 1 && (i->op == OP_LINEAR || i->u.conv.k <= 3);
+    return eight ? DT_I8 : t->type;
+}
+
 static struct geometry geometry_of(const instr *i)
 {
     const tensor *x = i->in[0], *out = i->out;
@@ -58,11 +69,14 @@ static bool in_place(const tensor *x, enum dtype type, const struct geometry *g)
            g->cols - g->pad <= x->w + border;
 }
 
-/* A copy's pixel holds the parts one after the other, each of an even number of channels. */
-static long copied_channels(const tensor *x)
+/* A copy's pixel holds the parts one after the other, each of whole dwords; 8-bit ones have their
+ * scale behind them. */
+static long copied_bytes(const tensor *x, enum dtype type)
 {
-    return x->part[0] ? copied_channels(x->part[0]) + copied_channels(x->part[1])
-                      : (long)round_up((size_t)x->c, 2);
+    if (x->part[0])
+        return copied_bytes(x->part[0], type) + copied_bytes(x->part[1], type);
+    return (long)round_up((size_t)x->c * dtype_bytes(type), 4) +
+           (type == DT_I8 ? (long)sizeof(float) : 0);
 }
 
 /* How many output rows (of all images together, or a part of one image) a slab holds. */
@@ -74,7 +88,7 @@ struct slab {
 static struct slab slab_of(const instr *i, const struct geometry *g, enum dtype type)
 {
     struct slab s = { .images = 1, .rows = g->h };
-    s.px = copied_channels(i->in[0]) * (type == DT_BF16 ? 2 : 4);
+    s.px = copied_bytes(i->in[0], type);
     s.row = s.px * g->cols;
     s.img = s.row * g->rows;
     if (s.img <= SLAB_BYTES) {
@@ -104,14 +118,15 @@ static size_t shift_bytes(const instr *i)
 struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i)
 {
     struct geometry g = geometry_of(i);
-    struct slab s = slab_of(i, &g, t->type);
+    enum dtype type = conv_type(dev, t, i);
+    struct slab s = slab_of(i, &g, type);
     struct scratch need = { .shared = shift_bytes(i), .thread = product_scratch(dev) };
     if (conv_winograd(dev, i)) {
         struct scratch more = winograd_scratch(dev, i);
         return (struct scratch){ need.shared + more.shared, more.thread };
     }
     size_t row = round_up((size_t)i->in[0]->c * sizeof(float), 64);
-    if (!in_place(i->in[0], t->type, &g))
+    if (!in_place(i->in[0], type, &g))
         need.shared += slab_bytes(&s);
     need.thread = need.thread > row ? need.thread : row;
     return need;
@@ -135,28 +150,31 @@ static void copy_pixels(const struct copy *c, const tensor *x, char *to, int n, 
     const struct geometry *g = c->g;
     if (x->part[0]) {
         copy_pixels(c, x->part[0], to, n, y, row);
-        copy_pixels(c, x->part[1], to + copied_channels(x->part[0]) * (c->type == DT_BF16 ? 2 : 4),
-                    n, y, row);
+        copy_pixels(c, x->part[1], to + copied_bytes(x->part[0], c->type), n, y, row);
         return;
     }
     struct view v = view_of(c->p, x);
     const char *from = view_at(&v, n, (int)((long)y * x->h / g->in_h));
-    size_t unit = c->type == DT_BF16 ? 2 : 4, bytes = (size_t)x->c * unit;
+    size_t bytes = (size_t)x->c * dtype_bytes(c->type), all = (size_t)copied_bytes(x, c->type);
     for (int i = 0; i < g->cols; i++, to += c->s->px) {
         int sx = i - g->pad;
         if (sx < 0 || sx >= g->in_w) {
-            memset(to, 0, round_up((size_t)x->c, 2) * unit);
+            memset(to, 0, all); /* of bytes the scale is 0 too */
             continue;
         }
         const char *pixel = from + (long)sx * x->w / g->in_w * v.px;
+        if (c->type == DT_I8) {
+            float scale = k->quantize(pixel, x->type, x->c, (uint8_t *)to);
+            memcpy(to + all - sizeof scale, &scale, sizeof scale);
+            continue;
+        }
         if (x->type == c->type) {
             memcpy(to, pixel, bytes);
         } else {
             k->to_f32(x->type, pixel, row, (size_t)x->c);
             k->from_f32(c->type, row, to, (size_t)x->c);
         }
-        if (x->c % 2)
-            memset(to + bytes, 0, unit);
+        memset(to + bytes, 0, all - bytes);
     }
 }
 
@@ -287,7 +305,7 @@ static void run_copied(struct plan *p, const struct step *s, struct product *m,
 
     in[1] = in[0];
     if (x->part[0])
-        in[1].data += copied_channels(x->part[0]) * (type == DT_BF16 ? 2 : 4);
+        in[1].data += copied_bytes(x->part[0], type);
     for (int n = 0; n < x->n; n += slab.images) {
         int images = x->n - n < slab.images ? x->n - n : slab.images;
         for (int y = 0; y < g->h; y += slab.rows) {

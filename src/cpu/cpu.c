@@ -13,12 +13,13 @@ static int cpu_open(const struct device_options *options, void **dev, styx_error
         return fail_nomem(err, sizeof *c);
     c->hard = options->hard;
     c->winograd = !options->direct;
+    c->int8 = options->int8;
     c->k = kernels_choose(isa);
     if (!c->k) {
         free(c);
         return fail(err, STYX_ERR_NODEVICE,
-                    "this CPU cannot run kernels of kind '%s'; there are portable, avx2, avx512 "
-                    "and avx512bf16",
+                    "this CPU cannot run kernels of kind '%s'; there are portable, avx2, avx512, "
+                    "avx512bf16 and amx",
                     isa);
     }
     int status = pool_new(options->threads, &c->pool, err);

@@ -11,7 +11,7 @@
 struct cpu {
     struct pool *pool;
     const struct kernels *k;
-    bool hard, winograd;
+    bool hard, winograd, int8;
 };
 
 /* ---- weights ---- */
@@ -23,6 +23,10 @@ struct block {
     size_t at;
 };
 
+/* Rows of 32 dwords before the words of each tap of 8-bit weights: minus 128 times the columns'
+ * sums, because inputs are stored with 128 added; and the columns' scales. */
+enum { HEAD = 2 };
+
 /* The weight of a linear layer or convolution as its kernel reads it. */
 struct packed {
     int weight, bias; /* parameters */
@@ -30,7 +34,7 @@ struct packed {
     int split;        /* channels of the first part of the input; 0: there is one part */
     int phases;       /* 4: a 3x3 filter over a 2x upsampling as four 2x2 ones; else 1 */
     bool winograd;    /* a 3x3 filter transformed to 16 taps, each of another product */
-    enum dtype type;  /* F32 or BF16 */
+    enum dtype type;  /* F32, BF16 or I8 */
     int cout, cin, k, taps, panels, nblocks;
     struct block *block;
     size_t panel_bytes;
@@ -165,10 +169,16 @@ struct product {
     struct finish finish;
 };
 
-/* The part of the weights at `from` (words x 32 dwords) that one of some turns asks for. */
-static inline struct stream weights_share(const char *from, long words, int turn, int turns)
+/* Rows of 32 dwords of a tap. */
+static inline long tap_rows(const struct packed *w, const struct block *b)
 {
-    return (struct stream){ from + words * 4 * PANEL / turns * turn,
+    return b->words + (w->type == DT_I8 ? HEAD : 0);
+}
+
+/* The part of the weights at `from` (rows x 32 dwords) that one of some turns asks for. */
+static inline struct stream weights_share(const char *from, long rows, int turn, int turns)
+{
+    return (struct stream){ from + rows * 4 * PANEL / turns * turn,
                             (4 * PANEL + turns - 1) / turns };
 }
 
@@ -177,6 +187,7 @@ size_t product_scratch(const struct cpu *dev); /* bytes per thread */
 
 /* ---- operations ---- */
 
+enum dtype conv_type(const struct cpu *dev, const tape *t, const instr *i); /* of its products */
 bool conv_doubles(const instr *i); /* reads its input as upsampled exactly twofold */
 void conv_run(struct plan *p, const struct step *s);
 struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i);

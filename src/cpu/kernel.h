@@ -33,6 +33,12 @@ struct stream {
 typedef void tile_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
                      float *c, long ldc, bool more, struct stream next);
 
+/* The same of 8-bit numbers: each tap of b begins with 32 integers, to which sums of products are
+ * added, and 32 scales for them. The scale of each row of a_t lies `scale` bytes after its start.
+ */
+typedef void tile8_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
+                      float *c, long ldc, bool more, struct stream next, long scale);
+
 /* The state of a flash attention over MAX_ROWS query rows. A sum is kept in lanes. */
 struct softmax {
     float max[MAX_ROWS], sum[MAX_ROWS][MAX_LANES];
@@ -43,9 +49,16 @@ struct kernels {
     int rows;                       /* of a full tile */
     tile_fn *tile[2][MAX_ROWS + 1]; /* [bf16?][rows] */
 
+    tile8_fn *tile8[MAX_ROWS + 1];
+    void (*leave)(void); /* NULL, or what a thread does after its last tile of a job */
+
     /* Strides in bytes; bias[32], zeros included; cols <= 32 (GEGLU: 16) columns are written. */
     void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,
                    const char *residual, long ldr, char *out, long ldo);
+
+    /* Numbers to bytes, 128 added: x = (byte - 128) * the returned scale. The last dword is filled
+     * up. */
+    float (*quantize)(const char *x, enum dtype type, int c, uint8_t *to);
 
     /* The 16 transformed values, step bytes apart, of each channel of some tiles in a row, line
      * bytes apart. x: the first tile's corner; tiles overlap by two of their four pixels. */
@@ -95,7 +108,7 @@ struct kernels {
 
 extern const struct kernels kernels_portable;
 #ifdef __x86_64__
-extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
+extern const struct kernels kernels_avx2, kernels_avx512, kernels_avx512bf16, kernels_amx;
 #endif
 
 /* The variant of that name (NULL: the best that this CPU runs); NULL if there is no such one. */

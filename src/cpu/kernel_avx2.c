@@ -124,4 +124,32 @@ static inline vec v_load_f16(const uint16_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
+static inline vec v_from_int(vec v)
+{
+    return _mm256_cvtepi32_ps(_mm256_castps_si256(v));
+}
+
+static inline void v_to_bytes(vec v, uint8_t *to)
+{
+    __m256i n = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(128));
+    n = _mm256_packus_epi32(n, n); /* in each half */
+    n = _mm256_packus_epi16(n, n);
+    uint32_t low = (uint32_t)_mm256_extract_epi32(n, 0),
+             high = (uint32_t)_mm256_extract_epi32(n, 4);
+    memcpy(to, &low, 4);
+    memcpy(to + 4, &high, 4);
+}
+
+/* Four bytes of each dword: c += those of a, unsigned, times those of b, signed. Odd and even ones
+ * as 16-bit numbers, so that nothing saturates. */
+static inline vec v_dot4(vec c, vec a, vec b)
+{
+    __m256i ai = _mm256_castps_si256(a), bi = _mm256_castps_si256(b), sum = _mm256_castps_si256(c);
+    __m256i even = _mm256_and_si256(ai, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(ai, 8);
+    sum = _mm256_add_epi32(sum,
+                           _mm256_madd_epi16(even, _mm256_srai_epi16(_mm256_slli_epi16(bi, 8), 8)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(odd, _mm256_srai_epi16(bi, 8)));
+    return _mm256_castsi256_ps(sum);
+}
+
 #include "cpu/kernel.inc"

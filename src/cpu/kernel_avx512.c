@@ -42,4 +42,16 @@ static inline half h_dot2(vec a, half b, half c)
     return h_fma(v_high(a), bh, h_fma(v_low(a), bl, c));
 }
 
+/* Four bytes of each dword: c += those of a, unsigned, times those of b, signed. Odd and even ones
+ * as 16-bit numbers, so that nothing saturates. */
+static inline vec v_dot4(vec c, vec a, vec b)
+{
+    __m512i ai = _mm512_castps_si512(a), bi = _mm512_castps_si512(b), sum = _mm512_castps_si512(c);
+    __m512i even = _mm512_and_si512(ai, _mm512_set1_epi16(255)), odd = _mm512_srli_epi16(ai, 8);
+    sum = _mm512_add_epi32(sum,
+                           _mm512_madd_epi16(even, _mm512_srai_epi16(_mm512_slli_epi16(bi, 8), 8)));
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(odd, _mm512_srai_epi16(bi, 8)));
+    return _mm512_castsi512_ps(sum);
+}
+
 #include "cpu/kernel.inc"

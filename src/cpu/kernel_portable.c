@@ -114,4 +114,27 @@ static inline vec v_load_f16(const uint16_t *p)
     return (vec){ f16_to_f32(p[0]), f16_to_f32(p[1]), f16_to_f32(p[2]), f16_to_f32(p[3]) };
 }
 
+static inline vec v_from_int(vec v)
+{
+    return __builtin_convertvector((ivec)v, vec);
+}
+
+/* Rounded to nearest even, as the other variants do. */
+static inline void v_to_bytes(vec v, uint8_t *to)
+{
+    vec magic = v_set(0x1.8p23f);
+    ivec n = (ivec)(v + magic) - (ivec)magic + 128;
+    for (int i = 0; i < VW; i++)
+        to[i] = (uint8_t)n[i];
+}
+
+/* Four bytes of each dword: c += those of a, unsigned, times those of b, signed. */
+static inline vec v_dot4(vec c, vec a, vec b)
+{
+    ivec sum = (ivec)c;
+    for (int i = 0; i < 32; i += 8)
+        sum += (ivec)((uvec)a >> i & 255) * ((ivec)((uvec)b << (24 - i)) >> 24);
+    return (vec)sum;
+}
+
 #include "cpu/kernel.inc"

@@ -7,15 +7,17 @@ set(KERNEL_FLAGS -O3 -fno-math-errno -fno-trapping-math)
 set(kernel_flags_portable)
 set(kernel_flags_avx2 -mavx2 -mfma -mf16c)
 set(kernel_flags_avx512 ${kernel_flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
-set(kernel_flags_avx512bf16 ${kernel_flags_avx512} -mavx512bf16)
-foreach(isa portable avx2 avx512 avx512bf16)
+set(kernel_flags_avx512bf16 ${kernel_flags_avx512} -mavx512bf16 -mavx512vnni)
+set(kernel_flags_amx ${kernel_flags_avx512bf16} -mamx-tile -mamx-bf16)
+foreach(isa portable avx2 avx512 avx512bf16 amx)
   set_source_files_properties(${CMAKE_SOURCE_DIR}/src/cpu/kernel_${isa}.c PROPERTIES
     COMPILE_OPTIONS "${KERNEL_FLAGS};${kernel_flags_${isa}}"
-    OBJECT_DEPENDS ${CMAKE_SOURCE_DIR}/src/cpu/kernel.inc)
+    OBJECT_DEPENDS "${CMAKE_SOURCE_DIR}/src/cpu/kernel.inc;${CMAKE_SOURCE_DIR}/src/cpu/kernel_attention.inc")
 endforeach()
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(
     ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx2.c
     ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx512.c
-    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx512bf16.c PROPERTIES HEADER_FILE_ONLY TRUE)
+    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_avx512bf16.c
+    ${CMAKE_SOURCE_DIR}/src/cpu/kernel_amx.c PROPERTIES HEADER_FILE_ONLY TRUE)
 endif()

@@ -3,6 +3,7 @@
  * The form depends on the layer alone, never on the size of a picture, so one copy serves every
  * program of a component. */
 #include "cpu/cpu.h"
+#include <math.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -36,7 +37,7 @@ static bool multiplies(const instr *i)
 
 static size_t unit(const struct packed *w) /* bytes of a packed number */
 {
-    return w->type == DT_BF16 ? 2 : 4;
+    return dtype_bytes(w->type);
 }
 
 /* Cuts channels [0, c) of a part into equal blocks that fit BLOCK_BYTES. */
@@ -55,7 +56,7 @@ static int cut_part(struct packed *w, int part, int c, struct block *block, size
         struct block b = { .part = part, .c0 = n * size, .c = left < size ? left : size };
         b.words = (b.c + per_word - 1) / per_word;
         b.at = *at;
-        *at += (size_t)w->taps * (size_t)b.words * 4 * PANEL;
+        *at += (size_t)w->taps * (size_t)tap_rows(w, &b) * 4 * PANEL;
         if (block)
             block[n] = b;
     }
@@ -69,7 +70,8 @@ static void shape(struct packed *w, const struct cpu *dev, const tape *t, const 
     const param *p = &t->params[i->weight];
     const tensor *x = i->in[0];
     size_t at = 0;
-    *w = (struct packed){ .weight = i->weight, .bias = i->bias, .act = i->act, .type = t->type };
+    *w = (struct packed){ .weight = i->weight, .bias = i->bias, .act = i->act };
+    w->type = conv_type(dev, t, i);
     w->act = i->act == ACT_GEGLU ? ACT_GEGLU : ACT_NONE;
     w->split = x->part[0] ? x->part[0]->c : 0;
     w->phases = i->op == OP_CONV2D && conv_doubles(i) ? 4 : 1;
@@ -99,7 +101,8 @@ static size_t offset_bytes(const struct packed *w)
 static bool same(const struct packed *a, const struct packed *b)
 {
     return a->weight == b->weight && a->bias == b->bias && a->act == b->act &&
-           a->split == b->split && a->phases == b->phases && a->winograd == b->winograd;
+           a->split == b->split && a->phases == b->phases && a->winograd == b->winograd &&
+           a->type == b->type;
 }
 
 struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i)
@@ -180,48 +183,120 @@ static void transform(float *w, int channels)
     }
 }
 
-/* Channels [c, c + n) of block b, for all 32 columns. */
-static void pack_chunk(const struct loaded *l, const struct packed *w, const struct block *b, int c,
-                       int n, int panel, int phase, char *to)
+/* Some channels of one output as [channel][tap], zeros behind them. */
+struct filter {
+    float row[2 * MAX_TAPS], folded[2 * MAX_TAPS], *taps;
+};
+
+/* Channels [first, first + n) of output o; count numbers in all. */
+static void read_filter(const struct loaded *l, const struct packed *w, int phase, int o, int first,
+                        int n, size_t count, struct filter *f)
 {
-    const struct kernels *k = l->dev->k;
-    const struct span *s = &l->span[w->weight];
-    float row[2 * MAX_TAPS], folded[2 * MAX_TAPS];
+    size_t area = (size_t)(w->k * w->k), used = (size_t)(n * w->taps);
+    read_span(l->dev->k, &l->span[w->weight], ((size_t)o * (size_t)w->cin + (size_t)first) * area,
+              (size_t)n * area, f->row);
+    f->taps = f->row;
+    if (w->phases == 4)
+        fold(f->row, n, phase, f->taps = f->folded);
+    if (w->winograd)
+        transform(f->row, n);
+    memset(f->taps + used, 0, (count - used) * sizeof *f->taps);
+}
+
+/* Channels that are converted at a time. */
+static int chunk_of(const struct packed *w)
+{
+    int step = CHUNK / (w->k * w->k) / 4 * 4;
+    return step < 2 ? 2 : step;
+}
+
+/* ---- 8-bit weights: the largest of an output channel becomes 127 ---- */
+
+static float column_scale(const struct loaded *l, const struct packed *w, int phase, int o)
+{
+    struct filter f;
+    float max = 0;
+    int step = chunk_of(w);
+    for (int c = 0; c < w->cin; c += step) {
+        int n = w->cin - c < step ? w->cin - c : step;
+        size_t count = (size_t)(n * w->taps);
+        read_filter(l, w, phase, o, c, n, count, &f);
+        for (size_t i = 0; i < count; i++)
+            max = fmaxf(max, fabsf(f.taps[i]));
+    }
+    return max / 127;
+}
+
+/* The head of each tap: no sums yet, and the scales. */
+static void begin_panel8(const struct loaded *l, const struct packed *w, int phase, int panel,
+                         char *to, float *scale)
+{
+    for (int j = 0; j < PANEL; j++) {
+        int o = row_of(w, panel, j);
+        scale[j] = o < 0 ? 0 : column_scale(l, w, phase, o);
+    }
+    for (int i = 0; i < w->nblocks; i++)
+        for (int t = 0; t < w->taps; t++) {
+            char *head = to + w->block[i].at + (size_t)(t * tap_rows(w, &w->block[i])) * 4 * PANEL;
+            memset(head, 0, 4 * PANEL);
+            memcpy(head + 4 * PANEL, scale, 4 * PANEL);
+        }
+}
+
+/* Numbers [channel][tap] to bytes [four channels][tap][channel]. What they add to the products of
+ * an input's 128 is taken from the sums in the taps' heads, step dwords apart. */
+static void quantize_filter(const float *taps, int ntaps, size_t count, float scale, char *to,
+                            int32_t *sum, long step)
+{
+    float inverse = scale > 0 ? 1 / scale : 0;
+    for (int i = 0; i < (int)count; i++) {
+        int c = i / ntaps, t = i % ntaps, n = (int)lrintf(taps[i] * inverse);
+        to[4 * (c / 4 * ntaps + t) + c % 4] = (char)n;
+        sum[t * step] -= 128 * n;
+    }
+}
+
+/* Channels [c, c + n) of block b, for all 32 columns. scale: of 8-bit columns. */
+static void pack_chunk(const struct loaded *l, const struct packed *w, const struct block *b, int c,
+                       int n, int panel, int phase, const float *scale, char *to)
+{
+    struct filter f;
     _Alignas(64) char numbers[PANEL * (2 * MAX_TAPS + 16) * sizeof(float)];
-    int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word, area = w->k * w->k;
-    size_t first = (size_t)(b->c0 + c + (b->part ? w->split : 0)), all = (size_t)w->cin;
+    int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word;
+    int first = b->c0 + c + (b->part ? w->split : 0), head = w->type == DT_I8 ? HEAD : 0;
     size_t count = (size_t)(words * per_word * w->taps);
     size_t stride = round_up(count * unit(w), 64) | 64; /* odd: columns fall into all cache sets */
 
     for (int j = 0; j < PANEL; j++) {
         int o = row_of(w, panel, j);
+        char *column = numbers + (size_t)j * stride;
         if (o < 0) {
-            memset(numbers + (size_t)j * stride, 0, stride);
+            memset(column, 0, stride);
             continue;
         }
-        read_span(k, s, ((size_t)o * all + first) * (size_t)area, (size_t)(n * area), row);
-        float *taps = row;
-        if (w->phases == 4)
-            fold(row, n, phase, taps = folded);
-        if (w->winograd)
-            transform(row, n);
-        if (n % per_word) /* an odd channel count: a zero completes the last pair */
-            memset(taps + n * w->taps, 0, (size_t)w->taps * sizeof *taps);
-        k->from_f32(w->type, taps, numbers + (size_t)j * stride, count);
+        read_filter(l, w, phase, o, first, n, count, &f);
+        if (w->type == DT_I8)
+            quantize_filter(f.taps, w->taps, count, scale[j], column, (int32_t *)to + j,
+                            tap_rows(w, b) * PANEL);
+        else
+            l->dev->k->from_f32(w->type, f.taps, column, count);
     }
-    interleave(w, numbers, stride, words, to + (size_t)(c / per_word) * 4 * PANEL,
-               (size_t)b->words * 4 * PANEL);
+    interleave(w, numbers, stride, words, to + (size_t)(c / per_word + head) * 4 * PANEL,
+               (size_t)tap_rows(w, b) * 4 * PANEL);
 }
 
 static void pack_panel(const struct loaded *l, const struct packed *w, int phase, int panel)
 {
     char *to = w->data + ((size_t)phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
-    int step = CHUNK / (w->k * w->k) / 2 * 2;
-    step = step < 2 ? 2 : step;
+    float scale[PANEL];
+    int step = chunk_of(w);
+    if (w->type == DT_I8)
+        begin_panel8(l, w, phase, panel, to, scale);
     for (int i = 0; i < w->nblocks; i++) {
         const struct block *b = &w->block[i];
         for (int c = 0; c < b->c; c += step)
-            pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, to + b->at);
+            pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, scale,
+                       to + b->at);
     }
 }
 

@@ -64,14 +64,22 @@ static void fetch_ahead(const struct product *p, const struct spot *s, long out_
 static struct stream ask_for(const struct product *p, const struct block *b, const char *weight,
                              const struct spot *spot, int tile, int tiles, bool first_panel)
 {
-    long words = (long)p->w->taps * b->words, unit = p->w->type == DT_BF16 ? 2 : 4;
+    long words = (long)p->w->taps * b->words, unit = (long)dtype_bytes(p->w->type);
+    long rows = p->w->taps * tap_rows(p->w, b);
     int turns = first_panel && tiles > 2 ? 2 : tiles, turn = tile - (tiles - turns);
     const struct spot *s = &spot[tile + 1];
     if (turn >= 0)
-        return weights_share(weight + words * 4 * PANEL, words, turn, turns);
+        return weights_share(weight + rows * 4 * PANEL, rows, turn, turns);
     return (struct stream){ s->in[b->part] + p->tap[b->part][p->w->taps - 1] +
                                 s->rows * b->c0 * unit,
                             s->rows * b->c * unit / words };
+}
+
+/* Bytes from a block's first channel to the scale behind the last one of its part. */
+static long scale_at(const struct packed *w, const struct block *b)
+{
+    int c = !w->split ? w->cin : b->part ? w->cin - w->split : w->split;
+    return (long)round_up((size_t)c, 4) - b->c0;
 }
 
 static void panel_over_tiles(const struct product *p, int panel, const struct spot *spot, int tiles,
@@ -83,7 +91,7 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
     const char *weight =
         w->data + ((size_t)p->phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
     int columns = w->act == ACT_GEGLU ? 16 : PANEL, first = panel * columns;
-    long unit = w->type == DT_BF16 ? 2 : 4, out_unit = (long)dtype_bytes(p->finish.out);
+    long unit = (long)dtype_bytes(w->type), out_unit = (long)dtype_bytes(p->finish.out);
     long out_at = first * out_unit, res_at = first * (long)dtype_bytes(p->finish.residual);
     int cols = w->cout - first < columns ? w->cout - first : columns;
 
@@ -96,8 +104,13 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
             struct stream next = ask_for(p, block, weight + block->at, spot, t, tiles, first_panel);
             if (b == w->nblocks - 1)
                 fetch_ahead(p, s, out_at, res_at, cols);
-            kernel[s->rows](s->in[part] + block->c0 * unit, p->in[part].px, p->tap[part], w->taps,
-                            weight + block->at, block->words, c, PANEL, b > 0, next);
+            const char *in = s->in[part] + block->c0 * unit, *from = weight + block->at;
+            if (w->type == DT_I8)
+                k->tile8[s->rows](in, p->in[part].px, p->tap[part], w->taps, from, block->words, c,
+                                  PANEL, b > 0, next, scale_at(w, block));
+            else
+                kernel[s->rows](in, p->in[part].px, p->tap[part], w->taps, from, block->words, c,
+                                PANEL, b > 0, next);
             if (b == w->nblocks - 1)
                 k->finish(&p->finish, c, s->rows, cols, s->offset + (long)panel * PANEL,
                           s->residual ? s->residual + res_at : NULL, p->residual.px,
@@ -123,6 +136,8 @@ static void product_job(void *ctx, int job, int thread)
         locate(c, t, &spot[t - t0]);
     for (int panel = p0; panel < p1; panel++)
         panel_over_tiles(p, panel, spot, t1 - t0, thread_scratch(p->plan, thread), panel == p0);
+    if (p->plan->dev->k->leave)
+        p->plan->dev->k->leave();
 }
 
 void product_run(const struct product *p)

@@ -176,6 +176,8 @@ static void multiply_job(void *ctx, int job, int thread)
             transform(m, g, v, g - g0);
     }
     multiply(m, g0, g1, p0, p1, v, (float *)scratch);
+    if (p->plan->dev->k->leave)
+        p->plan->dev->k->leave();
 }
 
 /* p: as for a direct convolution in place, so in[0].data is the border's corner. */

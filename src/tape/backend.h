@@ -15,10 +15,11 @@
 enum offload { OFFLOAD_NONE, OFFLOAD_MODEL, OFFLOAD_STREAM };
 
 struct device_options {
-    int threads;     /* 0: as many as the process may use */
-    int index;       /* which card */
-    const char *isa; /* NULL: the best this CPU has; "portable", "avx2", "avx512", "avx512bf16" */
-    bool direct;     /* no Winograd convolutions */
+    int threads;          /* 0: as many as the process may use */
+    int index;            /* which card */
+    const char *isa;      /* NULL: the best; "portable", "avx2", "avx512", "avx512bf16", "amx" */
+    bool direct;          /* no Winograd convolutions */
+    bool int8;            /* 8-bit products in linear layers and convolutions */
     enum offload offload; /* cards only */
     bool hard;            /* poison the arena with NaN and dead values after use (tests) */
 };

@@ -27,6 +27,8 @@ struct device {
 static struct device devices[8];
 static int ndevices;
 
+static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16", "amx" };
+
 static uint32_t random_state;
 static size_t weight_budget; /* of solve(); 0: all weights are resident */
 
@@ -444,6 +446,66 @@ static void same_for_any_threads(void **state)
         d[j].be->close(d[j].dev);
 }
 
+/* 8-bit products: 127 steps to the largest number of a row give errors of a percent; all variants
+ * sum the same integers, so they agree as f32 does, and so do threads and streamed weights. */
+static void check_eight_bits(record_fn *record, const struct shape *s, struct device *device,
+                             const struct problem *want, const struct problem *first)
+{
+    for (enum dtype type = DT_F32; type <= DT_BF16; type++) {
+        struct problem got;
+        solve(device, type, record, s, &got);
+        double error = nmse(&got, want), other = nmse(&got, first);
+        problem_free(&got);
+        if (!(error > 1e-7 && error < 1e-3))
+            fail_msg("%s %s: NMSE %.1e, want 1e-7 to 1e-3", device->name, dtype_name(type), error);
+        if (!(other < (type == DT_F32 ? 1e-11 : 2e-4)))
+            fail_msg("%s %s: NMSE %.1e from the first variant", device->name, dtype_name(type),
+                     other);
+    }
+}
+
+static void eight_bits(void **state)
+{
+    static const struct {
+        record_fn *record;
+        struct shape s;
+    } cases[] = {
+        { record_linear, { 2, 5, 7, 40, 40 } },
+        { record_linear, { 1, 1, 200, 1283, 96, 0, ACT_GEGLU } },
+        { record_linear, { 1, 9, 15, 4000, 33, 0, ACT_GELU, 3 } },
+        { record_linear, { 2, 5, 7, 45, 40, 0, ACT_NONE, 4 } },
+        { record_conv, { 2, 9, 17, 40, 70, 3, 1 } },
+        { record_conv, { 2, 8, 9, 330, 40, 3, 2, 2 } },
+        { record_conv, { 1, 9, 9, 37, 40, 1, 1, 4 } },
+        { record_conv_up, { 1, 16, 16, 48, 32, 3, 32, 32 } },
+        { record_conv_up, { 2, 4, 5, 33, 40, 3, 7, 9 } },
+    };
+    (void)state;
+    struct device ref = device_open(&backend_ref, &(struct device_options){ .hard = true }, "ref");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct problem want, first;
+        solve(&ref, DT_F32, cases[i].record, &cases[i].s, &want);
+        for (size_t j = 0; j < sizeof isas / sizeof *isas; j++) {
+            struct device_options o = {
+                .threads = 1 + 2 * (int)j, .isa = isas[j], .hard = true, .int8 = true
+            };
+            struct device device = { .be = &backend_cpu, .name = isas[j] };
+            if (backend_cpu.open(&o, &device.dev, NULL))
+                continue; /* not on this CPU: open_devices() has said so */
+            if (j == 0)
+                solve(&device, DT_F32, cases[i].record, &cases[i].s, &first);
+            check_eight_bits(cases[i].record, &cases[i].s, &device, &want, &first);
+            weight_budget = 1;
+            check_eight_bits(cases[i].record, &cases[i].s, &device, &want, &first);
+            weight_budget = 0;
+            backend_cpu.close(device.dev);
+        }
+        problem_free(&want);
+        problem_free(&first);
+    }
+    ref.be->close(ref.dev);
+}
+
 /* The least budget streams everything through one window, the next ones a part of it. */
 static void streamed_weights_are_the_same(void **state)
 {
@@ -514,7 +576,6 @@ static void add_device(const struct backend *be, const struct device_options *o,
 
 static int open_devices(void **state)
 {
-    static const char *const isas[] = { "portable", "avx2", "avx512", "avx512bf16" };
     const char *only = getenv("STYX_BACKEND");
     const struct backend *cuda = backend_find("cuda");
     (void)state;
@@ -543,17 +604,12 @@ static int close_devices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_layers),
-        cmocka_unit_test(convolutions),
-        cmocka_unit_test(large_convolutions),
-        cmocka_unit_test(resnets),
-        cmocka_unit_test(attentions),
-        cmocka_unit_test(norms),
-        cmocka_unit_test(other_operations),
-        cmocka_unit_test(same_for_any_threads),
-        cmocka_unit_test(streamed_weights_are_the_same),
-        cmocka_unit_test(budgets_are_measured),
-        cmocka_unit_test(unknown_isa_is_refused),
+        cmocka_unit_test(linear_layers),        cmocka_unit_test(convolutions),
+        cmocka_unit_test(large_convolutions),   cmocka_unit_test(resnets),
+        cmocka_unit_test(attentions),           cmocka_unit_test(norms),
+        cmocka_unit_test(other_operations),     cmocka_unit_test(same_for_any_threads),
+        cmocka_unit_test(eight_bits),           cmocka_unit_test(streamed_weights_are_the_same),
+        cmocka_unit_test(budgets_are_measured), cmocka_unit_test(unknown_isa_is_refused),
     };
     return cmocka_run_group_tests(tests, open_devices, close_devices);
 }
