@@ -9,7 +9,10 @@ static const char *const generators[] = { "cpu", "cuda", NULL };
 static const char *const dtypes[] = { "auto", "f32", "bf16", "f16", NULL };
 static const char *const backends[] = { "auto", "cpu", "ref", "cuda", NULL };
 static const char *const offloads[] = { "none", "model", "stream", NULL };
-static const char *const isas[] = { "auto", "portable", "avx2", "avx512", "avx512bf16", NULL };
+static const char *const isas[] = {
+    "auto", "portable", "avx2", "avx512", "avx512bf16", "amx", NULL
+};
+static const char *const winograds[] = { "auto", "off", NULL };
 static const char *const refiner_modes[] = { "img2img", "ensemble", NULL };
 static const char *const safeties[] = { "black", "flag", "off", NULL };
 static const char *const tilings[] = { "auto", "off", "on", "seamless", NULL };
@@ -178,7 +181,14 @@ const struct flag flags[] = {
     { "max-vram", 0, KIND_BYTES, COMPUTE | RUN, AT(max_vram), "BYTES", RANGE(0, 1e18),
       "the card's memory to stay under (K, M and G are understood)" },
     { "isa", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(isa), "NAME", WORDS(isas),
-      "instruction set: auto, portable, avx2, avx512 or avx512bf16; default: the best there is" },
+      "instruction set: auto, portable, avx2, avx512, avx512bf16 or amx; default: the best "
+      "there is" },
+    { "winograd", 0, KIND_CHOICE, COMPUTE | RECIPE, AT(winograd), "auto|off", WORDS(winograds),
+      "3x3 convolutions on the CPU: Winograd's algorithm where it is faster, or off: never, which "
+      "rounds less; default: auto" },
+    { "int8", 0, KIND_BOOL, COMPUTE | RECIPE, AT(int8), NULL, NONE,
+      "multiply 8-bit numbers in linear layers and convolutions on the CPU: faster with AVX-512 "
+      "VNNI, and a slightly different picture" },
     { "threads", 0, KIND_INT, COMPUTE | RUN | BENCH, AT(threads), "N", RANGE(0, 4096),
       "threads; the picture is the same for any number; default: all" },
     { "max-memory", 0, KIND_BYTES, COMPUTE | RUN | BENCH, AT(max_memory), "BYTES", RANGE(0, 1e18),

@@ -110,8 +110,8 @@ struct options {
     bool no_paste, full_size, keep_latents, match_color;
 
     /* The machine. */
-    int dtype, vae_dtype, backend, isa, threads, tiling;
-    bool vae_slicing;
+    int dtype, vae_dtype, backend, isa, winograd, threads, tiling;
+    bool vae_slicing, int8;
     uint64_t max_memory, max_vram;
     int device, offload;
     struct seeds devices;

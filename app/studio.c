@@ -52,6 +52,8 @@ int studio_begin(struct studio *s, const struct options *o)
     styx_error err;
     options.backend = word("backend", o->backend);
     options.isa = word("isa", o->isa);
+    options.no_winograd = o->winograd;
+    options.int8 = o->int8;
     options.threads = o->threads;
     options.max_memory = o->max_memory;
     options.device = o->device;

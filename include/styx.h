@@ -228,12 +228,15 @@ struct styx_session_options {
                             card that works, else the CPU */
     int device;          /* which card */
     int threads;         /* 0: as many as the process may use */
-    const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16" */
+    const char *isa;     /* NULL or "auto"; "portable", "avx2", "avx512", "avx512bf16", "amx" */
     uint64_t max_memory; /* bytes of resident memory to stay under, on the CPU; 0: no limit */
     void (*log)(void *user, enum styx_log_level level, const char *text);
     void *user;
     enum styx_offload offload; /* of a card; with backend "auto" it asks for one */
     uint64_t max_vram;         /* bytes of the card's memory to stay under; 0: all of it */
+    int no_winograd;           /* 1, CPU: plain 3x3 convolutions, which round less, take longer */
+    int int8; /* 1, CPU: linear layers and convolutions with 8-bit numbers: faster where the CPU has
+                 AVX-512 VNNI, another picture everywhere */
 };
 #define STYX_SESSION_OPTIONS_INIT STYX_SIZED(struct styx_session_options)
 

@@ -52,6 +52,13 @@ static int open_named(styx_session *s, const char *name, const struct device_opt
                     "this Styx was built without CUDA; its backends are cpu and ref");
     if (!s->backend)
         return fail(err, STYX_ERR_INVALID, "backend '%s'; auto, cpu, ref or cuda was wanted", name);
+    if (d->direct && s->backend != &backend_cpu)
+        return fail(err, STYX_ERR_INVALID,
+                    "the %s backend has no choice of convolutions: no_winograd belongs to cpu",
+                    name);
+    if (d->int8 && s->backend != &backend_cpu)
+        return fail(err, STYX_ERR_INVALID,
+                    "the %s backend has no 8-bit products: int8 belongs to cpu", name);
     return s->backend->open(d, &s->device, err);
 }
 
@@ -66,7 +73,8 @@ static int open_best(styx_session *s, const struct styx_session_options *o,
         return open_named(s, "cuda", d, err);
     if (preferred && *preferred && strcmp(preferred, "auto") != 0)
         return open_named(s, preferred, d, err);
-    if (!d->isa && backend_find("cuda") && open_named(s, "cuda", d, &why) == 0)
+    if (!d->isa && !d->direct && !d->int8 && backend_find("cuda") &&
+        open_named(s, "cuda", d, &why) == 0)
         return 0;
     return open_named(s, "cpu", d, err);
 }
@@ -89,7 +97,9 @@ static int open_device(styx_session *s, const struct styx_session_options *o, st
     struct device_options d = { .threads = o->threads,
                                 .index = o->device,
                                 .isa = o->isa,
-                                .offload = (enum offload)o->offload };
+                                .offload = (enum offload)o->offload,
+                                .direct = o->no_winograd != 0,
+                                .int8 = o->int8 != 0 };
     const char *hard = getenv("STYX_HARD");
     int code = check_device(o, err);
     if (!code)
@@ -106,7 +116,8 @@ static int open_device(styx_session *s, const struct styx_session_options *o, st
     if (code)
         return code;
     s->backend->describe(s->device, s->description, sizeof s->description);
-    bool bf16 = s->backend->dtype[DT_BF16] && strstr(s->description, "bf16");
+    bool bf16 = s->backend->dtype[DT_BF16] &&
+                (strstr(s->description, "bf16") || strstr(s->description, "cpu, amx"));
     s->fastest = s->backend->dtype[DT_F16] ? DT_F16 : bf16 ? DT_BF16 : DT_F32;
     return 0;
 }

@@ -82,9 +82,33 @@ class Devices(CommandTest):
                      "t.safetensors", "-o", "out/", says="one file for all")
         self.refused("generate", "x", "--devices", "0,x", says="--devices")
 
+    def test_arithmetic_of_the_cpu_decides_the_picture(self):
+        """8-bit products and plain convolutions draw other pictures, and a replay knows it."""
+        plain = ["x", "--seed", "1", "--dtype", "f32"]
+        self.generate(*plain, "-o", "plain.png")
+        self.generate(*plain, "--int8", "-o", "int8.png")
+        self.assertNotEqual(self.read("plain.png"), self.read("int8.png"))
+        settings = self.recipe("int8.png")["settings"]
+        self.assertIs(settings["int8"], True)
+        self.assertNotIn("winograd", settings)
+        self.styx("replay", "int8.png", "-o", "again.png")
+        self.assertEqual(self.read("int8.png"), self.read("again.png"))
+        self.generate(*plain, "--winograd", "off", "-o", "off.png")
+        self.assertEqual(self.recipe("off.png")["settings"]["winograd"], "off")
+
+    def test_arithmetic_of_the_cpu_on_other_backends(self):
+        self.refused("generate", "x", "--backend", "ref", "--int8", says="no 8-bit products")
+        self.refused("generate", "x", "--backend", "ref", "--winograd", "off",
+                     says="no choice of convolutions")
+        self.refused("generate", "x", "--int8", says="no 8-bit products",
+                     environment={"STYX_BACKEND": "ref"})
+
+    def recipe(self, name):
+        return json.loads(self.styx("log", name, "--json").stdout)[0]["recipe"]
+
     def test_values_that_are_none(self):
         for words in (["--device", "-1"], ["--device", "x"], ["--offload", "disk"],
-                      ["--max-vram", "much"]):
+                      ["--max-vram", "much"], ["--winograd", "on"]):
             self.refused("generate", "x", *words, says=words[0])
 
 
