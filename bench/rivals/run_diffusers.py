@@ -16,59 +16,46 @@ import diffusers
 import torch
 
 torch.set_num_threads(clock.THREADS)
-SHAPES = {"sd15": (512, 768), "sdxl": (1024, 2048)}  # side of the picture, width of the context
-
-
-def name_of(model):
-    return os.path.basename(os.path.normpath(model))
+SIDES = {"sd15": 512, "sdxl": 1024}
 
 
 # ---- OpenVINO ----
 
 class Flat(torch.nn.Module):
-    """A network with tensors alone for arguments, as the converter wants it."""
+    """A network with tensors alone for arguments and for its result, as the converter wants it."""
 
     def __init__(self, network, call):
         super().__init__()
         self.network, self.call = network.eval(), call
 
     def forward(self, *tensors):
-        return self.call(self.network, *tensors)
-
-
-def call_unet(unet, x, t, text, pooled=None, ids=None):
-    more = None if pooled is None else {"text_embeds": pooled, "time_ids": ids}
-    return unet(x, t, text, added_cond_kwargs=more, return_dict=False)[0]
-
-
-def call_decoder(vae, z):
-    return vae.decode(z, return_dict=False)[0]
+        return self.call(self.network, *tensors)[0]
 
 
 def export(model):
-    """The UNet for a batch of two and the decoder, with static shapes and 16-bit weights."""
-    side, context = SHAPES[name_of(model)]
-    latent = side // 8
-    inputs = [torch.zeros(2, 4, latent, latent), torch.tensor(1.0), torch.zeros(2, 77, context)]
-    if context != 768:
-        inputs += [torch.zeros(2, 1280), torch.zeros(2, 6)]
-    save(model, "unet", diffusers.UNet2DConditionModel, call_unet, inputs)
-    save(model, "vae", diffusers.AutoencoderKL, call_decoder, [torch.zeros(1, 4, latent, latent)])
+    """The UNet of SD 1.x for a batch of two, and the decoder: static shapes, 16-bit weights."""
+    save(model, "unet", diffusers.UNet2DConditionModel,
+         lambda unet, x, t, text: unet(x, t, text, return_dict=False),
+         (torch.zeros(2, 4, 64, 64), torch.tensor(1.0), torch.zeros(2, 77, 768)))
+    save(model, "vae", diffusers.AutoencoderKL, lambda vae, z: vae.decode(z, return_dict=False),
+         (torch.zeros(1, 4, 64, 64),))
+
+
+def exported(model, part):
+    return os.path.join(model, "openvino", part + ".xml")
 
 
 def save(model, part, kind, call, inputs):
     import openvino
 
-    path = os.path.join(model, "openvino", part + ".xml")
-    if os.path.exists(path):
+    if os.path.exists(exported(model, part)):
         return
     network = Flat(kind.from_pretrained(model, subfolder=part), call)
     with torch.inference_mode():
-        traced = torch.jit.trace(network, tuple(inputs), check_trace=False)
-        converted = openvino.convert_model(traced, example_input=tuple(inputs),
+        traced = torch.jit.trace(network, inputs, check_trace=False)
+        converted = openvino.convert_model(traced, example_input=inputs,
                                            input=[tuple(x.shape) for x in inputs])
-    openvino.save_model(converted, path)
-    print(path)
+    openvino.save_model(converted, exported(model, part))
 
 
 class Compiled(torch.nn.Module):
@@ -82,10 +69,8 @@ class Compiled(torch.nn.Module):
     def run(self, *tensors):
         return (torch.from_numpy(self.compiled([x.numpy() for x in tensors])[0]),)
 
-    def forward(self, x, t, encoder_hidden_states, added_cond_kwargs=None, **_):
-        more = [added_cond_kwargs[k] for k in ("text_embeds", "time_ids")] \
-            if added_cond_kwargs else []
-        return self.run(x, t.to(torch.float32), encoder_hidden_states, *more)
+    def forward(self, x, t, encoder_hidden_states, **_):
+        return self.run(x, t.to(torch.float32), encoder_hidden_states)
 
     def decode(self, z, **_):
         return self.run(z)
@@ -100,10 +85,10 @@ def with_openvino(model):
                               "PERFORMANCE_HINT": "LATENCY"})
     parts = {}
     for part, kind in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
-        config = types.SimpleNamespace(**kind.load_config(model, subfolder=part))
-        network = core.compile_model(os.path.join(model, "openvino", part + ".xml"), "CPU")
+        config = {"time_cond_proj_dim": None} | kind.load_config(model, subfolder=part)
+        network = core.compile_model(exported(model, part), "CPU")
         precision = network.get_property("INFERENCE_PRECISION_HINT").to_string()
-        parts[part] = Compiled(network, config)
+        parts[part] = Compiled(network, types.SimpleNamespace(**config))
     pipe = diffusers.DiffusionPipeline.from_pretrained(model, unet=None, vae=None)
     pipe.unet, pipe.vae = parts["unet"], parts["vae"]
     flags = (f"static shapes, latency hint, bf16 asked for and {precision} chosen; "
@@ -164,7 +149,8 @@ def main():
         export(model)
         return
     pipe, version, flags = with_openvino(model) if mode == "openvino" else with_torch(model, mode)
-    clock.tell(version, flags, **measure(pipe, steps, SHAPES[name_of(model)][0]))
+    side = SIDES[os.path.basename(os.path.normpath(model))]
+    clock.tell(version, flags, **measure(pipe, steps, side))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ root=$(cd "$here/../.." && pwd)
 : "${RIVALS_DIR:?set it to a folder outside the repository with 25 GB of room}"
 python=${PYTHON:-python3}
 styx=${STYX:-$root/build/styx}
-parts=${*:-torch models onednn sdcpp sdcpp-llamafile}
+parts=${*:-torch models openvino onednn sdcpp sdcpp-llamafile}
 
 onednn=onednn-devel-cpu-gomp==2023.2.0
 sdcpp=stable-diffusion-cpp-python==0.4.7
@@ -48,6 +48,10 @@ for part in $parts; do
     models)
         model sd15
         model sdxl
+        ;;
+    openvino)
+        OMP_NUM_THREADS=$(nproc) "$RIVALS_DIR/torch/bin/python" "$here/run_diffusers.py" \
+            openvino-export "$RIVALS_DIR/sd15" 0
         ;;
     onednn)
         venv onednn "$onednn"
