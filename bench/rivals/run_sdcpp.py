@@ -7,6 +7,7 @@ FLAGS: default, or options of its constructor to turn on: vae_conv_direct,diffus
 
 import importlib.metadata
 import os
+import re
 import sys
 
 import clock
@@ -44,9 +45,9 @@ def main():
     side = SIDES[os.path.basename(model).split(".")[0]]
     engine.generate_image("a red apple", width=side, height=side, cfg_scale=7.5, seed=1,
                           sample_method="euler", sample_steps=steps, progress_callback=progress)
-    info = sd.sd_get_system_info().decode().strip()
+    found = re.findall(r"(\w+) = 1", sd.sd_get_system_info().decode())
     version = importlib.metadata.version("stable-diffusion-cpp-python")
-    clock.tell(f"stable-diffusion-cpp-python {version}", f"{flags}; {info}", **laps)
+    clock.tell(f"stable-diffusion-cpp-python {version}", f"{flags}, {' '.join(found)}", **laps)
 
 
 if __name__ == "__main__":
