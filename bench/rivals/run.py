@@ -96,7 +96,7 @@ def run(name, command, limit):
 
 
 def of_styx(told, share):
-    """Packing of weights is in the time of a step, and the share is that of the whole process."""
+    """A step is a share of all denoising; the share of the CPU is that of the whole process."""
     machine, seconds = told["recipe"]["machine"], told["seconds"]
     steps = {"step": seconds["denoise"] / told["unet_calls"], "decode": seconds["decode"]}
     return {"version": f"Styx {told['recipe']['styx']}",
