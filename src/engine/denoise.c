@@ -1,4 +1,5 @@
-/* denoise.c - the loop: predict the noise, guide, take a step. Ho et al. 2020, Ho & Salimans 2022. */
+/* denoise.c - the loop: predict the noise, guide, take a step. Ho et al. 2020, Ho and Salimans
+ * 2022. */
 #include "engine/job.h"
 #include "image/pixels.h"
 #include <math.h>

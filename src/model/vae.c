@@ -1,4 +1,5 @@
-/* vae.c - the autoencoder of SD and SDXL (AutoencoderKL). Esser et al. 2021, Rombach et al. 2022. */
+/* vae.c - the autoencoder of SD and SDXL (AutoencoderKL). Esser et al. 2021, Rombach et al.
+ * 2022. */
 #include "model/model.h"
 
 static const float EPS = 1e-6f; /* everywhere in this network */

@@ -1,4 +1,4 @@
-/* Run: clang -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude -Isrc -Itests tests/fuzz/fuzz_gguf.c src/weights/{gguf,quants,store}.c src/base/{file,json,error,dtype}.c src/tape/span.c -ljansson -o fuzz && ./fuzz -max_len=4096 */
+/* `make fuzz` runs it with all the others. */
 #include "fuzz/fuzz_store.h"
 #include "weights/gguf.h"
 

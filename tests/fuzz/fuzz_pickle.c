@@ -1,4 +1,4 @@
-/* Run: clang -g -O1 -fsanitize=fuzzer,address,undefined -Iinclude -Isrc -Itests tests/fuzz/fuzz_pickle.c src/weights/{pickle,zip,store}.c src/base/{bump,file,error,dtype}.c src/tape/span.c -o fuzz && ./fuzz -max_len=4096 */
+/* `make fuzz` runs it with all the others. */
 #include "fuzz/fuzz_store.h"
 #include "weights/pickle.h"
 

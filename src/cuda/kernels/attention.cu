@@ -21,6 +21,33 @@ __device__ __forceinline__ void stage(const rows &r, long row, int rows_left, in
     }
 }
 
+// The block's queries, scaled; zero outside.
+template <typename T, int QUERIES, int WIDTH>
+__device__ __forceinline__ void read_queries(const attention_args &a, long q_row, int q0, int head,
+                                             float (*query)[WIDTH])
+{
+#pragma unroll 2
+    for (int i = threadIdx.x; i < QUERIES * WIDTH; i += WARPS * 32) {
+        int q = i / WIDTH, c = i % WIDTH;
+        query[q][c] = q0 + q < a.queries && c < a.width
+                          ? to_float(at<T>(a.q, q_row + q0 + q)[head + c]) * a.scale
+                          : 0;
+    }
+}
+
+// A warp's sums of values for one query, divided by the sum of powers.
+template <typename T, int SLICES>
+__device__ __forceinline__ void write_query(const attention_args &a, long q_row, int row, int head,
+                                            const float (&sum)[2 * SLICES], float over)
+{
+    int lane_id = threadIdx.x % 32;
+    T *out = at<T>(a.out, q_row + row) + head;
+#pragma unroll
+    for (int i = 0; i < 2 * SLICES; i++)
+        if (row < a.queries && i * 32 + lane_id < a.width)
+            out[i * 32 + lane_id] = from_float<T>(sum[i] * over);
+}
+
 // SLICES * 64 channels hold a head; Q queries for each warp.
 template <typename T, int SLICES, int Q> __device__ void attention_at(const attention_args &a)
 {
@@ -31,13 +58,7 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
     int lane_id = threadIdx.x % 32, warp = threadIdx.x / 32;
     int q0 = blockIdx.x * WARPS * Q, head = blockIdx.y * a.width;
     long q_row = (long)blockIdx.z * a.queries, k_row = (long)blockIdx.z * a.keys;
-#pragma unroll 2
-    for (int i = threadIdx.x; i < WARPS * Q * WIDTH; i += WARPS * 32) {
-        int q = i / WIDTH, c = i % WIDTH;
-        query[q][c] = q0 + q < a.queries && c < a.width
-                          ? to_float(at<T>(a.q, q_row + q0 + q)[head + c]) * a.scale
-                          : 0;
-    }
+    read_queries<T, WARPS * Q, WIDTH>(a, q_row, q0, head, query);
     float most[Q], total[Q], sum[Q][2 * SLICES];
     for (int q = 0; q < Q; q++) {
         most[q] = -INFINITY;
@@ -94,15 +115,8 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
         }
     }
 #pragma unroll
-    for (int q = 0; q < Q; q++) {
-        int row = q0 + warp * Q + q;
-        float over = 1.0f / total[q];
-        T *out = at<T>(a.out, q_row + row) + head;
-#pragma unroll
-        for (int i = 0; i < 2 * SLICES; i++)
-            if (row < a.queries && i * 32 + lane_id < a.width)
-                out[i * 32 + lane_id] = from_float<T>(sum[q][i] * over);
-    }
+    for (int q = 0; q < Q; q++)
+        write_query<T, SLICES>(a, q_row, q0 + warp * Q + q, head, sum[q], 1.0f / total[q]);
 }
 
 template <typename T> __device__ __forceinline__ void attention(const attention_args &a)
