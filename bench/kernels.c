@@ -91,23 +91,6 @@ static void stop(struct program *p)
     tape_free(p->t);
 }
 
-/* Multiply-adds count twice; what the doubling convolution saves counts as done. */
-static double flops_of(const instr *i)
-{
-    double out = (double)tensor_count(i->out), heads;
-    switch (i->op) {
-    case OP_LINEAR:
-        return 2 * out * i->in[0]->c * (i->act == ACT_GEGLU ? 2 : 1);
-    case OP_CONV2D:
-        return 2 * out * i->in[0]->c * i->u.conv.k * i->u.conv.k;
-    case OP_ATTENTION:
-        heads = i->in[1]->h * (double)i->in[1]->w;
-        return 4 * out * heads;
-    default:
-        return 0;
-    }
-}
-
 static double time_step(struct plan *p, const struct step *s, int runs)
 {
     double best = 1e30, t, begin = now();
@@ -128,7 +111,7 @@ static void report(struct cpu *dev, tape *t, const char *name, double peak)
     start(&p, dev, t, 0);
     struct plan *plan = p.plan;
     const struct step *s = &plan->step[t->ncode - 1];
-    double best = time_step(plan, s, 60), flops = flops_of(s->i);
+    double best = time_step(plan, s, 60), flops = instr_flops(s->i);
     printf("%-44s %9.3f ms %7.1f GFLOP/s %5.1f %%\n", name, best * 1e3, flops / best * 1e-9,
            100 * flops / best / peak);
     fflush(stdout);
@@ -393,9 +376,9 @@ static void profile(struct plan *p, int runs, double peak)
         n = j == n ? n + 1 : n;
         snprintf(lines[j].name, sizeof lines[j].name, "%s", name);
         lines[j].seconds += best[i];
-        lines[j].flops += flops_of(&t->code[i]);
+        lines[j].flops += instr_flops(&t->code[i]);
         lines[j].count++;
-        flops += flops_of(&t->code[i]);
+        flops += instr_flops(&t->code[i]);
     }
     qsort(lines, (size_t)n, sizeof *lines, by_seconds);
     for (int j = 0; j < n; j++)

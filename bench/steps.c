@@ -13,13 +13,13 @@
  *
  * The last line is JSON. Times are of the wall's clock and include what passes between host and
  * card; of the steps the median counts. */
+#include "base/clock.h"
 #include "engine/published.h"
 #include "random.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct bench {
     const char *net;
@@ -31,13 +31,6 @@ struct bench {
     void *dev;
     tape *t;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void must(int status, const styx_error *err)
 {
@@ -72,16 +65,8 @@ static void record(struct bench *b)
 static double flops_of(const tape *t)
 {
     double sum = 0;
-    for (int i = t->once; i < t->ncode; i++) {
-        const instr *o = &t->code[i];
-        double out = (double)tensor_count(o->out);
-        if (o->op == OP_LINEAR)
-            sum += 2 * out * o->in[0]->c * (o->act == ACT_GEGLU ? 2 : 1);
-        else if (o->op == OP_CONV2D)
-            sum += 2 * out * o->in[0]->c * o->u.conv.k * o->u.conv.k;
-        else if (o->op == OP_ATTENTION)
-            sum += 4 * out * o->in[1]->h * o->in[1]->w;
-    }
+    for (int i = t->once; i < t->ncode; i++)
+        sum += instr_flops(&t->code[i]);
     return sum;
 }
 
@@ -128,18 +113,18 @@ static void measure(const struct bench *b)
     styx_error err = { 0 };
     fill_args(b, &args);
     b->be->measure(b->dev, b->t, b->budget, &need);
-    load = now();
+    load = clock_seconds();
     must(b->be->load(b->dev, b->t, &w, b->budget, &loaded, &err), &err);
-    prepare = now();
+    prepare = clock_seconds();
     must(b->be->prepare(b->dev, b->t, loaded, &plan, &err), &err);
-    first = now();
+    first = clock_seconds();
     must(b->be->run(plan, &args, &err), &err);
-    double end = now();
+    double end = clock_seconds();
     args.again = true;
     for (int i = -3; i < b->runs; i++) {
-        double from = now();
+        double from = clock_seconds();
         must(b->be->run(plan, &args, &err), &err);
-        seconds[i < 0 ? 0 : i] = now() - from;
+        seconds[i < 0 ? 0 : i] = clock_seconds() - from;
     }
     check_finite(b, &args);
     qsort(seconds, (size_t)b->runs, sizeof *seconds, by_size);

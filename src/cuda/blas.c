@@ -201,7 +201,7 @@ void blas_plan_free(struct product_plan *plan)
 bool blas_run(struct blas *b, const struct product_plan *plan, const struct product_pointers *at)
 {
     const struct product *p = &plan->p;
-    float alpha = p->scale != 0 ? p->scale : 1, beta = p->residual ? 1 : 0;
+    float alpha = 1, beta = p->residual ? 1 : 0;
     const void *bias = (const void *)at->bias;
     if (p->bias && !set(b, plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias))
         return false;

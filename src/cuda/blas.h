@@ -23,7 +23,6 @@ struct product {
     long m;
     int n, k;
     long x_row, w_row, out_row, residual_row; /* from row to row */
-    float scale;                              /* of the product, before what is added; 0 means 1 */
 };
 
 struct product_plan;

@@ -35,7 +35,6 @@
     X(cuMemFreeHost)                                                                               \
     X(cuMemcpyHtoDAsync)                                                                           \
     X(cuMemcpyDtoHAsync)                                                                           \
-    X(cuMemcpyDtoDAsync)                                                                           \
     X(cuMemsetD8Async)                                                                             \
     X(cuStreamCreate)                                                                              \
     X(cuStreamDestroy)                                                                             \
@@ -46,12 +45,10 @@
     X(cuEventCreate)                                                                               \
     X(cuEventDestroy)                                                                              \
     X(cuEventRecord)                                                                               \
-    X(cuEventQuery)                                                                                \
     X(cuEventSynchronize)                                                                          \
     X(cuEventElapsedTime)                                                                          \
     X(cuGraphInstantiateWithFlags)                                                                 \
     X(cuGraphLaunch)                                                                               \
-    X(cuGraphGetNodes)                                                                             \
     X(cuGraphDestroy)                                                                              \
     X(cuGraphExecDestroy)                                                                          \
     X(cuModuleLoadData)                                                                            \

@@ -230,6 +230,7 @@ static int describe_card(int index, struct gpu_info *info, styx_error *err)
         return code;
     struct gpu *g = dev;
     snprintf(info->name, sizeof info->name, "%s", g->name);
+    gpu_describe(g, info->device, sizeof info->device);
     g->cu->cuMemGetInfo(&info->free, &all);
     g->cu->cuDriverGetVersion(&version);
     info->memory = g->memory;

@@ -57,7 +57,7 @@ void region_free(const struct gpu *g, struct region *r);
 
 /* What `styx devices` tells about a card. */
 struct gpu_info {
-    char name[96];
+    char name[96], device[192]; /* device: as describe() has it */
     size_t memory, free;
     int major, minor;                       /* compute capability */
     char driver[32], cublas[32], cudnn[32]; /* versions */

@@ -9,14 +9,6 @@ static size_t aligned(size_t n)
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static size_t numbers(const param *p)
-{
-    size_t n = 1;
-    for (int i = 0; i < p->dims; i++)
-        n *= (size_t)p->shape[i];
-    return n;
-}
-
 /* The given parameters, if they are matrices (or vectors) and have no place yet. Those of a merged
  * product follow each other without a gap. */
 static size_t place(const tape *t, struct layout *l, size_t end, const int *which, int count,
@@ -30,7 +22,7 @@ static size_t place(const tape *t, struct layout *l, size_t end, const int *whic
         if ((p->dims == 1) != vectors)
             continue;
         l->at[which[i]] = end;
-        end += numbers(p) * dtype_bytes(t->type);
+        end += param_count(p) * dtype_bytes(t->type);
     }
     return end;
 }
@@ -75,7 +67,7 @@ int layout_make(const tape *t, struct layout *l, styx_error *err)
         if (t->params[i].dims != 1)
             continue;
         l->vector[i] = l->bytes;
-        l->bytes = aligned(l->bytes + numbers(&t->params[i]) * sizeof(float));
+        l->bytes = aligned(l->bytes + param_count(&t->params[i]) * sizeof(float));
     }
     return STYX_OK;
 }

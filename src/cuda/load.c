@@ -13,14 +13,6 @@ enum {
     MOST_PIECES = 2
 };
 
-static size_t numbers(const param *p)
-{
-    size_t n = 1;
-    for (int i = 0; i < p->dims; i++)
-        n *= (size_t)p->shape[i];
-    return n;
-}
-
 /* Where a byte of the image lies on the card, when it is not in a window. */
 static CUdeviceptr in_memory(const struct loaded *l, size_t at)
 {
@@ -128,7 +120,7 @@ static int read_param(struct reader *r, struct loaded *l, int i, const param *p,
                       const struct span *s, styx_error *err)
 {
     int taps = p->dims == 4 ? p->shape[2] * p->shape[3] : 1, code = STYX_OK;
-    size_t rows = (size_t)p->shape[0], row = numbers(p) / rows;
+    size_t rows = (size_t)p->shape[0], row = param_count(p) / rows;
     enum dtype type = copied_type(s);
     size_t most = PIECE / (row * dtype_bytes(type));
     if (most == 0)
@@ -280,7 +272,6 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
         return fail_nomem(err, sizeof *l);
     l->g = g;
     l->type = t->type;
-    l->nparams = t->nparams;
     code = layout_make(t, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);

@@ -22,7 +22,6 @@ struct loaded {
     struct loaded *next;
     struct gpu *g;
     enum dtype type;
-    int nparams;
     struct layout layout;
     struct region memory; /* the image, or only its vectors when the matrices are streamed */
     char *host;           /* the image in pinned memory; NULL if it stays on the card */

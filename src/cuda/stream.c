@@ -38,10 +38,7 @@ struct cut {
 
 static size_t end_of(const tape *t, const struct layout *l, int p)
 {
-    size_t n = dtype_bytes(t->type);
-    for (int i = 0; i < t->params[p].dims; i++)
-        n *= (size_t)t->params[p].shape[i];
-    return l->at[p] + n;
+    return l->at[p] + param_count(&t->params[p]) * dtype_bytes(t->type);
 }
 
 /* The matrices of one instruction stay together. */

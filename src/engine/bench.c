@@ -53,14 +53,6 @@ static struct numbers *numbers_new(size_t count, styx_error *err)
     return n;
 }
 
-static size_t param_count(const param *p)
-{
-    size_t n = 1;
-    for (int i = 0; i < p->dims; i++)
-        n *= (size_t)p->shape[i];
-    return n;
-}
-
 static int random_store(const tape *t, struct store **out, styx_error *err)
 {
     struct store *s = store_new("random weights");
@@ -273,22 +265,6 @@ static int measure(struct bench *b, styx_error *err)
 
 /* ---- the table ---- */
 
-/* Multiply-adds count twice; what Winograd's algorithm and folded filters save counts as done. */
-static double flops_of(const instr *i)
-{
-    double out = (double)tensor_count(i->out);
-    switch (i->op) {
-    case OP_LINEAR:
-        return 2 * out * i->in[0]->c * (i->act == ACT_GEGLU ? 2 : 1);
-    case OP_CONV2D:
-        return 2 * out * i->in[0]->c * i->u.conv.k * i->u.conv.k;
-    case OP_ATTENTION:
-        return 4 * out * i->in[1]->h * i->in[1]->w;
-    default:
-        return 0;
-    }
-}
-
 static void describe(const instr *i, char *name, size_t n)
 {
     const tensor *x = i->in[0], *y = i->out;
@@ -326,7 +302,9 @@ static int gather(const struct bench *b, struct line *lines)
 {
     int n = 0;
     for (int i = b->t->once; i < b->t->ncode; i++) {
-        struct line one = { .count = 1, .seconds = b->best[i], .flops = flops_of(&b->t->code[i]) };
+        struct line one = { .count = 1,
+                            .seconds = b->best[i],
+                            .flops = instr_flops(&b->t->code[i]) };
         int k = 0;
         if (one.seconds <= 0)
             continue;
@@ -352,7 +330,7 @@ static json_t *report(const struct bench *b, const struct line *lines, int n)
     double flops = 0;
     json_t *kernels = json_array();
     for (int i = b->t->once; i < b->t->ncode; i++)
-        flops += flops_of(&b->t->code[i]);
+        flops += instr_flops(&b->t->code[i]);
     for (int i = 0; i < n; i++)
         json_array_append_new(kernels, json_pack("{s:s, s:i, s:f, s:f}", "kernel", lines[i].name,
                                                  "count", lines[i].count, "seconds",

@@ -6,9 +6,9 @@
 #endif
 
 /* A backend as an object: what it is, or why it cannot be used. */
-static json_t *describe(const struct backend *b, int index, json_t *object)
+static json_t *describe(const struct backend *b, json_t *object)
 {
-    struct device_options o = { .index = index };
+    struct device_options o = { 0 };
     char text[128];
     void *dev;
     styx_error err;
@@ -29,11 +29,10 @@ static json_t *describe_card(const struct gpu_info *g, int index)
 {
     char compute[16];
     snprintf(compute, sizeof compute, "%d.%d", g->major, g->minor);
-    json_t *card = json_pack("{s:i, s:s, s:I, s:I, s:s, s:s, s:s, s:s}", "index", index, "name",
-                             g->name, "memory", (json_int_t)g->memory, "free", (json_int_t)g->free,
-                             "compute_capability", compute, "driver", g->driver, "cublaslt",
-                             g->cublas, "cudnn", g->cudnn);
-    return card ? describe(&backend_cuda, index, card) : NULL;
+    return json_pack("{s:i, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:s}", "index", index, "name",
+                     g->name, "memory", (json_int_t)g->memory, "free", (json_int_t)g->free,
+                     "compute_capability", compute, "driver", g->driver, "cublaslt", g->cublas,
+                     "cudnn", g->cudnn, "device", g->device);
 }
 
 static json_t *describe_cuda(json_t *cards)
@@ -60,7 +59,7 @@ static json_t *describe_cuda(json_t *cards)
 int styx_devices(char **json, styx_error *err)
 {
     json_t *cards = json_array(), *list = json_array();
-    json_array_append_new(list, describe(&backend_cpu, 0, json_pack("{s:s}", "name", "cpu")));
+    json_array_append_new(list, describe(&backend_cpu, json_pack("{s:s}", "name", "cpu")));
     json_array_append_new(list, describe_cuda(cards));
     json_t *root = json_pack("{s:o, s:o}", "backends", list, "cards", cards);
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;

@@ -355,14 +355,33 @@ tensor *row(tape *t, tensor *x, tensor *index)
     return emit(t, x->n, 1, 1, x->c, i);
 }
 
+size_t param_count(const param *p)
+{
+    size_t n = 1;
+    for (int d = 0; d < p->dims; d++)
+        n *= (size_t)p->shape[d];
+    return n;
+}
+
 size_t tape_parameters(const tape *t)
 {
     size_t sum = 0;
-    for (int i = 0; i < t->nparams; i++) {
-        size_t n = 1;
-        for (int d = 0; d < t->params[i].dims; d++)
-            n *= (size_t)t->params[i].shape[d];
-        sum += n;
-    }
+    for (int i = 0; i < t->nparams; i++)
+        sum += param_count(&t->params[i]);
     return sum;
+}
+
+double instr_flops(const instr *i)
+{
+    double out = (double)tensor_count(i->out);
+    switch (i->op) {
+    case OP_LINEAR:
+        return 2 * out * i->in[0]->c * (i->act == ACT_GEGLU ? 2 : 1);
+    case OP_CONV2D:
+        return 2 * out * i->in[0]->c * i->u.conv.k * i->u.conv.k;
+    case OP_ATTENTION:
+        return 4 * out * i->in[1]->h * i->in[1]->w;
+    default:
+        return 0;
+    }
 }

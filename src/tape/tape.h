@@ -88,8 +88,9 @@ typedef struct instr {
     } u;
 } instr;
 
-/* Products that run as one (tape_merge). A tape keeps the list, also of those that were then dropped
- * because nobody reads them: other programs of the network do, and all agree where weights lie. */
+/* Products that run as one (tape_merge). A tape keeps the list, also of those that were then
+ * dropped because nobody reads them: other programs of the network do, and all agree where weights
+ * lie. */
 struct merged {
     struct merged *next;
     int count;          /* 2 or more */
@@ -116,8 +117,8 @@ typedef struct tape {
     const char *in_name[TAPE_MAX_IN];
     bool in_once[TAPE_MAX_IN]; /* this input is the same for every step of a picture */
     int nin, nout;
-    size_t arena;         /* bytes, after tape_plan */
-    size_t sum;           /* bytes of all values without reuse */
+    size_t arena; /* bytes, after tape_plan */
+    size_t sum;   /* bytes of all values without reuse */
     struct merged *merged;
     styx_error err;       /* sticky: the first failure */
     struct recorder *rec; /* scopes and storage of the recording */
@@ -165,7 +166,10 @@ void tape_hoist(tape *t); /* what depends only on per-picture inputs goes first 
 void tape_halo(tape *t);  /* values read only by 3x3 convolutions get a zero border */
 int tape_plan(tape *t, styx_error *err); /* offsets in one arena; reports the sticky error */
 
-size_t tape_parameters(const tape *t);   /* how many numbers the weights hold */
+size_t param_count(const param *p);    /* how many numbers it holds */
+size_t tape_parameters(const tape *t); /* all of them together */
+/* Multiply-adds count twice; what Winograd's algorithm and folded filters save counts as done. */
+double instr_flops(const instr *i);
 void tape_recount(tape *t);              /* drops dead instructions; who writes and reads what */
 void *tape_alloc(tape *t, size_t bytes); /* zeroed, lives as long as the tape; NULL fails it */
 const char *op_name(enum op op);

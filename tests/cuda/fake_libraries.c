@@ -71,7 +71,6 @@ bool blas_run(struct blas *blas, const struct product_plan *plan, const struct p
             for (int k = 0; k < p->k; k++)
                 sum += (double)fake_get(at->x, p->type, i * p->x_row + k) *
                        fake_get(at->w, p->type, p->untied ? k * p->w_row + j : j * p->w_row + k);
-            sum *= p->scale != 0 ? (double)p->scale : 1;
             sum += p->bias ? (double)fake_get(at->bias, p->type, j) : 0;
             sum += p->residual ? (double)fake_get(at->residual, out, i * p->residual_row + j) : 0;
             fake_put(at->out, out, i * p->out_row + j, (float)sum);
