@@ -218,22 +218,18 @@ static bool same_attention(const struct plan *p, const instr *a, const instr *b)
     for (int i = 0; i < 3; i++)
         same = same && same_shape(a->in[i], b->in[i]) &&
                gview_of(p, a->in[i]).row == gview_of(p, b->in[i]).row;
-    return same;
+    return same && gview_of(p, a->out).row == gview_of(p, b->out).row;
 }
 
 int attention_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
-    const struct step *like = step_like(p, s, same_attention);
     struct tuning t = { .p = p, .s = s };
+    if (step_share(p, s, same_attention))
+        return STYX_OK;
     if (is_wide(o))
         return wide_prepare(p, s, err);
     s->run = fused_run;
-    if (like) {
-        s->dnn = like->dnn;
-        s->shared = true;
-        return STYX_OK;
-    }
     int code = library_plans(p, o, t.plan, &t.count, err);
     if (code)
         return code;

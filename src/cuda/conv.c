@@ -164,20 +164,13 @@ static bool same_conv(const struct plan *p, const instr *a, const instr *b)
 int conv_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
-    const struct step *like = step_like(p, s, same_conv);
     bool ended = !o->act && !o->shift;
     int code = STYX_OK;
     s->run = conv_own_run;
     if (o->act && !can_finish(o))
         return fail(err, STYX_ERR_INTERNAL, "an activation before a residual written in place");
-    if (own_kernel(o))
+    if (own_kernel(o) || step_share(p, s, same_conv))
         return STYX_OK;
-    if (like) {
-        *s = *like;
-        s->i = o;
-        s->shared = true;
-        return STYX_OK;
-    }
     if ((ended && find_plan(p, s, true, err, &code)) ||
         (!code && can_finish(o) && find_plan(p, s, false, err, &code)))
         s->run = conv_run;

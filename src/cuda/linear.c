@@ -150,10 +150,31 @@ static int check_neighbours(const struct plan *p, const instr *o, styx_error *er
     return STYX_OK;
 }
 
+/* Where they lie is no part of the problem. */
+static bool same_product(const struct product *a, const struct product *b)
+{
+    return a->type == b->type && a->m == b->m && a->n == b->n && a->k == b->k &&
+           a->x_row == b->x_row && a->w_row == b->w_row && a->out_row == b->out_row &&
+           a->bias == b->bias && a->residual == b->residual && a->residual_row == b->residual_row;
+}
+
+static bool same_linear(const struct plan *p, const instr *a, const instr *b)
+{
+    bool same = same_shape(a->in[0], b->in[0]) && same_shape(a->out, b->out) &&
+                !a->in[0]->part[0] == !b->in[0]->part[0];
+    for (int part = 0; same && part < (a->in[0]->part[0] ? 2 : 1); part++) {
+        struct product x = problem(p, a, part), y = problem(p, b, part);
+        same = same_product(&x, &y);
+    }
+    return same;
+}
+
 int linear_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
     int parts = o->in[0]->part[0] ? 2 : 1, code = check_neighbours(p, o, err);
+    if (code || step_share(p, s, same_linear))
+        return code;
     s->run = linear_run;
     for (int part = 0; part < parts && !code; part++) {
         struct product q = problem(p, o, part);

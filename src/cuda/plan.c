@@ -92,10 +92,11 @@ void plan_release(void *plan)
     if (p->pinned)
         g->cu->cuMemFreeHost(p->pinned);
     for (int i = 0; p->step && i < p->t->ncode; i++) {
+        if (p->step[i].shared)
+            continue;
         blas_plan_free(p->step[i].product[0]);
         blas_plan_free(p->step[i].product[1]);
-        if (p->step[i].dnn && !p->step[i].shared)
-            dnn_plan_free(p->step[i].dnn);
+        dnn_plan_free(p->step[i].dnn);
     }
     profile_free(p->profile);
     free(p->step);
@@ -107,13 +108,18 @@ bool same_shape(const tensor *a, const tensor *b)
     return a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c && a->type == b->type;
 }
 
-const struct step *step_like(const struct plan *p, const struct step *s,
-                             bool (*same)(const struct plan *p, const instr *a, const instr *b))
+bool step_share(const struct plan *p, struct step *s,
+                bool (*same)(const struct plan *p, const instr *a, const instr *b))
 {
+    const instr *o = s->i;
     for (const struct step *other = p->step; other < s; other++)
-        if (other->i->op == s->i->op && same(p, other->i, s->i))
-            return other;
-    return NULL;
+        if (other->i->op == o->op && same(p, other->i, o)) {
+            *s = *other;
+            s->i = o;
+            s->shared = true;
+            return true;
+        }
+    return false;
 }
 
 static int prepare_step(struct plan *p, struct step *s, styx_error *err)

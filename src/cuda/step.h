@@ -23,7 +23,7 @@ struct step {
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
     struct dnn_plan *dnn;
-    bool shared; /* dnn is an earlier step's */
+    bool shared; /* product and dnn are an earlier step's */
     bool finish; /* launch_finish adds what the library did not */
     bool wide;   /* attention as products with a softmax between them */
     long rows;   /* wide attention: queries at a time */
@@ -62,10 +62,10 @@ int attention_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t simple_scratch_bytes(const tape *t, const instr *i);
 int simple_prepare(struct plan *p, struct step *s, styx_error *err);
 
-/* An earlier step of p whose instruction is the same problem for cuDNN, which takes milliseconds to
- * think of its ways; NULL if s is the first. */
-const struct step *step_like(const struct plan *p, const struct step *s,
-                             bool (*same)(const struct plan *p, const instr *a, const instr *b));
+/* Makes s run as an earlier step of p whose instruction is the same problem for the libraries,
+ * which take their time to think of ways; false if s is the first. */
+bool step_share(const struct plan *p, struct step *s,
+                bool (*same)(const struct plan *p, const instr *a, const instr *b));
 bool same_shape(const tensor *a, const tensor *b);
 
 /* Finds the fastest of a product's ways at these addresses. */

@@ -142,6 +142,26 @@ static void test_half_precision(void **state)
     backend_cuda.close(dev);
 }
 
+/* Two shapes, one of them three times, once with a sum. */
+static void like_layers(tape *t, unsigned seed)
+{
+    (void)seed;
+    tensor *x = input(t, "x", 1, 4, 4, 16, t->type, false);
+    tensor *y = linear(t, linear(t, x, "first", 16), "second", 16);
+    y = add(t, y, linear(t, y, "third", 16));
+    output(t, linear(t, linear(t, y, "wide", 24), "narrow", 16));
+}
+
+static void test_like_products_share_a_plan(void **state)
+{
+    void *dev = card(OFFLOAD_NONE);
+    (void)state;
+    fake.products = 0;
+    compare(like_layers, 0, dev, 0, DT_F32, 2e-3f);
+    assert_int_equal(fake.products, 4);
+    backend_cuda.close(dev);
+}
+
 /* What measure tells is what is taken, up to the size of a page for each region. */
 static void test_memory_is_what_was_told(void **state)
 {
@@ -307,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_streamed_weights),
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_like_products_share_a_plan),
         cmocka_unit_test(test_memory_is_what_was_told),
         cmocka_unit_test(test_a_full_card_is_one_sentence),
         cmocka_unit_test(test_compiled_plans_are_kept),

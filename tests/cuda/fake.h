@@ -10,6 +10,7 @@ extern struct fake_state {
     size_t copied;     /* bytes from host to card */
     int launched;      /* graphs */
     float ms;          /* what every measurement tells; 0: 1 */
+    int products;      /* plans that cuBLASLt was asked for */
     int compiled;      /* plans of the library that were made ready without a text */
 } fake;
 
