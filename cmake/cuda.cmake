@@ -49,6 +49,7 @@ foreach(arch IN LISTS STYX_CUDA_ARCHS)
   set(newest ${arch})
 endforeach()
 list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
+set(hopper_gencode -gencode arch=compute_90a,code=sm_90a) # hopper_*.cu: what runs on 9.0 alone
 
 execute_process(COMMAND ${STYX_NVCC} --help OUTPUT_VARIABLE help)
 set(compress "")
@@ -63,8 +64,12 @@ file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/kernels/
 foreach(source IN LISTS kernel_sources)
   get_filename_component(name ${source} NAME_WE)
   set(fatbin ${fatbins}/${name}.fatbin)
+  set(code ${gencode})
+  if(name MATCHES "^hopper_")
+    set(code ${hopper_gencode})
+  endif()
   add_custom_command(OUTPUT ${fatbin}
-    COMMAND ${STYX_NVCC} -fatbin ${compress} ${gencode} -std=c++17 -O3 -I ${CMAKE_SOURCE_DIR}/src
+    COMMAND ${STYX_NVCC} -fatbin ${compress} ${code} -std=c++17 -O3 -I ${CMAKE_SOURCE_DIR}/src
             -Werror all-warnings -MD -MF ${fatbin}.d -MT ${fatbin} -o ${fatbin} ${source}
     DEPENDS ${source} DEPFILE ${fatbin}.d
     COMMENT "Compiling kernels ${name}.cu" VERBATIM)

@@ -55,6 +55,7 @@
     X(cuModuleUnload)                                                                              \
     X(cuModuleGetFunction)                                                                         \
     X(cuFuncSetAttribute)                                                                          \
+    X(cuTensorMapEncodeTiled)                                                                      \
     X(cuLaunchKernel)
 
 struct driver {

@@ -15,8 +15,10 @@
 KERNEL_SOURCES(X)
 #undef X
 
-static const char *const fatbins[KERNEL_FILES] = {
-#define X(file) [SOURCE_##file] = styx_fatbin_##file,
+static const struct {
+    const char *name, *fatbin;
+} sources[KERNEL_FILES] = {
+#define X(file) [SOURCE_##file] = { #file, styx_fatbin_##file },
     KERNEL_SOURCES(X)
 #undef X
 };
@@ -29,6 +31,17 @@ static const struct {
     KERNEL_LIST(X)
 #undef X
 };
+
+/* hopper_*.cu are compiled for 9.0 alone. */
+static bool for_hopper(enum kernel_source source)
+{
+    return strncmp(sources[source].name, "hopper_", 7) == 0;
+}
+
+static bool runs_here(const struct gpu *g, enum kernel_source source)
+{
+    return g->sm == 90 || !for_hopper(source);
+}
 
 /* Group norms whose blocks form a cluster: right in the emulation (tests/kernels), but no card has
  * run them yet. So they wait to be asked for; the launches then do without. */
@@ -49,14 +62,14 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     CUfunction *kernel = &g->kernel[kernel_index(name, type)];
     enum kernel_source source = kernels[name].source;
     char text[64], doing[96];
-    bool tensor_cores = source == SOURCE_flash || name == KERNEL_conv_eight;
+    bool tensor_cores = for_hopper(source) || source == SOURCE_flash || name == KERNEL_conv_eight;
     if ((tensor_cores && (type == DT_F32 || g->sm < 80)) ||
-        (wants_cluster(name) && !clusters_allowed(g)))
+        (wants_cluster(name) && !clusters_allowed(g)) || !runs_here(g, source))
         return 0; /* the launches use another kernel there */
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
     snprintf(doing, sizeof doing, "find kernel %s", text);
     CUresult result = g->cu->cuModuleGetFunction(kernel, g->module[source], text);
-    if (result == CUDA_SUCCESS && (source == SOURCE_flash || name == KERNEL_conv_few))
+    if (result == CUDA_SUCCESS && (tensor_cores || name == KERNEL_conv_few))
         result = g->cu->cuFuncSetAttribute(/* these may want more than 48 KB */
                                            *kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                            g->shared);
@@ -67,8 +80,9 @@ int kernels_load(struct gpu *g, styx_error *err)
 {
     int code = 0;
     for (int i = 0; !code && i < KERNEL_FILES; i++)
-        code =
-            gpu_check(g, g->cu->cuModuleLoadData(&g->module[i], fatbins[i]), "load kernels", err);
+        if (runs_here(g, (enum kernel_source)i))
+            code = gpu_check(g, g->cu->cuModuleLoadData(&g->module[i], sources[i].fatbin),
+                             "load kernels", err);
     for (int i = 0; !code && i < KERNELS; i++)
         code = find_kernel(g, (enum kernel_name)(i / KERNEL_TYPES), (enum dtype)(i % KERNEL_TYPES),
                            err);

@@ -30,6 +30,24 @@ struct rows launch_rows(const struct gview *x)
     return x ? (struct rows){ x->data, x->row } : (struct rows){ 0, 0 };
 }
 
+CUresult launch_tiles(const struct gpu *g, enum dtype type, CUdeviceptr data,
+                      const struct tiles *tiles, struct tile_map *map)
+{
+    CUtensorMapDataType of =
+        type == DT_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    cuuint64_t size[4], stride[4];
+    cuuint32_t tile[4], every[4] = { 1, 1, 1, 1 };
+    for (int i = 0; i < tiles->dims; i++) {
+        size[i] = (cuuint64_t)tiles->size[i];
+        stride[i] = (cuuint64_t)tiles->stride[i] * dtype_bytes(type);
+        tile[i] = (cuuint32_t)tiles->tile[i];
+    }
+    return g->cu->cuTensorMapEncodeTiled(
+        (CUtensorMap *)map, of, (cuuint32_t)tiles->dims, (void *)data, size, stride + 1, tile,
+        every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
 struct grid launch_grid(long pixels, int channels, bool vector, enum dtype type)
 {
     int lanes = channels / (vector ? 16 / (int)dtype_bytes(type) : 1);

@@ -18,6 +18,18 @@ bool launch_wide(const struct gview *x);
 
 struct rows launch_rows(const struct gview *x); /* NULL: address 0 */
 
+/* How kernels for 9.0 copy a tile (kernels/hopper.cuh) of a matrix of f16 or bf16, or of many:
+ * size, the tile's own (64 columns at most, 256 of the rest), and from the second dimension on the
+ * stride, of each of `dims` dimensions, columns first. data and strides are multiples of 16 bytes.
+ */
+struct tiles {
+    int dims;
+    long size[4], stride[4];
+    int tile[4];
+};
+CUresult launch_tiles(const struct gpu *g, enum dtype type, CUdeviceptr data,
+                      const struct tiles *tiles, struct tile_map *map);
+
 /* Blocks for a kernel of simple.cu: threads along the channels of a pixel, then along pixels. */
 struct grid launch_grid(long pixels, int channels, bool vector, enum dtype type);
 

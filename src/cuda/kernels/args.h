@@ -14,6 +14,11 @@ struct rows {
     long row;
 };
 
+/* A CUtensorMap: how a tile of a matrix is copied to shared memory (launch_tiles). */
+struct tile_map {
+    unsigned long long word[16];
+} __attribute__((aligned(64)));
+
 struct group_norm_args {
     struct rows x, second, out; /* channels from `split` on come from second */
     device_address bias;        /* or 0 */
