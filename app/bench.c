@@ -48,7 +48,7 @@ static void print_kernel(const json_t *k, double peak, double run)
 {
     double seconds = number(k, "seconds"), gflop = number(k, "gflop");
     int count = (int)number(k, "count");
-    printf("  %-46s x%-3d %9.3f ms %5.1f %%", text_at(k, "kernel"), count, seconds / count * 1e3,
+    printf("  %-54s x%-3d %9.3f ms %5.1f %%", text_at(k, "kernel"), count, seconds / count * 1e3,
            100 * seconds / run);
     if (gflop > 0)
         print_speed(gflop, seconds, peak);
@@ -72,6 +72,8 @@ static void print_network(const json_t *info)
     printf("\n  weights %.1f MiB, arena %.1f MiB, scratch %.1f MiB\n",
            mib(number(info, "weights_bytes")), mib(number(info, "arena_bytes")),
            mib(number(info, "workspace_bytes")));
+    if (number(info, "compiled") > 0)
+        printf("  kernels compiled at run time so far: %.0f\n", number(info, "compiled"));
     json_array_foreach(json_object_get(info, "kernels"), i, kernel)
         print_kernel(kernel, peak, seconds);
     fflush(stdout);

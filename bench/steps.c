@@ -10,12 +10,14 @@
  *     offload=model, stream    where a card's weights wait
  *     budget=BYTES             of weights on the device at a time; the rest is streamed
  *     device=N                 which card
+ *     profile                  the time by kind of instruction, too, from runs of their own
  *
  * The last line is JSON. Times are of the wall's clock and include what passes between host and
  * card; of the steps the median counts. */
 #include "base/clock.h"
 #include "engine/published.h"
 #include "random.h"
+#include "tape/kinds.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,6 +28,7 @@ struct bench {
     enum single_file kind;
     int rows, size, runs;
     size_t budget;
+    bool profile;
     enum dtype type;
     const struct backend *be;
     void *dev;
@@ -103,6 +106,34 @@ static void check_finite(const struct bench *b, const struct run_args *args)
             }
 }
 
+/* The best of some runs for each instruction. */
+static void print_profile(const struct bench *b, void *plan, struct run_args *args)
+{
+    size_t n = (size_t)b->t->ncode + 1;
+    double *now = calloc(n, sizeof *now), *best = calloc(n, sizeof *best), all = 0;
+    struct kind *kinds = calloc(n, sizeof *kinds);
+    styx_error err = { 0 };
+    args->seconds = now;
+    for (int run = 0; run < b->runs; run++) {
+        must(b->be->run(plan, args, &err), &err);
+        for (int i = 0; i < b->t->ncode; i++)
+            best[i] = run == 0 || now[i] < best[i] ? now[i] : best[i];
+    }
+    int count = tape_kinds(b->t, best, kinds);
+    for (int i = 0; i < count; i++)
+        all += kinds[i].seconds;
+    printf("%s: %.3f ms in %d instructions, one by one\n", b->net, all * 1e3,
+           b->t->ncode - b->t->once);
+    for (int i = 0; i < count; i++)
+        printf("%9.3f ms %3d x %8.1f us %8.2f TFLOP/s  %s\n", kinds[i].seconds * 1e3,
+               kinds[i].count, kinds[i].seconds / kinds[i].count * 1e6,
+               kinds[i].flops / kinds[i].seconds * 1e-12, kinds[i].name);
+    args->seconds = NULL;
+    free(kinds);
+    free(best);
+    free(now);
+}
+
 static void measure(const struct bench *b)
 {
     double *seconds = malloc((size_t)b->runs * sizeof *seconds), load, prepare, first;
@@ -127,16 +158,19 @@ static void measure(const struct bench *b)
         seconds[i < 0 ? 0 : i] = clock_seconds() - from;
     }
     check_finite(b, &args);
+    if (b->profile)
+        print_profile(b, plan, &args);
     qsort(seconds, (size_t)b->runs, sizeof *seconds, by_size);
     double median = seconds[b->runs / 2], flops = flops_of(b->t);
     printf("{\"network\": \"%s\", \"dtype\": \"%s\", \"rows\": %d, \"size\": %d, \"load_s\": %.3f, "
            "\"prepare_s\": %.3f, \"first_ms\": %.3f, \"median_ms\": %.3f, \"least_ms\": %.3f, "
            "\"most_ms\": %.3f, \"gflop\": %.1f, \"tflops\": %.2f, \"weights_mb\": %.1f, "
-           "\"arena_mb\": %.1f, \"workspace_mb\": %.1f}\n",
+           "\"arena_mb\": %.1f, \"workspace_mb\": %.1f, \"compiled\": %d}\n",
            b->net, dtype_name(b->type), b->rows, b->size, prepare - load, first - prepare,
            (end - first) * 1e3, median * 1e3, seconds[0] * 1e3, seconds[b->runs - 1] * 1e3,
            flops * 1e-9, flops / median * 1e-12, (double)need.weights * 1e-6,
-           (double)need.arena * 1e-6, (double)need.workspace * 1e-6);
+           (double)need.arena * 1e-6, (double)need.workspace * 1e-6,
+           b->be->compiled ? b->be->compiled(b->dev) : 0);
     b->be->release(plan);
     b->be->unload(b->dev, loaded);
     for (int i = 0; i < b->t->nin; i++)
@@ -175,8 +209,10 @@ static bool take_word(struct bench *b, const char *word)
             return true;
         }
     const struct backend *be = backend_find(word);
+    bool profile = strcmp(word, "profile") == 0;
     b->be = be ? be : b->be;
-    return be;
+    b->profile = b->profile || profile;
+    return be || profile;
 }
 
 static bool take_number(struct bench *b, struct device_options *o, const char *word)

@@ -497,10 +497,12 @@ struct styx_bench_options {
 /* How fast a network runs on the session's device, on random weights and without any file: a UNet
  * with guidance (two rows), the others on one row. JSON text: load_seconds; seconds and gflop of a
  * run; peak_gflops, what the device's multiply-adds reach by themselves, measured before and after
- * (0: not known); weights_bytes, arena_bytes, workspace_bytes; and kernels, a list of {kernel,
- * count, seconds, gflop} that sums up the instructions of one shape, the slowest first (empty where
- * the device cannot time them). Multiply-adds count as two operations, and those that an algorithm
- * saves as done. Errors: INVALID, CANCELLED, NOMEM. */
+ * (0: not known); weights_bytes, arena_bytes, workspace_bytes; compiled, how many kernels a
+ * library has compiled in this session; and kernels, a list of {kernel, count, seconds, gflop} that
+ * sums up the instructions of one shape, the slowest first (empty where the device cannot time
+ * them; a card times them in other runs, one by one, so that their sum is more than the seconds of
+ * a run). Multiply-adds count as two operations, and those that an algorithm saves as done. Errors:
+ * INVALID, CANCELLED, NOMEM. */
 STYX_API int styx_bench(styx_session *session, const struct styx_bench_options *options,
                         char **json, styx_error *err);
 

@@ -166,7 +166,7 @@ step() { # step NAME OPTION...
     name=$1
     shift
     attempt "$name" timeout 200 "$bundle/bench_steps" "$@"
-    fields median_ms least_ms tflops load_s prepare_s first_ms weights_mb arena_mb workspace_mb
+    fields median_ms least_ms tflops load_s prepare_s first_ms weights_mb arena_mb workspace_mb compiled
 }
 
 stage_bench() {
@@ -181,7 +181,7 @@ stage_bench() {
     step "sd15 512, 8 pictures" sd15 rows=16 runs=20
     step "sdxl 1024, 8 pictures" sdxl rows=16 runs=10
     for net in sd15 sdxl refiner vae; do
-        STYX_CUDA_PROFILE=$out/profile.txt "$bundle/bench_steps" "$net" runs=5 >>"$log" 2>&1
+        "$bundle/bench_steps" "$net" profile runs=5 >>"$log" 2>&1
     done
 }
 
@@ -336,7 +336,7 @@ stage_table() {
     attempt "bandwidth" bandwidth
     tail -n 1 "$out/last" >>"$table"
     for net in sd15 sdxl refiner vae; do
-        STYX_CUDA_PROFILE=$out/profile.txt "$bundle/bench_steps" "$net" runs=5 >>"$log" 2>&1
+        "$bundle/bench_steps" "$net" profile runs=5 >>"$log" 2>&1
     done
 }
 

@@ -12,6 +12,7 @@
 #define BLAS_FUNCTIONS(X)                                                                          \
     X(cublasLtCreate)                                                                              \
     X(cublasLtDestroy)                                                                             \
+    X(cublasLtGetStatusString)                                                                     \
     X(cublasLtGetVersion)                                                                          \
     X(cublasLtMatmul)                                                                              \
     X(cublasLtMatmulAlgoGetHeuristic)                                                              \
@@ -27,6 +28,7 @@
 struct blas {
     const struct gpu *g;
     cublasLtHandle_t handle;
+    char error[128];
 #define X(function) __typeof__(function) *function;
     BLAS_FUNCTIONS(X)
 #undef X
@@ -203,11 +205,23 @@ bool blas_run(struct blas *b, const struct product_plan *plan, const struct prod
     const struct product *p = &plan->p;
     float alpha = 1, beta = p->residual ? 1 : 0;
     const void *bias = (const void *)at->bias;
-    if (p->bias && !set(b, plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias))
-        return false;
-    return b->cublasLtMatmul(
-               b->handle, plan->desc, &alpha, (const void *)at->w, plan->w, (const void *)at->x,
-               plan->x, &beta, (const void *)(p->residual ? at->residual : at->out), plan->residual,
-               (void *)at->out, plan->out, &plan->way[plan->chosen].algo, (void *)at->workspace,
-               plan->workspace, (cudaStream_t)b->g->stream) == CUBLAS_STATUS_SUCCESS;
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    if (p->bias)
+        status = b->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                   &bias, sizeof bias);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = b->cublasLtMatmul(
+            b->handle, plan->desc, &alpha, (const void *)at->w, plan->w, (const void *)at->x,
+            plan->x, &beta, (const void *)(p->residual ? at->residual : at->out), plan->residual,
+            (void *)at->out, plan->out, &plan->way[plan->chosen].algo, (void *)at->workspace,
+            plan->workspace, (cudaStream_t)b->g->stream);
+    b->error[0] = 0;
+    if (status != CUBLAS_STATUS_SUCCESS)
+        snprintf(b->error, sizeof b->error, "cuBLASLt: %s", b->cublasLtGetStatusString(status));
+    return status == CUBLAS_STATUS_SUCCESS;
+}
+
+const char *blas_error(const struct blas *b)
+{
+    return b->error;
 }

@@ -39,7 +39,10 @@ void blas_plan_free(struct product_plan *plan);
 struct product_pointers {
     CUdeviceptr x, w, bias, residual, out, workspace;
 };
+/* False if the library refuses. */
 bool blas_run(struct blas *blas, const struct product_plan *plan,
               const struct product_pointers *at);
+/* Why it refused the last one; "" if it did not. */
+const char *blas_error(const struct blas *blas);
 
 #endif

@@ -454,6 +454,7 @@ bool dnn_execute(struct dnn *dnn, const struct dnn_plan *p, const struct dnn_poi
         data[n] = &p->graph->constant[i];
     }
     dnn_desc pack = create(dnn, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    dnn->error[0] = 0;
     cudnnStatus_t status = CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
     if (pack)
         status = execute(dnn, p, pack, n, id, data, (void *)workspace);

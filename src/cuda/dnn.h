@@ -15,7 +15,8 @@ struct dnn_plan;
 int dnn_open(const struct gpu *g, struct dnn **dnn, styx_error *err);
 void dnn_close(struct dnn *dnn);
 void dnn_version(const struct dnn *dnn, char text[32]); /* "9.19.0" */
-const char *dnn_error(const struct dnn *dnn); /* why the last refusal: one sentence, or "" */
+/* Why the library refused last; "" if it took what was run since. */
+const char *dnn_error(const struct dnn *dnn);
 int dnn_compiled(const struct dnn *dnn); /* plans made so far that needed run-time compilation */
 
 /* out = conv(x) [+ bias] [+ residual], all NHWC of one type, f32 sums; F32 without TF32. */

@@ -218,6 +218,12 @@ static void gpu_describe(void *dev, char *text, size_t n)
              (double)g->memory / (1 << 30), g->sm / 10, g->sm % 10);
 }
 
+static int gpu_compiled(void *dev)
+{
+    const struct gpu *g = dev;
+    return dnn_compiled(g->dnn);
+}
+
 /* ---- listing ---- */
 
 static int describe_card(int index, struct gpu_info *info, styx_error *err)
@@ -263,6 +269,7 @@ int gpu_list(struct gpu_info *list, int max, int *count, styx_error *err)
 const struct backend backend_cuda = {
     .name = "cuda",
     .merge = true,
+    .apart = true,
     .dtype = { [DT_F32] = true, [DT_F16] = true, [DT_BF16] = true },
     .open = gpu_open,
     .close = gpu_close,
@@ -273,4 +280,5 @@ const struct backend backend_cuda = {
     .prepare = plan_prepare,
     .run = plan_run,
     .release = plan_release,
+    .compiled = gpu_compiled,
 };

@@ -31,7 +31,8 @@ int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
              p->f32_out ? " to F32" : "");
     int way = choose(g, key, blas_ways(plan), try_product, &tuning);
     if (way < 0)
-        return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s", key);
+        return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s: %s", key,
+                    blas_error(g->blas));
     blas_choose(plan, way);
     return STYX_OK;
 }

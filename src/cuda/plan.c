@@ -5,7 +5,6 @@
  * the step with the copies of its inputs and outputs is captured into one graph. From then on a
  * step is one launch and one wait. */
 #include "cuda/plan.h"
-#include "cuda/profile.h"
 #include "cuda/step.h"
 #include <stdlib.h>
 
@@ -98,7 +97,10 @@ void plan_release(void *plan)
         blas_plan_free(p->step[i].product[1]);
         dnn_plan_free(p->step[i].dnn);
     }
-    profile_free(p->profile);
+    for (int i = 0; p->mark && i < p->t->ncode + 2; i++)
+        if (p->mark[i])
+            g->cu->cuEventDestroy(p->mark[i]);
+    free(p->mark);
     free(p->step);
     free(p);
 }
@@ -179,8 +181,6 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
         if (!code)
             code = prepare_step(p, &p->step[i], err);
     }
-    if (!code)
-        code = profile_new(g, t, &p->profile, err);
     if (code)
         plan_release(p);
     else
@@ -188,12 +188,51 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
     return code;
 }
 
+/* ---- timing ---- */
+
+/* Events around every instruction of the prologue, and of a step. */
+static int make_marks(struct plan *p, styx_error *err)
+{
+    size_t n = (size_t)p->t->ncode + 2;
+    CUresult result = CUDA_SUCCESS;
+    if (p->mark)
+        return STYX_OK;
+    if (!(p->mark = calloc(n, sizeof *p->mark)))
+        return fail_nomem(err, n * sizeof *p->mark);
+    for (size_t i = 0; i < n && result == CUDA_SUCCESS; i++)
+        result = p->g->cu->cuEventCreate(&p->mark[i], CU_EVENT_DEFAULT);
+    return gpu_check(p->g, result, "making events", err);
+}
+
+/* The event before instruction i; from the first one of a step on, that after it is the next. */
+static CUevent mark_before(const struct plan *p, int i, bool stepping)
+{
+    return p->mark[i + stepping];
+}
+
+static int tell_seconds(const struct plan *p, int from, double *seconds, styx_error *err)
+{
+    CUresult result = CUDA_SUCCESS;
+    for (int i = from; i < p->t->ncode && result == CUDA_SUCCESS; i++) {
+        bool stepping = i >= p->t->once;
+        float ms = 0;
+        result = p->g->cu->cuEventElapsedTime(&ms, mark_before(p, i, stepping),
+                                              mark_before(p, i + 1, stepping));
+        seconds[i] = (double)ms * 1e-3;
+    }
+    return gpu_check(p->g, result, "timing instructions", err);
+}
+
 /* ---- running ---- */
 
-static int step_failed(const struct plan *p, const instr *o, styx_error *err)
+/* In the library's own words, if it was one. */
+static int step_failed(const struct plan *p, const struct step *s, styx_error *err)
 {
-    return fail(err, STYX_ERR_BACKEND, "%s on %s refused to run%s%s", op_name(o->op), p->g->name,
-                o->weight >= 0 ? ": " : "", o->weight >= 0 ? p->t->params[o->weight].name : "");
+    const instr *o = s->i;
+    const char *why = s->dnn ? dnn_error(p->g->dnn) : s->product[0] ? blas_error(p->g->blas) : "";
+    return fail(err, STYX_ERR_BACKEND, "%s on %s refused to run%s%s%s%s", op_name(o->op),
+                p->g->name, o->weight >= 0 ? ": " : "",
+                o->weight >= 0 ? p->t->params[o->weight].name : "", *why ? ": " : "", why);
 }
 
 static int enqueue_inputs(const struct plan *p, bool once, styx_error *err)
@@ -232,16 +271,20 @@ static int enqueue_outputs(const struct plan *p, styx_error *err)
 
 static int enqueue_code(const struct plan *p, int from, int to, styx_error *err)
 {
-    for (int i = from; i < to; i++) {
+    bool stepping = from == p->t->once;
+    CUresult result = CUDA_SUCCESS;
+    for (int i = from; i < to && result == CUDA_SUCCESS; i++) {
         int code = weights_need(p->weights, p->step[i].i, err);
         if (code)
             return code;
-        profile_begin(p->profile, i);
+        if (p->timed)
+            result = p->g->cu->cuEventRecord(mark_before(p, i, stepping), p->g->stream);
         if (!p->step[i].run(p, &p->step[i]))
-            return step_failed(p, p->step[i].i, err);
-        profile_end(p->profile, i);
+            return step_failed(p, &p->step[i], err);
     }
-    return STYX_OK;
+    if (p->timed && result == CUDA_SUCCESS)
+        result = p->g->cu->cuEventRecord(mark_before(p, to, stepping), p->g->stream);
+    return gpu_check(p->g, result, "timing instructions", err);
 }
 
 int plan_enqueue(const struct plan *p, styx_error *err)
@@ -277,10 +320,10 @@ static int run_step(struct plan *p, styx_error *err)
 {
     struct gpu *g = p->g;
     int code;
-    if (p->graph)
+    if (p->graph && !p->timed)
         return gpu_check(g, g->cu->cuGraphLaunch(p->graph, g->stream), "launching a step", err);
     code = plan_enqueue(p, err);
-    if (code || p->profile || p->weights->stream)
+    if (code || p->timed || p->weights->stream)
         return code;
     return capture(p, err);
 }
@@ -311,8 +354,11 @@ int plan_run(void *plan, const struct run_args *args, styx_error *err)
     int code = gpu_enter(g, err);
     if (!code)
         code = weights_bring(p->weights, err);
+    if (!code && args->seconds)
+        code = make_marks(p, err);
     if (code)
         return code;
+    p->timed = args->seconds;
     for (int i = 0; i < t->nin; i++)
         memcpy(p->pinned + p->in_at[i], args->in[i], tensor_count(t->in[i]) * sizeof(float));
     g->arena_owner = p;
@@ -322,11 +368,12 @@ int plan_run(void *plan, const struct run_args *args, styx_error *err)
     if (!code && !cancelled(args))
         code = run_step(p, err);
     int waited = gpu_wait(g, code ? NULL : err); /* whatever happened: nothing runs on */
-    profile_collect(p->profile);
     if (code || waited)
         return code ? code : waited;
     if (cancelled(args))
         return fail(err, STYX_ERR_CANCELLED, "cancelled");
+    if (p->timed && (code = tell_seconds(p, again ? t->once : 0, args->seconds, err)))
+        return code;
     p->warm = true;
     for (int i = 0; i < t->nout; i++)
         if (args->out[i])

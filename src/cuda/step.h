@@ -39,7 +39,8 @@ struct plan {
     size_t in_at[TAPE_MAX_IN], out_at[TAPE_MAX_OUT], in_bytes, out_bytes;
     CUgraphExec graph; /* code[once..) with its inputs and outputs */
     bool warm;         /* the prologue's values are in the arena */
-    struct profile *profile;
+    bool timed;        /* this run tells the seconds of its instructions, so it is no graph */
+    CUevent *mark;     /* [ncode + 2], once a run was timed */
 };
 
 /* A step with its inputs and outputs: what a graph holds. */

@@ -4,6 +4,7 @@
  * and on weights in a mapped file; but the numbers are random, so that no model need be there. */
 #define _GNU_SOURCE /* memfd_create */
 #include "engine/published.h"
+#include "tape/kinds.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -220,19 +221,29 @@ static int make_inputs(struct bench *b, styx_error *err)
     return 0;
 }
 
-static int run_once(struct bench *b, struct program *p, int run, styx_error *err)
+static int run_once(struct bench *b, struct program *p, bool timed, styx_error *err)
 {
     float *out[TAPE_MAX_OUT] = { NULL };
-    double since = clock_seconds();
-    b->s->timing = b->now;
+    b->s->timing = timed ? b->now : NULL;
     int code = program_run(b->s, p, (const void *const *)b->in, out, err);
     b->s->timing = NULL;
-    since = clock_seconds() - since;
-    if (code || run == 0) /* the first one also computes what depends on the prompt alone */
+    return code;
+}
+
+/* The whole and, in the same run where that does not slow it, each instruction. */
+static int run_timed(struct bench *b, struct program *p, bool first, styx_error *err)
+{
+    bool apart = b->s->backend->apart;
+    double seconds = clock_seconds();
+    int code = run_once(b, p, !apart, err);
+    seconds = clock_seconds() - seconds;
+    if (apart && !code)
+        code = run_once(b, p, true, err);
+    if (code)
         return code;
-    b->run = run == 1 || since < b->run ? since : b->run;
+    b->run = first || seconds < b->run ? seconds : b->run;
     for (int i = 0; i < b->t->ncode; i++)
-        b->best[i] = run == 1 || b->now[i] < b->best[i] ? b->now[i] : b->best[i];
+        b->best[i] = first || b->now[i] < b->best[i] ? b->now[i] : b->best[i];
     return 0;
 }
 
@@ -256,74 +267,18 @@ static int measure(struct bench *b, styx_error *err)
         return fail_nomem(err, (size_t)b->t->ncode * sizeof *b->now);
     code = make_inputs(b, err);
     b->peak = peak_of(b->s, b->key.type);
-    for (int run = 0; run <= b->o.runs && !code; run++)
-        code = run_once(b, p, run, err);
+    if (!code) /* what depends on the prompt alone is computed, and kernels are loaded */
+        code = run_once(b, p, false, err);
+    for (int run = 0; run < b->o.runs && !code; run++)
+        code = run_timed(b, p, run == 0, err);
     peak = peak_of(b->s, b->key.type);
     b->peak = peak > b->peak ? peak : b->peak;
     return code;
 }
 
-/* ---- the table ---- */
+/* ---- the report ---- */
 
-static void describe(const instr *i, char *name, size_t n)
-{
-    const tensor *x = i->in[0], *y = i->out;
-    int rows = y->n * y->h * y->w;
-    if (i->op == OP_CONV2D)
-        snprintf(name, n, "conv %dx%d%s %d -> %d @ %dx%d, batch %d", i->u.conv.k, i->u.conv.k,
-                 i->u.conv.up_h         ? " 2x up"
-                 : i->u.conv.stride > 1 ? " stride 2"
-                                        : "",
-                 x->c, y->c, y->h, y->w, y->n);
-    else if (i->op == OP_LINEAR)
-        snprintf(name, n, "linear [%d x %d] [%d x %d]%s", rows, x->c, x->c,
-                 y->c * (i->act == ACT_GEGLU ? 2 : 1), i->act == ACT_GEGLU ? " geglu" : "");
-    else if (i->op == OP_ATTENTION)
-        snprintf(name, n, "attention %d x %d heads of %d, %d x %d", y->n, i->u.attn.heads,
-                 y->c / i->u.attn.heads, y->h * y->w, i->in[1]->h * i->in[1]->w);
-    else
-        snprintf(name, n, "%s", op_name(i->op));
-}
-
-struct line { /* all instructions of one description */
-    char name[80];
-    double seconds, flops;
-    int count;
-};
-
-static int slower_first(const void *a, const void *b)
-{
-    const struct line *x = a, *y = b;
-    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
-}
-
-/* Only what runs in every step; empty if the backend told no times. */
-static int gather(const struct bench *b, struct line *lines)
-{
-    int n = 0;
-    for (int i = b->t->once; i < b->t->ncode; i++) {
-        struct line one = { .count = 1,
-                            .seconds = b->best[i],
-                            .flops = instr_flops(&b->t->code[i]) };
-        int k = 0;
-        if (one.seconds <= 0)
-            continue;
-        describe(&b->t->code[i], one.name, sizeof one.name);
-        while (k < n && strcmp(lines[k].name, one.name) != 0)
-            k++;
-        if (k == n) {
-            lines[n++] = one;
-            continue;
-        }
-        lines[k].seconds += one.seconds;
-        lines[k].flops += one.flops;
-        lines[k].count++;
-    }
-    qsort(lines, (size_t)n, sizeof *lines, slower_first);
-    return n;
-}
-
-static json_t *report(const struct bench *b, const struct line *lines, int n)
+static json_t *report(const struct bench *b, const struct kind *kinds, int n)
 {
     const struct program_key *k = &b->key;
     struct footprint need;
@@ -332,29 +287,30 @@ static json_t *report(const struct bench *b, const struct line *lines, int n)
     for (int i = b->t->once; i < b->t->ncode; i++)
         flops += instr_flops(&b->t->code[i]);
     for (int i = 0; i < n; i++)
-        json_array_append_new(kernels, json_pack("{s:s, s:i, s:f, s:f}", "kernel", lines[i].name,
-                                                 "count", lines[i].count, "seconds",
-                                                 lines[i].seconds, "gflop", lines[i].flops * 1e-9));
+        json_array_append_new(kernels, json_pack("{s:s, s:i, s:f, s:f}", "kernel", kinds[i].name,
+                                                 "count", kinds[i].count, "seconds",
+                                                 kinds[i].seconds, "gflop", kinds[i].flops * 1e-9));
     b->s->backend->measure(b->s->device, b->t, 0, &need);
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "model",
-        b->o.model, "network", b->o.network, "device", b->s->description, "dtype",
+        "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:i, s:o}",
+        "model", b->o.model, "network", b->o.network, "device", b->s->description, "dtype",
         dtype_name(k->type), "width", b->o.width, "height", b->o.height, "rows", k->n, "parameters",
         (json_int_t)tape_parameters(b->t), "load_seconds", b->load, "seconds", b->run, "gflop",
         flops * 1e-9, "peak_gflops", b->peak * 1e-9, "weights_bytes", (json_int_t)need.weights,
         "arena_bytes", (json_int_t)need.arena, "workspace_bytes", (json_int_t)need.workspace,
-        "kernels", kernels);
+        "compiled", b->s->backend->compiled ? b->s->backend->compiled(b->s->device) : 0, "kernels",
+        kernels);
 }
 
 static int write_report(const struct bench *b, char **json, styx_error *err)
 {
-    struct line *lines = calloc((size_t)b->t->ncode + 1, sizeof *lines);
-    if (!lines)
-        return fail_nomem(err, (size_t)b->t->ncode * sizeof *lines);
-    json_t *root = report(b, lines, gather(b, lines));
+    struct kind *kinds = calloc((size_t)b->t->ncode + 1, sizeof *kinds);
+    if (!kinds)
+        return fail_nomem(err, (size_t)b->t->ncode * sizeof *kinds);
+    json_t *root = report(b, kinds, tape_kinds(b->t, b->best, kinds));
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
-    free(lines);
+    free(kinds);
     if (!text)
         return fail_nomem(err, 4096);
     *json = text;

@@ -36,14 +36,15 @@ struct run_args {
     float *out[TAPE_MAX_OUT];    /* dense NHWC f32 in host memory; NULL: not wanted */
     bool again;                  /* the once-inputs are those of the last run: skip the prologue */
     const atomic_int *cancel;    /* non-zero: stop between instructions (STYX_ERR_CANCELLED) */
-    double *seconds; /* [ncode]: what each instruction took, from a backend that can tell; NULL:
-                        not wanted */
+    double *seconds; /* [ncode]: what each instruction that ran took, from a backend that can tell;
+                        NULL: not wanted */
 };
 
 struct backend {
     const char *name;
     bool halo;  /* wants tape_halo before the plan */
     bool merge; /* wants tape_merge and tape_defer: few large products, sums in the norms */
+    bool apart; /* telling the seconds of instructions slows a run: time a whole one without */
     bool dtype[DT_COUNT]; /* activation types it can run */
 
     /* MUST fail with one sentence when the device, driver or library is not there. */
@@ -75,6 +76,9 @@ struct backend {
     /* FLOP/s that the device's multiply-adds reach by themselves, measured now: what the speed of a
      * kernel is compared with. NULL or 0: not known. */
     double (*peak)(void *dev, enum dtype type);
+
+    /* Kernels that a library had to compile since the device was opened. NULL: nothing ever is. */
+    int (*compiled)(void *dev);
 };
 
 extern const struct backend backend_ref, backend_cpu, backend_cuda;

@@ -162,6 +162,87 @@ static void test_like_products_share_a_plan(void **state)
     backend_cuda.close(dev);
 }
 
+/* ---- single runs ---- */
+
+struct net {
+    tape *t;
+    struct filled f;
+    void *dev, *loaded, *plan;
+    struct run_args args;
+};
+
+static void net_open(struct net *n, record_fn *record)
+{
+    styx_error err;
+    *n = (struct net){ .t = optimised(record, 0, DT_F32, false, true), .dev = card(OFFLOAD_NONE) };
+    n->f = fill(n->t);
+    struct weights w = { n->f.spans, n->t->nparams };
+    must(backend_cuda.load(n->dev, n->t, &w, 0, &n->loaded, &err), &err);
+    must(backend_cuda.prepare(n->dev, n->t, n->loaded, &n->plan, &err), &err);
+    for (int i = 0; i < n->t->nin; i++)
+        n->args.in[i] = calloc(tensor_count(n->t->in[i]), sizeof(float));
+    n->args.out[0] = calloc(tensor_count(n->t->out[0]), sizeof(float));
+}
+
+static void net_close(struct net *n)
+{
+    backend_cuda.release(n->plan);
+    backend_cuda.unload(n->dev, n->loaded);
+    backend_cuda.close(n->dev);
+    for (int i = 0; i < n->t->nin; i++)
+        free((void *)(uintptr_t)n->args.in[i]);
+    free(n->args.out[0]);
+    for (int i = 0; i < n->t->nparams; i++)
+        free(n->f.data[i]);
+    free(n->f.data);
+    free(n->f.spans);
+    tape_free(n->t);
+}
+
+static void test_a_refusal_is_told(void **state)
+{
+    styx_error err = { 0 };
+    struct net n;
+    (void)state;
+    net_open(&n, narrow_sd15);
+    fake.refusal = "the library has had enough";
+    assert_int_equal(backend_cuda.run(n.plan, &n.args, &err), STYX_ERR_BACKEND);
+    assert_non_null(strstr(err.text, "linear on a card made of memory refused to run: "));
+    assert_non_null(strstr(err.text, ".weight: the library has had enough"));
+    fake.refusal = NULL;
+    must(backend_cuda.run(n.plan, &n.args, &err), &err);
+    net_close(&n);
+}
+
+/* A timed run is no graph, and leaves what it was. */
+static void test_instructions_are_timed(void **state)
+{
+    styx_error err;
+    struct net n;
+    (void)state;
+    net_open(&n, narrow_sdxl);
+    double *seconds = calloc((size_t)n.t->ncode, sizeof *seconds);
+    assert_in_range(n.t->once, 1, n.t->ncode - 1);
+    for (int again = 0; again < 3; again++) {
+        fake.launched = 0;
+        n.args.again = again;
+        n.args.seconds = again < 2 ? seconds : NULL;
+        must(backend_cuda.run(n.plan, &n.args, &err), &err);
+        double want = 1e-3 * (double)(fake.ms > 0 ? fake.ms : 1);
+        for (int i = 0; i < n.t->ncode; i++)
+            assert_float_equal(seconds[i], again < 2 && (i >= n.t->once || !again) ? want : 0,
+                               1e-9);
+        memset(seconds, 0, (size_t)n.t->ncode * sizeof *seconds);
+    }
+    must(backend_cuda.run(n.plan, &n.args, &err), &err);
+    assert_int_equal(fake.launched, 1);
+    n.args.seconds = seconds;
+    must(backend_cuda.run(n.plan, &n.args, &err), &err);
+    assert_int_equal(fake.launched, 1);
+    free(seconds);
+    net_close(&n);
+}
+
 /* What measure tells is what is taken, up to the size of a page for each region. */
 static void test_memory_is_what_was_told(void **state)
 {
@@ -328,6 +409,8 @@ int main(void)
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_half_precision),
         cmocka_unit_test(test_like_products_share_a_plan),
+        cmocka_unit_test(test_a_refusal_is_told),
+        cmocka_unit_test(test_instructions_are_timed),
         cmocka_unit_test(test_memory_is_what_was_told),
         cmocka_unit_test(test_a_full_card_is_one_sentence),
         cmocka_unit_test(test_compiled_plans_are_kept),

@@ -5,13 +5,14 @@
 #include <stddef.h>
 
 extern struct fake_state {
-    size_t limit;      /* bytes of the card */
-    size_t held, peak; /* bytes with memory behind them */
-    size_t copied;     /* bytes from host to card */
-    int launched;      /* graphs */
-    float ms;          /* what every measurement tells; 0: 1 */
-    int products;      /* plans that cuBLASLt was asked for */
-    int compiled;      /* plans of the library that were made ready without a text */
+    size_t limit;        /* bytes of the card */
+    size_t held, peak;   /* bytes with memory behind them */
+    size_t copied;       /* bytes from host to card */
+    int launched;        /* graphs */
+    float ms;            /* what every measurement tells; 0: 1 */
+    const char *refusal; /* why the libraries refuse to run anything; NULL: they run */
+    int products;        /* plans that cuBLASLt was asked for */
+    int compiled;        /* plans of the library that were made ready without a text */
 } fake;
 
 /* Number i of an array on the card. */

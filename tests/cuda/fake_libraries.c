@@ -76,7 +76,13 @@ bool blas_run(struct blas *blas, const struct product_plan *plan, const struct p
             sum += p->residual ? (double)fake_get(at->residual, out, i * p->residual_row + j) : 0;
             fake_put(at->out, out, i * p->out_row + j, (float)sum);
         }
-    return true;
+    return !fake.refusal;
+}
+
+const char *blas_error(const struct blas *blas)
+{
+    (void)blas;
+    return fake.refusal ? fake.refusal : "";
 }
 
 struct dnn {
@@ -111,7 +117,13 @@ void dnn_version(const struct dnn *dnn, char text[32])
 int dnn_compiled(const struct dnn *dnn)
 {
     (void)dnn;
-    return 0;
+    return fake.compiled;
+}
+
+const char *dnn_error(const struct dnn *dnn)
+{
+    (void)dnn;
+    return fake.refusal ? fake.refusal : "";
 }
 
 int dnn_conv_plans(struct dnn *dnn, const struct dnn_conv *problem, size_t workspace, int max,
@@ -177,8 +189,9 @@ bool dnn_conv_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr x, C
     struct gview in = { x, q->type, q->n, q->h, q->w, q->c, q->c };
     struct gview to = { out, q->type, q->n, q->out_h, q->out_w, q->cout, q->cout };
     (void)residual, (void)workspace;
-    return plan->ready && launch_conv(dnn->g, &in, weight, q->k, q->stride, q->pad, bias, NULL,
-                                      NULL, &to) == CUDA_SUCCESS;
+    return plan->ready && !fake.refusal &&
+           launch_conv(dnn->g, &in, weight, q->k, q->stride, q->pad, bias, NULL, NULL, &to) ==
+               CUDA_SUCCESS;
 }
 
 bool dnn_attention_run(struct dnn *dnn, const struct dnn_plan *plan, CUdeviceptr q, CUdeviceptr k,
