@@ -10,6 +10,7 @@ enum {
     WIDE_KEYS = 256,           /* in f32, from this many keys on products are faster */
     SCORES = 16 << 20,         /* at most so many of a wide attention exist at a time */
     LIBRARY_LEAST = 256 * 256, /* scores from which on the library's kernels are faster */
+    LIBRARY_KEYS = 128,        /* its kernels read so many keys at a time, also past the last */
     LIBRARY_PLANS = 2          /* that are tried */
 };
 
@@ -207,7 +208,8 @@ static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan,
     a.v_row = gview_of(p, o->in[2]).row;
     a.out_row = gview_of(p, o->out).row;
     *count = 0;
-    if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST || (long)a.queries * a.keys < LIBRARY_LEAST)
+    if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST || a.keys % LIBRARY_KEYS ||
+        (long)a.queries * a.keys < LIBRARY_LEAST)
         return STYX_OK;
     return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, LIBRARY_PLANS, plan, count, err);
 }

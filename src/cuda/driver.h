@@ -56,7 +56,7 @@
     X(cuModuleGetFunction)                                                                         \
     X(cuFuncSetAttribute)                                                                          \
     X(cuTensorMapEncodeTiled)                                                                      \
-    X(cuLaunchKernel)
+    X(cuLaunchKernelEx)
 
 struct driver {
 #define X(function) __typeof__(function) *function;

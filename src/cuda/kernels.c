@@ -43,19 +43,6 @@ static bool runs_here(const struct gpu *g, enum kernel_source source)
     return g->sm == 90 || !for_hopper(source);
 }
 
-/* Group norms whose blocks form a cluster: right in the emulation (tests/kernels), but no card has
- * run them yet. So they wait to be asked for; the launches then do without. */
-static bool wants_cluster(enum kernel_name name)
-{
-    return name == KERNEL_group_norm2 || name == KERNEL_group_norm4 || name == KERNEL_group_norm8;
-}
-
-static bool clusters_allowed(const struct gpu *g)
-{
-    const char *wish = getenv("STYX_CUDA_CLUSTERS");
-    return g->sm >= 90 && wish && !strcmp(wish, "1");
-}
-
 static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, styx_error *err)
 {
     static const char *const suffix[KERNEL_TYPES] = { "f32", "bf16", "f16" };
@@ -63,8 +50,7 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     enum kernel_source source = kernels[name].source;
     char text[64], doing[96];
     bool tensor_cores = for_hopper(source) || source == SOURCE_flash || name == KERNEL_conv_eight;
-    if ((tensor_cores && (type == DT_F32 || g->sm < 80)) ||
-        (wants_cluster(name) && !clusters_allowed(g)) || !runs_here(g, source))
+    if ((tensor_cores && (type == DT_F32 || g->sm < 80)) || !runs_here(g, source))
         return 0; /* the launches use another kernel there */
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
     snprintf(doing, sizeof doing, "find kernel %s", text);

@@ -24,10 +24,7 @@
     X(flash, flash160)                                                                             \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
-    X(norm, group_norm1)                                                                           \
-    X(norm, group_norm2)                                                                           \
-    X(norm, group_norm4)                                                                           \
-    X(norm, group_norm8)                                                                           \
+    X(norm, group_norm_held)                                                                       \
     X(norm, layer_norm)                                                                            \
     X(norm, softmax)                                                                               \
     X(pack, cast)                                                                                  \

@@ -8,9 +8,21 @@ CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype ty
 {
     if (type > DT_F16 || !g->kernel[kernel_index(name, type)])
         return CUDA_ERROR_NOT_SUPPORTED;
-    return g->cu->cuLaunchKernel(g->kernel[kernel_index(name, type)], grid.x, grid.y, grid.z,
-                                 grid.block_x, grid.block_y, 1, grid.shared, g->stream,
-                                 (void *[]){ args }, NULL);
+    /* Set up while what was launched before still runs, for which the kernels wait (begin()). */
+    CUlaunchAttribute early = { .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                .value.programmaticStreamSerializationAllowed = 1 };
+    CUlaunchConfig config = { .gridDimX = grid.x,
+                              .gridDimY = grid.y,
+                              .gridDimZ = grid.z,
+                              .blockDimX = grid.block_x,
+                              .blockDimY = grid.block_y,
+                              .blockDimZ = 1,
+                              .sharedMemBytes = grid.shared,
+                              .hStream = g->stream,
+                              .attrs = &early,
+                              .numAttrs = g->sm >= 90 };
+    return g->cu->cuLaunchKernelEx(&config, g->kernel[kernel_index(name, type)], (void *[]){ args },
+                                   NULL);
 }
 
 bool launch_wide_address(CUdeviceptr p)

@@ -47,45 +47,32 @@ static struct grid group_norm_grid(struct group_norm_args *a, int images, enum d
     return grid;
 }
 
-/* The one launch, if 1, 2, 4 or 8 blocks hold an image's part in their registers: as many as give
- * each of the large cards' multiprocessors one, of the kernels that there are. Blocks of whole
- * warps. KERNEL_NAMES if it takes two launches. */
-static enum kernel_name group_norm_held(const struct gpu *g, struct group_norm_args *a, int images,
-                                        enum dtype type, struct grid *grid)
+/* The one launch, if a block of whole warps holds its groups of an image in its registers. */
+static bool group_norm_held(struct group_norm_args *a, int images, enum dtype type,
+                            struct grid *grid)
 {
-    static const enum kernel_name names[] = { KERNEL_group_norm1, KERNEL_group_norm2,
-                                              KERNEL_group_norm4, KERNEL_group_norm8 };
-    enum { MANY = 128 };
-    enum kernel_name name = KERNEL_NAMES;
-    struct group_norm_args best = *a;
-    a->slab = slab_of(a, type, 64);
-    int width = a->channels / a->groups, lanes = a->slab * width * (int)dtype_bytes(type) / 16;
+    int slab = slab_of(a, type, 64), width = a->channels / a->groups;
+    int lanes = slab * width * (int)dtype_bytes(type) / 16;
     int step = 16 / (int)dtype_bytes(type); /* of rows: whole warps, and as whole_rows has it */
     while (lanes && lanes * step % 32)
         step *= 2;
     if (!a->vector || lanes * step > HELD_THREADS)
-        return name;
+        return false;
     int rows = (THREADS + lanes * step - 1) / (lanes * step) * step;
     int wide_rows = HELD_THREADS / (lanes * step) * step;
-    for (int i = 0; i < 4 && g->kernel[kernel_index(names[i], type)]; i++) {
-        cut(a, 1 << i);
-        if (a->chunks != 1 << i)
-            break;
-        if (a->chunk > HELD * wide_rows)
-            continue;
-        int taken = a->chunk > HELD * rows ? wide_rows : rows;
-        name = names[i];
-        best = *a;
-        *grid = (struct grid){ 1u << i,          (unsigned)(a->groups / a->slab),
-                               (unsigned)images, (unsigned)lanes,
-                               (unsigned)taken,  0 };
-        if ((int)(grid->x * grid->y) * images >= MANY || a->chunk <= 2 * taken)
-            break;
-    }
-    *a = best;
+    if (a->area > HELD * wide_rows)
+        return false;
+    a->slab = slab;
+    a->chunk = a->area;
+    a->chunks = 1;
+    *grid = (struct grid){ .x = 1,
+                           .y = (unsigned)(a->groups / slab),
+                           .z = (unsigned)images,
+                           .block_x = (unsigned)lanes,
+                           .block_y = (unsigned)(a->area > HELD * rows ? wide_rows : rows) };
     grid->shared =
-        (unsigned)(a->slab * (int)sizeof(struct group_sum)) * (grid->block_y * (unsigned)width + 2);
-    return name;
+        (unsigned)(slab * (int)sizeof(struct group_sum)) * (grid->block_y * (unsigned)width + 2);
+    return true;
 }
 
 CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const struct gview *second,
@@ -115,9 +102,8 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     if (groups < 1 || a.channels % groups)
         return CUDA_ERROR_INVALID_VALUE;
     struct grid grid = { 0 };
-    enum kernel_name once = group_norm_held(g, &a, out->n, out->type, &grid);
-    if (once != KERNEL_NAMES)
-        return launch_kernel(g, once, out->type, grid, &a);
+    if (group_norm_held(&a, out->n, out->type, &grid))
+        return launch_kernel(g, KERNEL_group_norm_held, out->type, grid, &a);
     grid = group_norm_grid(&a, out->n, out->type);
     unsigned slab = (unsigned)(a.slab * (int)sizeof(struct group_sum));
     grid.shared = grid.block_y * slab * (unsigned)(a.channels / groups);

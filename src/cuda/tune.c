@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { MOST_BYTES = 16 << 20, LINE = 512, MIN_RUNS = 3, MAX_RUNS = 20 };
+enum { MOST_BYTES = 16 << 20, LINE = 512, MIN_RUNS = 3, MAX_RUNS = 20, LONG = 5 };
 
 enum { TEXTS = 1 }; /* to be raised with a change of what texts mean: enum dnn_id is part of them */
 
@@ -146,8 +146,9 @@ void choices_close(struct choices *c)
     free(c);
 }
 
-/* Milliseconds of one run, the mean of some; negative if that way does not work. */
-static float time_of(struct gpu *g, bool (*run)(void *, int), void *ctx, int way)
+/* Milliseconds of one run, the mean of some; negative if that way does not work. What takes long is
+ * measured by one run, and what takes twice the `least` so far, if there is one, by a few. */
+static float time_of(struct gpu *g, bool (*run)(void *, int), void *ctx, int way, float least)
 {
     const struct choices *c = g->choices;
     float ms = 0;
@@ -161,12 +162,14 @@ static float time_of(struct gpu *g, bool (*run)(void *, int), void *ctx, int way
             g->cu->cuEventElapsedTime(&ms, c->begin, c->end) != CUDA_SUCCESS)
             return -1;
         ms /= (float)runs;
-        if (pass == 1) /* about a millisecond's worth */
+        if (pass == 1 && (ms > LONG || (least >= 0 && ms > 2 * least)))
+            break;
+        if (pass == 0)
+            runs = ms > LONG ? 1 : MIN_RUNS;
+        else /* about a millisecond's worth */
             runs = ms * MAX_RUNS < 1          ? MAX_RUNS
                    : (int)(1 / ms) < MIN_RUNS ? MIN_RUNS
                                               : (int)(1 / ms);
-        else
-            runs = pass == 0 ? MIN_RUNS : runs;
     }
     return ms;
 }
@@ -176,7 +179,7 @@ int choose(struct gpu *g, const char *key, int count, bool (*run)(void *ctx, int
     struct choices *c = g->choices;
     char line[LINE];
     int best = -1;
-    float least = 0;
+    float least = -1;
     snprintf(line, sizeof line, "%s\t%s", c->machine, key);
     for (const struct choice *x = c->first; x; x = x->next)
         if (strcmp(x->line, line) == 0 && x->way < count && run(ctx, x->way))
@@ -184,7 +187,7 @@ int choose(struct gpu *g, const char *key, int count, bool (*run)(void *ctx, int
     if (count == 1)
         return run(ctx, 0) ? 0 : -1;
     for (int i = 0; i < count; i++) {
-        float ms = time_of(g, run, ctx, i);
+        float ms = time_of(g, run, ctx, i, least);
         if (ms >= 0 && (best < 0 || ms < least)) {
             best = i;
             least = ms;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-enum { MOST_BLOCKS = 8, MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
+enum { MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
 enum { STACK = 128 * 1024, SHARED = 227 * 1024, SLOT = 64, MOST_COPIES = 256 };
 
 struct barrier {
@@ -30,8 +30,7 @@ struct thread {
     jmp_buf at;
     bool started, done;
     struct emulate_index index;
-    unsigned number, cluster_turn, slot;
-    struct block *block;
+    unsigned number, slot;
     void *stack;
     struct {
         void *to;
@@ -44,9 +43,8 @@ struct thread {
 struct emulate_index emulate_thread, emulate_block, emulate_block_size, emulate_grid_size;
 
 static const struct emulate_launch *launch;
-static struct thread *threads[MOST_BLOCKS * MOST_THREADS], *current;
-static struct block *blocks[MOST_BLOCKS];
-static struct barrier cluster;
+static struct thread *threads[MOST_THREADS], *current;
+static struct block *block; /* the one that runs */
 static jmp_buf scheduler;
 static unsigned random_state = 1;
 
@@ -91,22 +89,12 @@ static void leave(struct barrier *b)
 
 void emulate_sync(void)
 {
-    wait_for(&current->block->all, arrive(&current->block->all));
-}
-
-void emulate_cluster_arrive(void)
-{
-    current->cluster_turn = arrive(&cluster);
-}
-
-void emulate_cluster_wait(void)
-{
-    wait_for(&cluster, current->cluster_turn);
+    wait_for(&block->all, arrive(&block->all));
 }
 
 static struct warp *my_warp(void)
 {
-    return &current->block->warp[current->number / LANES];
+    return &block->warp[current->number / LANES];
 }
 
 void emulate_warp_sync(void)
@@ -137,15 +125,7 @@ const void *emulate_exchange(const void *mine, size_t size)
 
 void *emulate_shared(void)
 {
-    return current->block->shared;
-}
-
-void *emulate_shared_of(const void *mine, int block)
-{
-    size_t offset = (size_t)((const unsigned char *)mine - current->block->shared);
-    if (block < 0 || (unsigned)block >= launch->cluster || offset >= launch->shared)
-        emulate_die("shared memory of another block, where there is none");
-    return blocks[block]->shared + offset;
+    return block->shared;
 }
 
 static void copy_now(void *to, const void *from, bool there)
@@ -187,8 +167,7 @@ static void life(void)
     if (current->copies)
         emulate_die("copies that nobody awaits");
     current->done = true;
-    leave(&cluster);
-    leave(&current->block->all);
+    leave(&block->all);
     leave(&my_warp()->all);
     _longjmp(scheduler, 1);
 }
@@ -197,7 +176,7 @@ static void resume(struct thread *t)
 {
     current = t;
     emulate_thread = t->index;
-    emulate_block = t->block->index;
+    emulate_block = block->index;
     if (_setjmp(scheduler))
         return;
     if (t->started)
@@ -215,7 +194,7 @@ static void *allocate(size_t bytes)
     return p;
 }
 
-static void prepare_thread(unsigned i, unsigned number, struct block *block)
+static void prepare_thread(unsigned i)
 {
     if (!threads[i]) {
         threads[i] = allocate(sizeof **threads);
@@ -227,50 +206,45 @@ static void prepare_thread(unsigned i, unsigned number, struct block *block)
     t->start.uc_stack.ss_size = STACK;
     makecontext(&t->start, life, 0);
     t->started = t->done = false;
-    t->number = number;
-    t->index = (struct emulate_index){ number % launch->block.x, number / launch->block.x, 0 };
-    t->block = block;
+    t->number = i;
+    t->index = (struct emulate_index){ i % launch->block.x, i / launch->block.x, 0 };
     t->slot = 0;
     block->all.members++;
-    block->warp[number / LANES].all.members++;
+    block->warp[i / LANES].all.members++;
 }
 
-static void prepare_block(unsigned i, struct emulate_index index, unsigned size)
+static void prepare_block(struct emulate_index index, unsigned size)
 {
-    if (!blocks[i]) {
-        blocks[i] = allocate(sizeof **blocks);
-        blocks[i]->shared = allocate(SHARED);
+    if (!block) {
+        block = allocate(sizeof *block);
+        block->shared = allocate(SHARED);
     }
-    struct block *b = blocks[i];
-    unsigned char *shared = b->shared;
-    memset(b, 0, sizeof *b);
+    unsigned char *shared = block->shared;
+    memset(block, 0, sizeof *block);
     memset(shared, 0xff, SHARED);
-    b->shared = shared;
-    b->index = index;
-    for (unsigned j = 0; j < size; j++)
-        prepare_thread(i * size + j, j, b);
+    block->shared = shared;
+    block->index = index;
+    for (unsigned i = 0; i < size; i++)
+        prepare_thread(i);
 }
 
-/* Blocks x .. x + cluster; all threads have a turn, until none is left. */
-static void run_cluster(struct emulate_index first)
+/* All threads have a turn, until none is left. */
+static void run_block(struct emulate_index index)
 {
-    unsigned size = launch->block.x * launch->block.y, all = size * launch->cluster;
-    cluster = (struct barrier){ .members = all };
-    for (unsigned i = 0; i < launch->cluster; i++)
-        prepare_block(i, (struct emulate_index){ first.x + i, first.y, first.z }, size);
-    for (long round = 0; cluster.members; round++) {
+    unsigned size = launch->block.x * launch->block.y;
+    prepare_block(index, size);
+    for (long round = 0; block->all.members; round++) {
         random_state = random_state * 1664525u + 1013904223u;
-        unsigned at = (random_state >> 8) % all, step = random_state >> 31 ? 1 : all - 1;
-        for (unsigned i = 0; i < all; i++, at = (at + step) % all)
+        unsigned at = (random_state >> 8) % size, step = random_state >> 31 ? 1 : size - 1;
+        for (unsigned i = 0; i < size; i++, at = (at + step) % size)
             if (!threads[at]->done)
                 resume(threads[at]);
         if (round > 1000 * 1000)
             emulate_die("threads wait for each other for ever");
     }
-    for (unsigned i = 0; i < launch->cluster; i++)
-        for (unsigned j = launch->shared; j < SHARED; j++)
-            if (blocks[i]->shared[j] != 0xff)
-                emulate_die("more shared memory was written than asked for");
+    for (unsigned i = launch->shared; i < SHARED; i++)
+        if (block->shared[i] != 0xff)
+            emulate_die("more shared memory was written than asked for");
 }
 
 void emulate(const struct emulate_launch *l)
@@ -280,10 +254,10 @@ void emulate(const struct emulate_launch *l)
     emulate_grid_size = l->grid;
     emulate_block_size = l->block;
     if (!l->block.x || !l->block.y || l->block.x * l->block.y > MOST_THREADS || l->block.z != 1 ||
-        l->shared > SHARED || l->grid.x % l->cluster || l->grid.y > 65535 || l->grid.z > 65535)
+        l->shared > SHARED || l->grid.y > 65535 || l->grid.z > 65535)
         emulate_die("a launch that no card would accept");
     for (at.z = 0; at.z < l->grid.z; at.z++)
         for (at.y = 0; at.y < l->grid.y; at.y++)
-            for (at.x = 0; at.x < l->grid.x; at.x += l->cluster)
-                run_cluster(at);
+            for (at.x = 0; at.x < l->grid.x; at.x++)
+                run_block(at);
 }

@@ -11,14 +11,17 @@ typedef __nv_bfloat16 bf16;
 #define FOR_EVERY_TYPE(name, args)                                                                 \
     extern "C" __global__ void name##_f32(const args a)                                            \
     {                                                                                              \
+        begin();                                                                                   \
         name<float>(a);                                                                            \
     }                                                                                              \
     extern "C" __global__ void name##_bf16(const args a)                                           \
     {                                                                                              \
+        begin();                                                                                   \
         name<bf16>(a);                                                                             \
     }                                                                                              \
     extern "C" __global__ void name##_f16(const args a)                                            \
     {                                                                                              \
+        begin();                                                                                   \
         name<f16>(a);                                                                              \
     }
 

@@ -126,10 +126,12 @@ template <typename T> __device__ __forceinline__ void conv_eight(const conv_args
 #endif
 extern "C" __global__ void conv_eight_bf16(const conv_args a)
 {
+    begin();
     EIGHT(bf16);
 }
 extern "C" __global__ void conv_eight_f16(const conv_args a)
 {
+    begin();
     EIGHT(f16);
 }
 

@@ -251,10 +251,12 @@ template <typename T, int D, int TILES> __device__ __forceinline__ void run(cons
 #define FLASH(name, D, TILES)                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS) name##_f16(const attention_args a)       \
     {                                                                                              \
+        begin();                                                                                   \
         RUN(f16, D, TILES);                                                                        \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS) name##_bf16(const attention_args a)      \
     {                                                                                              \
+        begin();                                                                                   \
         RUN(bf16, D, TILES);                                                                       \
     }
 

@@ -342,6 +342,7 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
     extern "C" __global__ void __launch_bounds__(STREAMED_THREADS, 3)                              \
         name##_##type(const group_norm_args a)                                                     \
     {                                                                                              \
+        begin();                                                                                   \
         name<T>(a);                                                                                \
     }
 #define STREAMED_EVERY(name)                                                                       \
@@ -352,44 +353,24 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
 STREAMED_EVERY(group_sums)
 STREAMED_EVERY(group_norm)
 
-// ---- group norm in one launch, for maps that the registers of a few blocks hold
-//
-// The blocks of an image and its groups form a cluster (9.0 and later): each reads its pixels once,
-// keeps them, and reads the others' sums from their shared memory.
+// ---- group norm in one launch, where a block holds its groups of an image in its registers
 
-// of[g]: mean and 1 / deviation over all blocks of the cluster.
-template <int BLOCKS>
-__device__ __forceinline__ void join_blocks(const group_norm_args &a, const piece &b,
-                                            group_sum *part, group_sum *of)
+// of[g]: mean and 1 / deviation, from the sums of the whole image.
+__device__ __forceinline__ void settle(const group_norm_args &a, const piece &b,
+                                       const group_sum *all, group_sum *of)
 {
-    float width = (float)b.width, count = (float)a.area * width;
-    for (int g = threadIdx.y * blockDim.x + threadIdx.x; g < a.slab; g += blockDim.x * blockDim.y) {
-        group_sum s[BLOCKS];
-        float mean = 0, spread = 0;
-#pragma unroll
-        for (int r = 0; r < BLOCKS; r++)
-            s[r] = BLOCKS > 1 ? *of_block(part + g, r) : part[g];
-#pragma unroll
-        for (int r = 0; r < BLOCKS; r++)
-            mean += s[r].mean * (float)min(a.chunk, a.area - r * a.chunk);
-        mean *= width / count;
-#pragma unroll
-        for (int r = 0; r < BLOCKS; r++) {
-            float d = s[r].mean - mean;
-            spread += s[r].spread + d * d * (float)min(a.chunk, a.area - r * a.chunk) * width;
-        }
-        of[g] = { mean, rsqrtf(spread / count + a.eps) };
-    }
+    float count = (float)a.area * (float)b.width;
+    for (int g = threadIdx.y * blockDim.x + threadIdx.x; g < a.slab; g += blockDim.x * blockDim.y)
+        of[g] = { all[g].mean, rsqrtf(all[g].spread / count + a.eps) };
 }
 
-template <typename T, int BLOCKS>
-__device__ __forceinline__ void group_norm_held(const group_norm_args &a)
+template <typename T> __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
 {
     constexpr int N = WIDE<T>;
-    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group: part, of
+    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group: all, of
     piece b(a);
     int channels = a.slab * b.width, in = threadIdx.x * N;
-    group_sum *part = each + blockDim.y * channels, *of = part + a.slab;
+    group_sum *all = each + blockDim.y * channels, *of = all + a.slab;
     pixels<T, N, HELD> x;
     {
         source<T, N> from(a, b, b.channel + in);
@@ -407,38 +388,25 @@ __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
     }
     x.forget();
     __syncthreads();
-    join_channels<N>(a, b, each, part);
-    if (BLOCKS > 1) {
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        __syncthreads();
-    }
-    join_blocks<BLOCKS>(a, b, part, of);
-    if (BLOCKS > 1)
-        cluster_arrive(); // the others' sums have been read
+    join_channels<N>(a, b, each, all);
+    __syncthreads();
+    settle(a, b, all, of);
     __syncthreads();
     to.use(of, in, b.width);
     to.write(x, threadIdx.y, b.count);
-    if (BLOCKS > 1)
-        cluster_wait(); // no block may leave while another reads from it
 }
 
-#define GROUP_NORM_HELD(blocks, type, T)                                                           \
-    extern "C" __global__ void CLUSTER(blocks) __launch_bounds__(HELD_THREADS, 1)                  \
-        group_norm##blocks##_##type(const group_norm_args a)                                       \
+#define HOLDING(type, T)                                                                           \
+    extern "C" __global__ void __launch_bounds__(HELD_THREADS, 1)                                  \
+        group_norm_held_##type(const group_norm_args a)                                            \
     {                                                                                              \
-        group_norm_held<T, blocks>(a);                                                             \
+        begin();                                                                                   \
+        group_norm_held<T>(a);                                                                     \
     }
-#define GROUP_NORM_EVERY(blocks)                                                                   \
-    GROUP_NORM_HELD(blocks, f32, float)                                                            \
-    GROUP_NORM_HELD(blocks, bf16, bf16)                                                            \
-    GROUP_NORM_HELD(blocks, f16, f16)
 
-GROUP_NORM_EVERY(1)
-GROUP_NORM_EVERY(2)
-GROUP_NORM_EVERY(4)
-GROUP_NORM_EVERY(8)
+HOLDING(f32, float)
+HOLDING(bf16, bf16)
+HOLDING(f16, f16)
 
 // ---- layer norm: a warp for each token
 
@@ -505,8 +473,8 @@ template <typename T> __device__ __forceinline__ void layer_norm(const layer_nor
         layer_norm_held<T, N, 2>(a, p);
     else if (a.vector && a.channels <= 5 * 32 * N)
         layer_norm_held<T, N, 5>(a, p);
-    else if (a.vector && a.channels <= 1280 && N == 4)
-        layer_norm_held<T, N, 40 / N>(a, p);
+    else if (a.vector && a.channels <= 32 * 64)
+        layer_norm_held<T, N, 64 / N>(a, p);
     else
         layer_norm_any<T>(a, p);
 }

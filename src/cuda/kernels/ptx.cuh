@@ -100,35 +100,15 @@ __device__ __forceinline__ void forget(uint4 &x)
     asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w));
 }
 
-// ---- 9.0 and later: clusters of blocks. Before, no kernel with a cluster is launched.
+// ---- 9.0 and later: kernels that start before the one before them has ended
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-#define CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
-#else
-#define CLUSTER(blocks)
-#endif
-
-__device__ __forceinline__ void cluster_arrive()
+// First in every kernel: the next one may be set up, and this one waits until all that was launched
+// before it has ended and what it wrote is to be seen.
+__device__ __forceinline__ void begin()
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    __cluster_barrier_arrive();
-#endif
-}
-
-__device__ __forceinline__ void cluster_wait()
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    __cluster_barrier_wait();
-#endif
-}
-
-// Where another block of the cluster has what this one has at `mine`.
-template <typename T> __device__ __forceinline__ const T *of_block(const T *mine, int block)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    return static_cast<const T *>(__cluster_map_shared_rank(mine, block));
-#else
-    return mine;
+    asm volatile("griddepcontrol.launch_dependents;\n" ::);
+    asm volatile("griddepcontrol.wait;\n" ::: "memory");
 #endif
 }
 

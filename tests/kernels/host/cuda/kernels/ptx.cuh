@@ -5,7 +5,6 @@
 #include <cuda_fp16.h>
 
 #define TENSOR_CORES 1
-#define CLUSTER(blocks)
 #define DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emulate_shared())
 
 static inline void fetch(void *to, const void *from, bool there)
@@ -90,18 +89,8 @@ static inline float power_of_two(float x)
 static inline void forget(uint4 &)
 {
 }
-static inline void cluster_arrive()
+static inline void begin()
 {
-    emulate_cluster_arrive();
-}
-static inline void cluster_wait()
-{
-    emulate_cluster_wait();
-}
-
-template <typename T> static inline const T *of_block(const T *mine, int block)
-{
-    return static_cast<const T *>(emulate_shared_of(mine, block));
 }
 
 #endif
