@@ -49,15 +49,16 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     CUfunction *kernel = &g->kernel[kernel_index(name, type)];
     enum kernel_source source = kernels[name].source;
     char text[64], doing[96];
-    bool tensor_cores = for_hopper(source) || source == SOURCE_flash || name == KERNEL_conv_eight;
+    bool tiles =
+        for_hopper(source) || source == SOURCE_flash; /* in more shared memory than 48 KB */
+    bool tensor_cores = tiles || name == KERNEL_conv_eight;
     if ((tensor_cores && (type == DT_F32 || g->sm < 80)) || !runs_here(g, source))
         return 0; /* the launches use another kernel there */
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);
     snprintf(doing, sizeof doing, "find kernel %s", text);
     CUresult result = g->cu->cuModuleGetFunction(kernel, g->module[source], text);
-    if (result == CUDA_SUCCESS && (tensor_cores || name == KERNEL_conv_few))
-        result = g->cu->cuFuncSetAttribute(/* these may want more than 48 KB */
-                                           *kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+    if (result == CUDA_SUCCESS && (tiles || name == KERNEL_conv_few))
+        result = g->cu->cuFuncSetAttribute(*kernel, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                            g->shared);
     return gpu_check(g, result, doing, err);
 }
