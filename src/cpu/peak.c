@@ -2,7 +2,12 @@
 #include "base/clock.h"
 #include "cpu/cpu.h"
 
-enum { TURNS = 200000, CHAINS = 12 };
+enum { TURNS = 200000, CHAINS = 12, TILE_CHAINS = 6 };
+
+enum loop { NONE, FLOAT8, FLOAT16, PAIRS16, TILES };
+
+/* Multiply-adds of one turn; of tiles, 16 rows by 16 columns by 32 numbers in each chain. */
+static const int work[] = { 0, 8 * CHAINS, 16 * CHAINS, 32 * CHAINS, 16 * 16 * 32 * TILE_CHAINS };
 
 /* Threads that were just made may share a core until the system has looked around. */
 static const double SECONDS = 0.2;
@@ -14,46 +19,78 @@ static const double SECONDS = 0.2;
                          : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
                            "xmm9", "xmm10", "xmm11")
 
-/* One instruction does this many multiply-adds; 0: there is no such loop for the variant. */
-static int width(const struct cpu *dev, enum dtype type)
+/* NONE: there is no such loop for the variant. */
+static enum loop loop_of(const struct cpu *dev, enum dtype type)
 {
-    if (strcmp(dev->k->name, "avx512bf16") == 0)
-        return type == DT_BF16 ? 32 : 16;
-    return strcmp(dev->k->name, "avx512") == 0 ? 16 : strcmp(dev->k->name, "avx2") == 0 ? 8 : 0;
+    const char *name = dev->k->name;
+    bool tiles = strcmp(name, "amx") == 0, pairs = tiles || strcmp(name, "avx512bf16") == 0;
+    if (type == DT_BF16 && pairs)
+        return tiles ? TILES : PAIRS16;
+    return pairs || strcmp(name, "avx512") == 0 ? FLOAT16
+           : strcmp(name, "avx2") == 0          ? FLOAT8
+                                                : NONE;
 }
+
+#ifdef __x86_64__
+/* All eight tiles of 16 rows of 64 bytes (palette 1). */
+static void turn_tiles(void)
+{
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = { .palette = 1 };
+    for (int i = 0; i < 8; i++) {
+        shape.row_bytes[i] = 64;
+        shape.rows[i] = 16;
+    }
+    __asm__ volatile("ldtilecfg %0" ::"m"(shape));
+    for (int i = 0; i < TURNS; i++)
+        __asm__ volatile("tdpbf16ps %tmm7, %tmm6, %tmm0\n\t"
+                         "tdpbf16ps %tmm7, %tmm6, %tmm1\n\t"
+                         "tdpbf16ps %tmm7, %tmm6, %tmm2\n\t"
+                         "tdpbf16ps %tmm7, %tmm6, %tmm3\n\t"
+                         "tdpbf16ps %tmm7, %tmm6, %tmm4\n\t"
+                         "tdpbf16ps %tmm7, %tmm6, %tmm5\n\t");
+    __asm__ volatile("tilerelease");
+}
+#endif
 
 static void turn(void *ctx, int job, int thread)
 {
-    const int *wide = ctx;
+    const enum loop *loop = ctx;
     (void)job;
     (void)thread;
 #ifdef __x86_64__
 #define PAIRS(i) "vdpbf16ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
 #define LONG(i) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
 #define SHORT(i) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n\t"
-    if (*wide == 32)
+    if (*loop == TILES)
+        turn_tiles();
+    else if (*loop == PAIRS16)
         TURN_ALL(PAIRS);
-    else if (*wide == 16)
+    else if (*loop == FLOAT16)
         TURN_ALL(LONG);
     else
         TURN_ALL(SHORT);
 #else
-    (void)wide;
+    (void)loop;
 #endif
 }
 
 double cpu_peak(void *dev, enum dtype type)
 {
     const struct cpu *c = dev;
-    int wide = width(c, type), threads = pool_threads(c->pool);
+    enum loop loop = loop_of(c, type);
+    int threads = pool_threads(c->pool);
     double best = 1e30, begin = clock_seconds();
-    if (!wide)
+    if (loop == NONE)
         return 0;
     while (clock_seconds() - begin < SECONDS) {
         double since = clock_seconds();
-        pool_run(c->pool, turn, &wide, threads);
+        pool_run(c->pool, turn, &loop, threads);
         since = clock_seconds() - since;
         best = since < best ? since : best;
     }
-    return 2.0 * CHAINS * wide * TURNS * threads / best;
+    return 2.0 * work[loop] * TURNS * threads / best;
 }
