@@ -7,7 +7,8 @@
  *                                     600M: weights in that much memory, the rest streamed
  *
  * Each line gives the best of several runs and its share of the peak, measured again for each
- * block of lines. STYX_THREADS and STYX_ISA are heeded. */
+ * block of lines. STYX_THREADS and STYX_ISA are heeded, STYX_INT8=1 multiplies 8-bit numbers, and
+ * STYX_WINOGRAD=off leaves Winograd's algorithm out. */
 #include "cpu/cpu.h"
 #include "model/model.h"
 #include "random.h"
@@ -397,7 +398,7 @@ static void profile(struct plan *p, int runs, double peak)
 
 int main(int argc, char **argv)
 {
-    const char *net = NULL, *threads = getenv("STYX_THREADS");
+    const char *net = NULL, *threads = getenv("STYX_THREADS"), *winograd = getenv("STYX_WINOGRAD");
     int runs = 3;
     size_t budget = 0;
     enum dtype type = DT_BF16;
@@ -416,7 +417,8 @@ int main(int argc, char **argv)
             net = argv[i];
     }
     struct device_options options = { .threads = threads ? atoi(threads) : 0,
-                                      .int8 = getenv("STYX_INT8") != NULL };
+                                      .int8 = getenv("STYX_INT8") != NULL,
+                                      .direct = winograd && strcmp(winograd, "off") == 0 };
     must(backend_cpu.open(&options, &dev, &err), &err);
     char text[80];
     backend_cpu.describe(dev, text, sizeof text);

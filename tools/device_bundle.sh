@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what a machine with a card needs to run tools/device_test.sh, where nothing can be built:
-# the tests, the bench program and the command with the CUDA backend, stripped, with libraries from
+# the tests, the bench programs and the command with the CUDA backend, stripped, with libraries from
 # their archives; the rest of them but glibc goes along in lib/. They share most of their bytes, so
 # one archive is a tenth of them.
 #
@@ -11,12 +11,12 @@ set -eu
 cd "$(dirname "$0")/.."
 file=${1:-.dev/bundle/programs.tar.xz}
 build=${BUILD:-build-device}
-programs="tests/ops_test tests/plan_test tests/golden_test bench_steps styx"
+programs="tests/ops_test tests/plan_test tests/golden_test bench_steps bench_kernels styx"
 
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DSTYX_CUDA=ON -DSTYX_CUDA_ARCHS="${ARCHS:-90}" \
     -DSTYX_STATIC_DEPS=ON -DSTYX_CURL=OFF -DCMAKE_BUILD_RPATH='$ORIGIN/lib' ${CMAKE_ARGS:-} >/dev/null
 cmake --build "$build" -j "${JOBS:-$(nproc)}" --target ops_test plan_test golden_test bench_steps \
-    styx-cli
+    bench_kernels styx-cli
 
 to=$(mktemp -d)
 trap 'rm -rf "$to"' EXIT

@@ -3,6 +3,7 @@
 #
 #   tools/device_test.sh ops|goldens|accuracy|fullsize|bench|memory|sanitizer|rivals|compile|all
 #   tools/device_test.sh table        the performance of all, beside diffusers, in one call
+#   tools/device_test.sh cpu|cpu_networks|cpu_pictures|cpu_scaling      its processor (device_cpu.sh)
 #
 # Runs in a checkout, with the programs that tools/device_bundle.sh packed into $BUNDLE
 # (.dev/bundle/programs.tar.xz), and for the last two a wheel of diffusers in $WHEELS (.dev/wheels).
@@ -18,6 +19,7 @@ bundle=$models/programs
 stage=${1:-}
 log=$out/$stage.log # of everything
 table=$out/$stage.table
+last=$out/$stage.last # output of the last command
 failed=0
 export STYX_BACKEND=cuda PYTHONUNBUFFERED=1
 # The libraries that this Python's packages brought along, where there is no other installation.
@@ -34,11 +36,11 @@ attempt() {
     shift
     echo "== $name: $*" >>"$log"
     since=$(date +%s.%N)
-    if "$@" >"$out/last" 2>&1; then result=ok; else result="FAILED ($?)"; failed=1; fi
+    if "$@" >"$last" 2>&1; then result=ok; else result="FAILED ($?)"; failed=1; fi
     took=$(echo "$(date +%s.%N) $since" | awk '{ printf "%.1f", $1 - $2 }')
-    cat "$out/last" >>"$log"
+    cat "$last" >>"$log"
     printf '%-34s %-12s %8s s\n' "$name" "$result" "$took" | tee -a "$log" >>"$table"
-    [ "$result" = ok ] || tail -n "${LINES_OF_FAILURE:-12}" "$out/last" >>"$table"
+    [ "$result" = ok ] || tail -n "${LINES_OF_FAILURE:-12}" "$last" >>"$table"
 }
 
 fields() { # the named fields of the JSON that stands in the last line of the last output
@@ -47,7 +49,7 @@ import json, sys
 line = [x for x in open(sys.argv[1]).read().splitlines() if x.startswith("{")][-1]
 values = json.loads(line)
 print("    " + "  ".join(f"{k} {values[k]}" for k in sys.argv[2:] if k in values))
-' "$out/last" "$@" 2>/dev/null | tee -a "$log" >>"$table"
+' "$last" "$@" 2>/dev/null | tee -a "$log" >>"$table"
 }
 
 make_models() {
@@ -87,7 +89,7 @@ END
 
 stage_ops() {
     attempt "devices" "$bundle/styx" devices
-    cat "$out/last" >>"$table"
+    cat "$last" >>"$table"
     attempt "operations" timeout 300 "$bundle/ops_test"
     attempt "programs" timeout 200 "$bundle/plan_test"
 }
@@ -95,11 +97,11 @@ stage_ops() {
 stage_goldens() {
     attempt "goldens of the repository" timeout 300 env STYX_GOLDENS=tests/golden \
         "$bundle/golden_test"
-    grep -c '^\[       OK' "$out/last" | sed 's/^/    passed: /' >>"$table"
-    grep '^ERROR\|FAILED  ' "$out/last" | head -n 20 >>"$table"
+    grep -c '^\[       OK' "$last" | sed 's/^/    passed: /' >>"$table"
+    grep '^ERROR\|FAILED  ' "$last" | head -n 20 >>"$table"
     if [ -n "${STYX_GOLDENS:-}" ]; then
         attempt "all goldens" timeout 400 "$bundle/golden_test"
-        grep '^ERROR\|FAILED  ' "$out/last" | head -n 20 >>"$table"
+        grep '^ERROR\|FAILED  ' "$last" | head -n 20 >>"$table"
     fi
     attempt "the bundled model on the CPU" "$bundle/styx" generate "a red apple" --seed 1 \
         --model models/styx-emoji --backend cpu --dtype f32 -q --force --output "$out/cpu.png"
@@ -109,7 +111,7 @@ stage_goldens() {
             --model models/styx-emoji --backend cuda --dtype "$dtype" -q --force \
             --output "$out/picture.png"
         attempt "  like the CPU's" psnr "${least#*:}" "$out/picture.png" "$out/cpu.png"
-        tail -n 1 "$out/last" >>"$table"
+        tail -n 1 "$last" >>"$table"
     done
 }
 
@@ -136,7 +138,7 @@ END
         done
         # shellcheck disable=SC2086
         attempt "$dtype like f32" psnr "${least#*:}" $pairs
-        tail -n 1 "$out/last" >>"$table"
+        tail -n 1 "$last" >>"$table"
     done
     rm -f "$out"/*.jsonl "$out"/*f16-*.png "$out"/f32-*.png
 }
@@ -149,7 +151,7 @@ stage_fullsize() {
     for dtype in f32 f16 bf16; do
         picture "sd15 $dtype, 2 steps" sd15 512 2 --backend cuda --dtype $dtype
         attempt "  like the CPU's" psnr 25 "$out/picture.png" "$out/cpu.png"
-        tail -n 1 "$out/last" >>"$table"
+        tail -n 1 "$last" >>"$table"
     done
     picture "sd15, 50 steps" sd15 512 50 --backend cuda
     picture "sd15, 50 steps, again" sd15 512 50 --backend cuda
@@ -203,18 +205,18 @@ stage_memory() {
     attempt "the context: a tiny model" peak "$bundle/styx" generate "a red apple" \
         --model tests/golden/models/tiny_sd15 --steps 2 --backend cuda -q --force \
         --output "$out/picture.png"
-    grep peak "$out/last" >>"$table"
+    grep peak "$last" >>"$table"
     for how in "" "--offload model" "--offload stream" "--max-vram 4G"; do
         # shellcheck disable=SC2086
         attempt "sdxl, 25 steps $how" peak "$bundle/styx" generate "a red apple on a table" \
             --model "$models/sdxl" --steps 25 --seed 1 --backend cuda --json -q --force $how \
             --output "$out/picture.png"
-        grep peak "$out/last" >>"$table"
+        grep peak "$last" >>"$table"
         fields seconds
     done
     # shellcheck disable=SC2086
     attempt "explain" "$bundle/styx" explain --model "$models/sdxl" --backend cuda
-    grep -i peak "$out/last" >>"$table"
+    grep -i peak "$last" >>"$table"
     step "sdxl step, streamed" sdxl offload=stream runs=10
 }
 
@@ -275,7 +277,7 @@ json.dump(recipe, open(sys.argv[1] + "/notebook.json", "w"))
 END
     attempt "$1" sh -c 'cd "$0" && rm -f ./*.png && "$1" run notebook.json --json -q --force' \
         "$models" "$bundle/styx"
-    python3 - "$out/last" >>"$table" <<'END'
+    python3 - "$last" >>"$table" <<'END'
 import json, sys
 lines = [json.loads(x) for x in open(sys.argv[1]) if x.startswith("{")]
 sums = {k: round(sum(x["seconds"][k] for x in lines), 3) for k in lines[0]["seconds"]}
@@ -334,13 +336,20 @@ stage_table() {
     chain "the notebook, again"
     stage_memory
     attempt "bandwidth" bandwidth
-    tail -n 1 "$out/last" >>"$table"
+    tail -n 1 "$last" >>"$table"
     for net in sd15 sdxl refiner vae; do
         "$bundle/bench_steps" "$net" profile runs=5 >>"$log" 2>&1
     done
 }
 
+# shellcheck source=tools/device_cpu.sh
+. tools/device_cpu.sh
+
 case $stage in
+cpu | cpu_networks | cpu_pictures | cpu_scaling) # several may run at once
+    export STYX_BACKEND=cpu
+    bundle=$models/programs-$stage
+    ;;
 table | ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile) ;;
 all)
     code=0
@@ -350,7 +359,7 @@ all)
     exit $code
     ;;
 *)
-    sed -n '2,14s/^# \{0,1\}//p' "$0"
+    sed -n '2,15s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
@@ -361,11 +370,15 @@ python3 -m tarfile -e "${BUNDLE:-.dev/bundle/programs.tar.xz}" "$bundle" || exit
 : >"$table"
 {
     echo "commit $(cat "$bundle/commit"), $(date -u '+%Y-%m-%d %H:%M UTC')"
-    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-    "$bundle/styx" devices
+    if [ "$STYX_BACKEND" = cpu ]; then
+        grep -m 1 'model name' /proc/cpuinfo
+    else
+        nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+        "$bundle/styx" devices
+    fi
 } >>"$log" 2>&1
 stage_$stage
-rm -f "$out/last" "$out/used" "$out"/*.png
+rm -f "$last" "$out/used" "$out"/*.png
 echo "== $stage: $(sed -n 1p "$log"); $(sed -n 2p "$log")"
 cat "$table"
 exit $failed
