@@ -21,8 +21,9 @@ venv() { # NAME PACKAGE...
     touch "$RIVALS_DIR/$name/ready"
 }
 
-# From source, for this very CPU: ggml's GGML_NATIVE is on by default. Both builds lie in the same
-# folder, so the second compiles only what its flags change; picture formats are not needed.
+# From source, for this very CPU, as ggml's GGML_NATIVE is on by default; SDCPP_FLAGS names another
+# (README.md). Both builds lie in the same folder, so the second compiles only what its flags change;
+# picture formats are not needed.
 sdcpp_venv() { # NAME CMAKE-ARGUMENT
     source=$RIVALS_DIR/sdcpp-source
     if [ ! -e "$source/pyproject.toml" ]; then
@@ -30,7 +31,7 @@ sdcpp_venv() { # NAME CMAKE-ARGUMENT
         "$python" -m pip download -q --no-deps --no-binary :all: -d "$source" "$sdcpp"
         tar -xf "$source"/*.tar.gz -C "$source" --strip-components 1
     fi
-    CMAKE_ARGS="$2 -DSD_WEBP=OFF -DSD_WEBM=OFF" CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} \
+    CMAKE_ARGS="$2 -DSD_WEBP=OFF -DSD_WEBM=OFF ${SDCPP_FLAGS:-}" CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-$(nproc)} \
         venv "$1" --no-cache-dir -C build-dir="$source/build" "$source"
 }
 
