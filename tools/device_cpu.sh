@@ -96,24 +96,26 @@ cpu_picture() { # cpu_picture NAME MODEL OPTION...
     grep peak "$last" | tee -a "$log" | sed 's/^/    /' >>"$table"
 }
 
+random_weights() { # random_weights MODEL
+    [ -e "$models/$1/model_index.json" ] ||
+        attempt "random weights, $1" pinned 1 python3 tools/random_model.py "$1" "$models/$1"
+}
+
 stage_cpu_pictures() {
-    for model in sd15 sdxl; do
-        [ -e "$models/$model/model_index.json" ] ||
-            attempt "random weights, $model" pinned 4 python3 tools/random_model.py "$model" \
-                "$models/$model"
-    done
     cpu_picture "the bundled model, 256 x 256" models/styx-emoji
     cpu_picture "the bundled model, again" models/styx-emoji
+    random_weights sd15
     cpu_picture "sd15 512, 4 steps" "$models/sd15" --steps 4 --sampler euler
     cpu_picture "sd15 512, 700M" "$models/sd15" --steps 3 --sampler euler --max-memory 700M
     cpu_picture "sd15 512, 500M" "$models/sd15" --steps 3 --sampler euler --max-memory 500M
     cpu_picture "sd15 64, open to first step" "$models/sd15" --steps 1 --sampler euler --size 64x64
+    attempt "20 pictures in bf16 like f32" pinned "$(echo "$cpus" | wc -w)" timeout 300 \
+        env STYX_ACCURACY=all "STYX=$bundle/styx" python3 tests/cli/test_accuracy.py
+    grep dB "$last" | sort -n | sed -n '1p;$p' >>"$table"
+    random_weights sdxl
     cpu_picture "sdxl 64, open to first step" "$models/sdxl" --steps 1 --sampler euler --size 64x64
     cpu_picture "sdxl 1024, 1G" "$models/sdxl" --steps 1 --sampler euler --max-memory 1G
     cpu_picture "sdxl 1024" "$models/sdxl" --steps 1 --sampler euler
-    attempt "20 pictures in bf16 like f32" pinned 4 timeout 300 env STYX_ACCURACY=all \
-        "STYX=$bundle/styx" python3 tests/cli/test_accuracy.py
-    grep dB "$last" | sort -n | sed -n '1p;$p' >>"$table"
 }
 
 # One step on more and more cores; wants the whole machine.
