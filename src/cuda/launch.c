@@ -3,14 +3,18 @@
 
 enum { THREADS = 256, MOST_PIXELS = 1 << 30 };
 
-CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
-                       struct grid grid, void *args)
+CUresult launch_clusters(const struct gpu *g, enum kernel_name name, enum dtype type,
+                         struct grid grid, int blocks, void *args)
 {
     if (type > DT_F16 || !g->kernel[kernel_index(name, type)])
         return CUDA_ERROR_NOT_SUPPORTED;
     /* Set up while what was launched before still runs, for which the kernels wait (begin()). */
-    CUlaunchAttribute early = { .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-                                .value.programmaticStreamSerializationAllowed = 1 };
+    CUlaunchAttribute attributes[] = {
+        { .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+          .value.programmaticStreamSerializationAllowed = 1 },
+        { .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+          .value.clusterDim = { (unsigned)blocks, 1, 1 } },
+    };
     CUlaunchConfig config = { .gridDimX = grid.x,
                               .gridDimY = grid.y,
                               .gridDimZ = grid.z,
@@ -19,10 +23,16 @@ CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype ty
                               .blockDimZ = 1,
                               .sharedMemBytes = grid.shared,
                               .hStream = g->stream,
-                              .attrs = &early,
-                              .numAttrs = g->sm >= 90 };
+                              .attrs = attributes,
+                              .numAttrs = (g->sm >= 90) + (blocks > 1) };
     return g->cu->cuLaunchKernelEx(&config, g->kernel[kernel_index(name, type)], (void *[]){ args },
                                    NULL);
+}
+
+CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
+                       struct grid grid, void *args)
+{
+    return launch_clusters(g, name, type, grid, 1, args);
 }
 
 bool launch_wide_address(CUdeviceptr p)

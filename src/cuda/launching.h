@@ -12,6 +12,10 @@ struct grid {
 CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
                        struct grid grid, void *args);
 
+/* The same, `blocks` blocks along x being a cluster; more than one only on 9.0 and later. */
+CUresult launch_clusters(const struct gpu *g, enum kernel_name name, enum dtype type,
+                         struct grid grid, int blocks, void *args);
+
 /* May 16 bytes move at once? An absent address (0) does not forbid it. */
 bool launch_wide_address(CUdeviceptr p);
 bool launch_wide(const struct gview *x);

@@ -6,8 +6,9 @@
 #include <string.h>
 #include <ucontext.h>
 
-enum { MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
+enum { MOST_BLOCKS = 8, MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
 enum { STACK = 128 * 1024, SHARED = 227 * 1024, SLOT = 64, MOST_COPIES = 256 };
+enum { NAMED = 16, TILE_COPY = 256 };
 
 struct barrier {
     unsigned members, arrived, turn;
@@ -21,6 +22,7 @@ struct warp {
 struct block {
     struct emulate_index index;
     struct barrier all;
+    struct barrier named[NAMED];
     struct warp warp[WARPS];
     unsigned char *shared;
 };
@@ -30,7 +32,8 @@ struct thread {
     jmp_buf at;
     bool started, done;
     struct emulate_index index;
-    unsigned number, slot;
+    unsigned number, cluster_turn, slot;
+    struct block *block;
     void *stack;
     struct {
         void *to;
@@ -43,8 +46,14 @@ struct thread {
 struct emulate_index emulate_thread, emulate_block, emulate_block_size, emulate_grid_size;
 
 static const struct emulate_launch *launch;
-static struct thread *threads[MOST_THREADS], *current;
-static struct block *block; /* the one that runs */
+static struct thread *threads[MOST_BLOCKS * MOST_THREADS], *current;
+static struct block *blocks[MOST_BLOCKS];
+static struct barrier cluster;
+static struct {
+    void (*arrive)(const void *);
+    unsigned char copy[TILE_COPY];
+} tiles[MOST_COPIES]; /* on their way */
+static int tiles_coming;
 static jmp_buf scheduler;
 static unsigned random_state = 1;
 
@@ -87,14 +96,35 @@ static void leave(struct barrier *b)
     }
 }
 
+void emulate_warps_meet(int id, unsigned count, bool wait)
+{
+    if (id < 1 || id >= NAMED || count % LANES)
+        emulate_die("a barrier that no card has");
+    struct barrier *b = &current->block->named[id];
+    b->members = count;
+    unsigned turn = arrive(b);
+    if (wait)
+        wait_for(b, turn);
+}
+
 void emulate_sync(void)
 {
-    wait_for(&block->all, arrive(&block->all));
+    wait_for(&current->block->all, arrive(&current->block->all));
+}
+
+void emulate_cluster_arrive(void)
+{
+    current->cluster_turn = arrive(&cluster);
+}
+
+void emulate_cluster_wait(void)
+{
+    wait_for(&cluster, current->cluster_turn);
 }
 
 static struct warp *my_warp(void)
 {
-    return &block->warp[current->number / LANES];
+    return &current->block->warp[current->number / LANES];
 }
 
 void emulate_warp_sync(void)
@@ -125,7 +155,15 @@ const void *emulate_exchange(const void *mine, size_t size)
 
 void *emulate_shared(void)
 {
-    return block->shared;
+    return current->block->shared;
+}
+
+void *emulate_shared_of(const void *mine, int block)
+{
+    size_t offset = (size_t)((const unsigned char *)mine - current->block->shared);
+    if (block < 0 || (unsigned)block >= launch->cluster || offset >= launch->shared)
+        emulate_die("shared memory of another block, where there is none");
+    return blocks[block]->shared + offset;
 }
 
 static void copy_now(void *to, const void *from, bool there)
@@ -159,6 +197,30 @@ void emulate_fetch_wait(void)
     current->copies = 0;
 }
 
+static void tiles_arrive(void)
+{
+    for (int i = 0; i < tiles_coming; i++)
+        tiles[i].arrive(tiles[i].copy);
+    tiles_coming = 0;
+}
+
+void emulate_copy(void (*arrival)(const void *), const void *copy, size_t size)
+{
+    if (!launch->late) {
+        arrival(copy);
+        return;
+    }
+    if (tiles_coming == MOST_COPIES || size > TILE_COPY)
+        emulate_die("too many copies at once");
+    tiles[tiles_coming].arrive = arrival;
+    memcpy(tiles[tiles_coming++].copy, copy, size);
+}
+
+void emulate_give_way(void)
+{
+    give_way();
+}
+
 /* ---- the scheduler */
 
 static void life(void)
@@ -167,7 +229,8 @@ static void life(void)
     if (current->copies)
         emulate_die("copies that nobody awaits");
     current->done = true;
-    leave(&block->all);
+    leave(&cluster);
+    leave(&current->block->all);
     leave(&my_warp()->all);
     _longjmp(scheduler, 1);
 }
@@ -176,7 +239,7 @@ static void resume(struct thread *t)
 {
     current = t;
     emulate_thread = t->index;
-    emulate_block = block->index;
+    emulate_block = t->block->index;
     if (_setjmp(scheduler))
         return;
     if (t->started)
@@ -188,13 +251,13 @@ static void resume(struct thread *t)
 static void *allocate(size_t bytes)
 {
     void *p;
-    if (posix_memalign(&p, 256, bytes))
+    if (posix_memalign(&p, 1024, bytes))
         abort();
     memset(p, 0, bytes);
     return p;
 }
 
-static void prepare_thread(unsigned i)
+static void prepare_thread(unsigned i, unsigned number, struct block *block)
 {
     if (!threads[i]) {
         threads[i] = allocate(sizeof **threads);
@@ -206,45 +269,54 @@ static void prepare_thread(unsigned i)
     t->start.uc_stack.ss_size = STACK;
     makecontext(&t->start, life, 0);
     t->started = t->done = false;
-    t->number = i;
-    t->index = (struct emulate_index){ i % launch->block.x, i / launch->block.x, 0 };
+    t->number = number;
+    t->index = (struct emulate_index){ number % launch->block.x, number / launch->block.x, 0 };
+    t->block = block;
     t->slot = 0;
     block->all.members++;
-    block->warp[i / LANES].all.members++;
+    block->warp[number / LANES].all.members++;
 }
 
-static void prepare_block(struct emulate_index index, unsigned size)
+static void prepare_block(unsigned i, struct emulate_index index, unsigned size)
 {
-    if (!block) {
-        block = allocate(sizeof *block);
-        block->shared = allocate(SHARED);
+    if (!blocks[i]) {
+        blocks[i] = allocate(sizeof **blocks);
+        blocks[i]->shared = allocate(SHARED);
     }
-    unsigned char *shared = block->shared;
-    memset(block, 0, sizeof *block);
+    struct block *b = blocks[i];
+    unsigned char *shared = b->shared;
+    memset(b, 0, sizeof *b);
     memset(shared, 0xff, SHARED);
-    block->shared = shared;
-    block->index = index;
-    for (unsigned i = 0; i < size; i++)
-        prepare_thread(i);
+    b->shared = shared;
+    b->index = index;
+    for (unsigned j = 0; j < size; j++)
+        prepare_thread(i * size + j, j, b);
 }
 
-/* All threads have a turn, until none is left. */
-static void run_block(struct emulate_index index)
+/* Blocks x .. x + cluster; all threads have a turn, until none is left. */
+static void run_cluster(struct emulate_index first)
 {
-    unsigned size = launch->block.x * launch->block.y;
-    prepare_block(index, size);
-    for (long round = 0; block->all.members; round++) {
+    unsigned size = launch->block.x * launch->block.y, all = size * launch->cluster;
+    cluster = (struct barrier){ .members = all };
+    for (unsigned i = 0; i < launch->cluster; i++)
+        prepare_block(i, (struct emulate_index){ first.x + i, first.y, first.z }, size);
+    for (long round = 0; cluster.members; round++) {
         random_state = random_state * 1664525u + 1013904223u;
-        unsigned at = (random_state >> 8) % size, step = random_state >> 31 ? 1 : size - 1;
-        for (unsigned i = 0; i < size; i++, at = (at + step) % size)
+        unsigned at = (random_state >> 8) % all, step = random_state >> 31 ? 1 : all - 1;
+        for (unsigned i = 0; i < all; i++, at = (at + step) % all)
             if (!threads[at]->done)
                 resume(threads[at]);
+        if (random_state >> 28 == 0)
+            tiles_arrive();
         if (round > 1000 * 1000)
             emulate_die("threads wait for each other for ever");
     }
-    for (unsigned i = launch->shared; i < SHARED; i++)
-        if (block->shared[i] != 0xff)
-            emulate_die("more shared memory was written than asked for");
+    if (tiles_coming)
+        emulate_die("tiles that nobody awaits");
+    for (unsigned i = 0; i < launch->cluster; i++)
+        for (unsigned j = launch->shared; j < SHARED; j++)
+            if (blocks[i]->shared[j] != 0xff)
+                emulate_die("more shared memory was written than asked for");
 }
 
 void emulate(const struct emulate_launch *l)
@@ -254,10 +326,10 @@ void emulate(const struct emulate_launch *l)
     emulate_grid_size = l->grid;
     emulate_block_size = l->block;
     if (!l->block.x || !l->block.y || l->block.x * l->block.y > MOST_THREADS || l->block.z != 1 ||
-        l->shared > SHARED || l->grid.y > 65535 || l->grid.z > 65535)
+        l->shared > SHARED || l->grid.x % l->cluster || l->grid.y > 65535 || l->grid.z > 65535)
         emulate_die("a launch that no card would accept");
     for (at.z = 0; at.z < l->grid.z; at.z++)
         for (at.y = 0; at.y < l->grid.y; at.y++)
-            for (at.x = 0; at.x < l->grid.x; at.x++)
-                run_block(at);
+            for (at.x = 0; at.x < l->grid.x; at.x += l->cluster)
+                run_cluster(at);
 }

@@ -1,6 +1,6 @@
 /* emulate.h - runs a CUDA kernel on the processor, thread by thread.
  *
- * The threads of a block are coroutines that take turns in an order
+ * The threads of a block (of all blocks of a cluster) are coroutines that take turns in an order
  * drawn anew for each turn, and give way at barriers: a missing barrier shows as a wrong number, a
  * barrier that not all reach as a deadlock. Shared memory is NaN when a block begins, and writing
  * past what was asked for is an error. Copies in the background arrive when they are awaited, or at
@@ -22,20 +22,36 @@ struct emulate_launch {
     void (*kernel)(const void *args);
     const void *args;
     struct emulate_index grid, block;
-    unsigned shared; /* bytes */
-    bool late;       /* copies in the background arrive when they are awaited */
+    unsigned shared;  /* bytes */
+    unsigned cluster; /* blocks along x */
+    bool late;        /* copies in the background arrive when they are awaited */
 };
 
 void emulate(const struct emulate_launch *launch);
 
+/* What stands in a tile_map (cuda/kernels/args.h): numbers of two bytes, strides in bytes. */
+struct emulate_map {
+    const unsigned char *data;
+    long stride[4];
+    int size[4], tile[4];
+};
+
 /* What the kernels see (host/cuda_fp16.h). */
 extern struct emulate_index emulate_thread, emulate_block, emulate_block_size, emulate_grid_size;
 void emulate_sync(void); /* of a block */
+void emulate_cluster_arrive(void);
+void emulate_cluster_wait(void);
 void emulate_warp_sync(void);
 unsigned emulate_lane(void);
 /* All lanes show `size` bytes (64 at most); lane i's begin at i * size of what comes back. */
 const void *emulate_exchange(const void *mine, size_t size);
 void *emulate_shared(void);
+void *emulate_shared_of(const void *mine, int block);
+/* Another copy, of whole tiles: arrive(what it was given) once, now or when a thread waits. */
+void emulate_copy(void (*arrive)(const void *), const void *copy, size_t size);
+void emulate_give_way(void); /* another thread's turn */
+/* The named barrier of a block: `threads` arrive, of which some wait. */
+void emulate_warps_meet(int id, unsigned threads, bool wait);
 void emulate_fetch(void *to, const void *from, bool there); /* 16 bytes */
 void emulate_fetch_wait(void);
 void emulate_die(const char *why) __attribute__((noreturn));

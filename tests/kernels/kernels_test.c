@@ -79,18 +79,47 @@ static CUresult run_here(const CUlaunchConfig *c, CUfunction f, void **args, voi
 {
     unsigned i = (unsigned)(uintptr_t)f - 1;
     struct kernel *k = &kernels[i / KERNEL_TYPES];
+    unsigned cluster = 1;
     (void)extra;
+    for (unsigned a = 0; a < c->numAttrs; a++)
+        if (c->attrs[a].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            cluster = c->attrs[a].value.clusterDim.x;
     k->used = true;
     emulate(&(struct emulate_launch){ .kernel = k->call[i % KERNEL_TYPES],
                                       .args = args[0],
                                       .grid = { c->gridDimX, c->gridDimY, c->gridDimZ },
                                       .block = { c->blockDimX, c->blockDimY, c->blockDimZ },
                                       .shared = c->sharedMemBytes,
+                                      .cluster = cluster,
                                       .late = late });
     return CUDA_SUCCESS;
 }
 
-static const struct driver driver = { .cuLaunchKernelEx = run_here };
+static CUresult map_here(CUtensorMap *to, CUtensorMapDataType type, cuuint32_t dims, void *data,
+                         const cuuint64_t *size, const cuuint64_t *stride, const cuuint32_t *tile,
+                         const cuuint32_t *every, CUtensorMapInterleave interleave,
+                         CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
+                         CUtensorMapFloatOOBfill fill)
+{
+    struct emulate_map map = { .data = data, .size = { 1, 1, 1, 1 }, .tile = { 1, 1, 1, 1 } };
+    (void)type, (void)every, (void)interleave, (void)promotion, (void)fill;
+    assert_int_equal(swizzle, CU_TENSOR_MAP_SWIZZLE_128B);
+    assert_int_equal((uintptr_t)data % 16, 0);
+    for (cuuint32_t i = 0; i < dims; i++) {
+        assert_in_range(tile[i], 1, i ? 256 : 64);
+        map.size[i] = (int)size[i];
+        map.tile[i] = (int)tile[i];
+        if (i == 0)
+            continue;
+        assert_int_equal(stride[i - 1] % 16, 0);
+        map.stride[i] = (long)stride[i - 1];
+    }
+    memcpy(to, &map, sizeof map);
+    return CUDA_SUCCESS;
+}
+
+static const struct driver driver = { .cuLaunchKernelEx = run_here,
+                                      .cuTensorMapEncodeTiled = map_here };
 static struct gpu gpu = { .cu = &driver, .sm = 90, .processors = 2, .shared = 227 * 1024 };
 
 static int set_up(void **state)

@@ -13,6 +13,15 @@
 
 #define CONSTANT_ARGS(T, name) const __grid_constant__ T name
 
+// ---- clusters of blocks (struct grid)
+
+// All threads of all blocks of the cluster.
+__device__ __forceinline__ void cluster_meet()
+{
+    __cluster_barrier_arrive();
+    __cluster_barrier_wait();
+}
+
 // ---- barriers
 
 typedef unsigned long long barrier; // in shared memory

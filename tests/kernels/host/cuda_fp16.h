@@ -6,6 +6,7 @@ extern "C" {
 #include "base/dtype.h"
 }
 #include <math.h>
+#include <string.h>
 
 #define __device__
 #define __global__
@@ -87,6 +88,11 @@ static inline float __shfl_sync(unsigned, float x, int from)
 static inline float __shfl_xor_sync(unsigned, float x, int step)
 {
     return static_cast<const float *>(emulate_exchange(&x, sizeof x))[emulate_lane() ^ step];
+}
+
+static inline unsigned __shfl_xor_sync(unsigned, unsigned x, int step)
+{
+    return static_cast<const unsigned *>(emulate_exchange(&x, sizeof x))[emulate_lane() ^ step];
 }
 
 #endif
