@@ -7,20 +7,9 @@
 // and g + 8 of every 16 x 8 result; two results side by side are, packed, the left operand of the
 // product with the values. The softmax is that of Milakov and Gimelshein, as FlashAttention uses
 // it.
-#include "cuda/kernels/common.cuh"
+#include "cuda/kernels/flash.cuh"
 
 enum { WARPS = 4, KEYS = 64, THREADS = WARPS * 32 };
-
-// A row in shared memory is padded to an odd number of 16-byte chunks: then the eight rows that
-// ldmatrix reads at once lie in different banks.
-template <int D> constexpr int DEPTH = (D + 15) / 16;          // steps of 16 channels
-template <int D> constexpr int PITCH = 8 * (2 * DEPTH<D> + 1); // numbers from row to row
-
-template <typename T> __device__ __forceinline__ unsigned pair(float low, float high)
-{
-    lane<T, 2> l = { { from_float<T>(low), from_float<T>(high) } };
-    return *reinterpret_cast<unsigned *>(&l);
-}
 
 // Rows first .. first + ROWS of a value to shared memory; zeros after row `end` and beside the
 // head.
@@ -90,19 +79,6 @@ template <typename T, int D, int TILES> struct flash {
         }
     }
 
-    // Row i (of 2) of tile m sees `seen` keys of this buffer.
-    __device__ __forceinline__ void hide(float (&score)[KEYS / 8][4], int i, int seen) const
-    {
-        int column = threadIdx.x % 4 * 2;
-#pragma unroll
-        for (int j = 0; j < KEYS / 8; j++) {
-            if (j * 8 + column >= seen)
-                score[j][2 * i] = -INFINITY;
-            if (j * 8 + column + 1 >= seen)
-                score[j][2 * i + 1] = -INFINITY;
-        }
-    }
-
     // Scores become powers relative to the greatest so far; what was summed before is rescaled.
     __device__ __forceinline__ void soften(float (&score)[KEYS / 8][4], int m, float scale)
     {
@@ -140,12 +116,8 @@ template <typename T, int D, int TILES> struct flash {
         for (int j = 0; j < KEYS / 16; j++) {
             unsigned a[TILES][4];
 #pragma unroll
-            for (int m = 0; m < TILES; m++) {
-                a[m][0] = pair<T>(score[m][2 * j][0], score[m][2 * j][1]);
-                a[m][1] = pair<T>(score[m][2 * j][2], score[m][2 * j][3]);
-                a[m][2] = pair<T>(score[m][2 * j + 1][0], score[m][2 * j + 1][1]);
-                a[m][3] = pair<T>(score[m][2 * j + 1][2], score[m][2 * j + 1][3]);
-            }
+            for (int m = 0; m < TILES; m++)
+                pack<T>(a[m], score[m][2 * j], score[m][2 * j + 1]);
 #pragma unroll
             for (int d = 0; d < DEPTH<D>; d++) {
                 unsigned b[4]; // channels 16d .. + 8: b[0], b[1]; the next eight: b[2], b[3]
@@ -157,34 +129,6 @@ template <typename T, int D, int TILES> struct flash {
                         multiply<T>(sum[m][2 * d + 1], a[m], b[2], b[3]);
                 }
             }
-        }
-    }
-
-    // sum / total to shared memory and, in 16-byte pieces, out. A warp has its rows to itself.
-    __device__ __forceinline__ void finish(T *stage, T *out, long row, int rows_left, int width)
-    {
-        int lane_id = threadIdx.x % 32, first = threadIdx.x / 32 * TILES * 16;
-#pragma unroll
-        for (int m = 0; m < TILES; m++) {
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float all = total[m][i];
-                all += __shfl_xor_sync(0xffffffffu, all, 1);
-                all += __shfl_xor_sync(0xffffffffu, all, 2);
-                float over = 1.0f / all;
-                T *to = stage + (first + m * 16 + i * 8 + lane_id / 4) * PITCH<D> + lane_id % 4 * 2;
-#pragma unroll
-                for (int j = 0; j < COLUMNS; j++)
-                    *reinterpret_cast<unsigned *>(to + j * 8) =
-                        pair<T>(sum[m][j][2 * i] * over, sum[m][j][2 * i + 1] * over);
-            }
-        }
-        __syncwarp();
-        for (int i = lane_id; i < TILES * 16 * COLUMNS; i += 32) {
-            int r = first + i / COLUMNS, c = i % COLUMNS * 8;
-            if (r < rows_left && c < width)
-                *reinterpret_cast<uint4 *>(out + r * row + c) =
-                    *reinterpret_cast<const uint4 *>(stage + r * PITCH<D> + c);
         }
     }
 };
@@ -228,7 +172,7 @@ template <typename T, int D, int TILES> __device__ __forceinline__ void run(cons
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
                     int of_row = row + m * 16 + i * 8 + 1 - k0;
-                    f.hide(score[m], i, a.causal ? min(a.keys - k0, of_row) : a.keys - k0);
+                    hide(score[m], i, a.causal ? min(a.keys - k0, of_row) : a.keys - k0);
                 }
             }
             f.soften(score[m], m, a.scale);
@@ -238,7 +182,12 @@ template <typename T, int D, int TILES> __device__ __forceinline__ void run(cons
         __syncthreads();
     }
     T *out = at<T>(a.out, (long)blockIdx.z * a.queries + q0) + head;
-    f.finish(buffer, out, a.out.row, a.queries - q0, a.width);
+#pragma unroll
+    for (int m = 0; m < TILES; m++) {
+        int first = (threadIdx.x / 32 * TILES + m) * 16; // of the block
+        finish<T, D>(f.sum[m], f.total[m], buffer + first * PITCH<D>, out + first * a.out.row,
+                     a.out.row, a.queries - q0 - first, a.width);
+    }
 }
 
 // For 7.5 the kernels exist but are empty, and are never looked up.

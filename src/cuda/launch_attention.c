@@ -1,0 +1,80 @@
+/* launch_attention.c - the launches of attention. */
+#include "cuda/launching.h"
+#include <math.h>
+
+/* The kernels of flash.cu: for heads up to `width`, `queries` at a time. */
+static const struct flash {
+    int width, queries;
+    enum kernel_name name;
+} flashes[] = {
+    { 40, 128, KERNEL_flash40_wide }, { 40, 64, KERNEL_flash40 },
+    { 64, 128, KERNEL_flash64_wide }, { 64, 64, KERNEL_flash64 },
+    { 80, 64, KERNEL_flash80 },       { 96, 64, KERNEL_flash96 },
+    { 128, 64, KERNEL_flash128 },     { 160, 64, KERNEL_flash160 },
+};
+
+/* NULL if none will do. Wide blocks only where there are enough of them for the card. */
+static const struct flash *choose_flash(const struct gpu *g, enum dtype type, bool vector,
+                                        const struct attention_args *a, int images)
+{
+    if (g->sm < 80 || type == DT_F32 || !vector || a->width % 8)
+        return NULL;
+    for (size_t i = 0; i < sizeof flashes / sizeof *flashes; i++) {
+        const struct flash *f = &flashes[i];
+        long blocks = (long)((a->queries + f->queries - 1) / f->queries) * a->heads * images;
+        if (a->width <= f->width && (f->queries == 64 || blocks >= 2L * g->processors))
+            return f;
+    }
+    return NULL;
+}
+
+/* Four buffers of 64 rows, each padded to an odd number of 16-byte chunks. */
+static unsigned flash_shared(const struct flash *f)
+{
+    unsigned chunks = (unsigned)(f->width + 15) / 16 * 2 + 1;
+    return 4 * 64 * chunks * 16;
+}
+
+/* Four warps of 8 queries, or of 4 for very wide heads, and a tile of 32 keys: attention.cu. */
+static struct grid plain_attention_grid(int width, int *queries)
+{
+    int slices = width <= 192 ? (width + 63) / 64 : 8;
+    *queries = width <= 192 ? 32 : 16;
+    struct grid grid = { .block_x = 128, .block_y = 1 };
+    grid.shared = (unsigned)(*queries * slices * 64 + 32 * 65) * (unsigned)sizeof(float);
+    return grid;
+}
+
+CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
+                          const struct gview *v, int heads, bool causal, const struct gview *out)
+{
+    struct attention_args a = {
+        .q = launch_rows(q),
+        .k = launch_rows(k),
+        .v = launch_rows(v),
+        .out = launch_rows(out),
+        .heads = heads,
+        .width = q->c / heads,
+        .queries = q->h * q->w,
+        .keys = k->h * k->w,
+        .causal = causal,
+    };
+    a.scale = (float)(1.4426950408889634 / sqrt(a.width));
+    if (a.width < 1 || a.width > 512)
+        return CUDA_ERROR_INVALID_VALUE;
+    const struct flash *f = choose_flash(
+        g, q->type, launch_wide(q) && launch_wide(k) && launch_wide(v) && launch_wide(out), &a,
+        q->n);
+    struct grid grid = { .block_x = 128, .block_y = 1 };
+    int queries;
+    if (f) {
+        queries = f->queries;
+        grid.shared = flash_shared(f);
+    } else {
+        grid = plain_attention_grid(a.width, &queries);
+    }
+    grid.x = (unsigned)((a.queries + queries - 1) / queries);
+    grid.y = (unsigned)heads;
+    grid.z = (unsigned)q->n;
+    return launch_kernel(g, f ? f->name : KERNEL_attention, q->type, grid, &a);
+}
