@@ -111,7 +111,7 @@ struct options {
 
     /* The machine. */
     int dtype, vae_dtype, backend, isa, winograd, threads, tiling;
-    bool vae_slicing, int8;
+    bool vae_slicing, int8, fp8;
     uint64_t max_memory, max_vram;
     int device, offload;
     struct seeds devices;

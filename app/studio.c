@@ -54,6 +54,7 @@ int studio_begin(struct studio *s, const struct options *o)
     options.isa = word("isa", o->isa);
     options.no_winograd = o->winograd;
     options.int8 = o->int8;
+    options.fp8 = o->fp8;
     options.threads = o->threads;
     options.max_memory = o->max_memory;
     options.device = o->device;

@@ -8,6 +8,7 @@
  *     size=512                 pixels a side; 512, 1024 for sdxl
  *     runs=50                  steps that are timed
  *     offload=model, stream    where a card's weights wait
+ *     fp8                      8-bit floats in the layers that bear them
  *     budget=BYTES             of weights on the device at a time; the rest is streamed
  *     device=N                 which card
  *     profile                  the time by kind of instruction, too, from runs of their own
@@ -223,6 +224,10 @@ static bool take_number(struct bench *b, struct device_options *o, const char *w
         o->offload = strcmp(word, "offload=model") == 0 ? OFFLOAD_MODEL : OFFLOAD_STREAM;
         return true;
     }
+    if (strcmp(word, "fp8") == 0) {
+        o->fp8 = true;
+        return true;
+    }
     if (sscanf(word, "%15[a-z]=%llu", key, &n) != 2)
         return false;
     int *const to[] = { &b->rows, &b->size, &b->runs, &o->index, &o->threads };
@@ -253,6 +258,10 @@ int main(int argc, char **argv)
     if (!b.net || !b.be || b.runs < 1 || b.rows < 1 || b.size < 64) {
         fprintf(stderr, "bench_steps: sd15, sdxl, refiner or vae was wanted%s\n",
                 b.be ? "" : ", and a backend: CUDA was not compiled in");
+        return 2;
+    }
+    if (o.fp8 && strcmp(b.be->name, "cuda") != 0) {
+        fprintf(stderr, "bench_steps: fp8 belongs to cuda\n");
         return 2;
     }
     if (b.type == DT_COUNT)

@@ -115,22 +115,25 @@ stage_goldens() {
     done
 }
 
-# Twenty pictures of the bundled model, in f16 and bf16 against f32, all on the card.
+# Twenty pictures of the bundled model, in f16, bf16 and fp8 (in f16) against f32, all on the card.
 stage_accuracy() {
     python3 - "$out" <<'END'
 import json, sys
 lines = [json.loads(x) for x in open("models/eval/prompts.jsonl")][:20]
-for dtype in ("f32", "f16", "bf16"):
-    with open(f"{sys.argv[1]}/{dtype}.jsonl", "w") as file:
+for name in ("f32", "f16", "bf16", "fp8"):
+    with open(f"{sys.argv[1]}/{name}.jsonl", "w") as file:
         for i, line in enumerate(lines):
-            print(json.dumps({"prompt": line["prompt"], "seed": line["seed"], "dtype": dtype,
-                              "output": f"{sys.argv[1]}/{dtype}-{i}.png"}), file=file)
+            print(json.dumps({"prompt": line["prompt"], "seed": line["seed"],
+                              "dtype": "f16" if name == "fp8" else name,
+                              "output": f"{sys.argv[1]}/{name}-{i}.png"}), file=file)
 END
     for dtype in f32 f16 bf16; do
         attempt "20 pictures, $dtype" "$bundle/styx" generate --prompts "$out/$dtype.jsonl" \
             --model models/styx-emoji --backend cuda -q --force
     done
-    for least in f16:35 bf16:25; do
+    attempt "20 pictures, fp8" "$bundle/styx" generate --prompts "$out/fp8.jsonl" \
+        --model models/styx-emoji --backend cuda --fp8 -q --force
+    for least in f16:35 bf16:25 fp8:20; do
         dtype=${least%:*}
         pairs=
         for i in $(seq 0 19); do
@@ -140,7 +143,7 @@ END
         attempt "$dtype like f32" psnr "${least#*:}" $pairs
         tail -n 1 "$last" >>"$table"
     done
-    rm -f "$out"/*.jsonl "$out"/*f16-*.png "$out"/f32-*.png
+    rm -f "$out"/*.jsonl "$out"/*f16-*.png "$out"/f32-*.png "$out"/fp8-*.png
 }
 
 # Random networks, but whole: the card must draw what the CPU draws, and how fast it starts.
@@ -182,6 +185,9 @@ stage_bench() {
     step "decode 1024 f32" vae size=1024 f32 runs=10
     step "sd15 512, 8 pictures" sd15 rows=16 runs=20
     step "sdxl 1024, 8 pictures" sdxl rows=16 runs=10
+    step "sd15 512 fp8" sd15 fp8
+    step "sdxl 1024 fp8" sdxl fp8
+    step "sdxl 1024 fp8, 8 pictures" sdxl fp8 rows=16 runs=10
     for net in sd15 sdxl refiner vae; do
         "$bundle/bench_steps" "$net" profile runs=5 >>"$log" 2>&1
     done

@@ -312,8 +312,8 @@ static PyObject *session_new(PyObject *module, PyObject *args)
     unsigned long long memory, vram;
     int offload;
     styx_error err;
-    if (!PyArg_ParseTuple(args, "zizKiiKpp", &o.backend, &o.threads, &o.isa, &memory, &o.device,
-                          &offload, &vram, &o.no_winograd, &o.int8))
+    if (!PyArg_ParseTuple(args, "zizKiiKppp", &o.backend, &o.threads, &o.isa, &memory, &o.device,
+                          &offload, &vram, &o.no_winograd, &o.int8, &o.fp8))
         return NULL;
     struct session_box *box = calloc(1, sizeof *box);
     if (!box)
@@ -472,8 +472,8 @@ PyMethodDef handle_methods[] = {
     { "model_scheduler", model_scheduler, METH_O, "model -> scheduler" },
     { "model_info", model_info, METH_O, "model -> JSON text" },
     { "session_new", session_new, METH_VARARGS,
-      "backend, threads, isa, max_memory, device, offload, max_vram, no_winograd, int8 -> "
-      "session" },
+      "backend, threads, isa, max_memory, device, offload, max_vram, no_winograd, int8, "
+      "fp8 -> session" },
     { "devices", devices, METH_NOARGS, "-> JSON text" },
     { "session_trim", session_trim, METH_O, "drops loaded weights and programs" },
     { "session_sweep", session_sweep, METH_O, "drops the weights of components that are gone" },

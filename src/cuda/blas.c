@@ -87,16 +87,21 @@ void blas_version(const struct blas *b, char text[32])
     snprintf(text, 32, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
 }
 
+bool blas_scales_rows(const struct blas *b)
+{
+    return b->cublasLtGetVersion() >= 120900;
+}
+
 static cudaDataType_t data_type(enum dtype type)
 {
     return type == DT_F16 ? CUDA_R_16F : type == DT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static bool layout(struct blas *b, cublasLtMatrixLayout_t *to, enum dtype type, long rows,
+static bool layout(struct blas *b, cublasLtMatrixLayout_t *to, cudaDataType_t type, long rows,
                    long columns, long stride)
 {
-    return b->cublasLtMatrixLayoutCreate(to, data_type(type), (uint64_t)rows, (uint64_t)columns,
-                                         stride) == CUBLAS_STATUS_SUCCESS;
+    return b->cublasLtMatrixLayoutCreate(to, type, (uint64_t)rows, (uint64_t)columns, stride) ==
+           CUBLAS_STATUS_SUCCESS;
 }
 
 static bool set(struct blas *b, cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t what,
@@ -105,21 +110,44 @@ static bool set(struct blas *b, cublasLtMatmulDesc_t desc, cublasLtMatmulDescAtt
     return b->cublasLtMatmulDescSetAttribute(desc, what, value, bytes) == CUBLAS_STATUS_SUCCESS;
 }
 
+static bool set_scales(struct blas *b, cublasLtMatmulDesc_t desc, CUdeviceptr w, CUdeviceptr x)
+{
+    return set(b, desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w, sizeof w) &&
+           set(b, desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x, sizeof x);
+}
+
+/* The library looks for ways only when it sees pointers to scales; any will do. Sums in the tensor
+ * cores' own precision, which is far finer than the factors'. */
+static bool describe_eight(struct blas *b, const struct product_plan *plan)
+{
+    const int32_t rows = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    const int32_t bias = (int32_t)data_type(plan->p.type);
+    const int8_t fast = 1;
+    CUdeviceptr any = b->g->workspace.base;
+    return set(b, plan->desc, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &rows, sizeof rows) &&
+           set(b, plan->desc, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &rows, sizeof rows) &&
+           set(b, plan->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof bias) &&
+           set(b, plan->desc, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast) &&
+           set_scales(b, plan->desc, any, any);
+}
+
 static bool describe(struct blas *b, struct product_plan *plan)
 {
     const struct product *p = &plan->p;
     cublasOperation_t across = p->untied ? CUBLAS_OP_N : CUBLAS_OP_T;
     cublasLtEpilogue_t end = CUBLASLT_EPILOGUE_BIAS;
-    enum dtype out = p->f32_out ? DT_F32 : p->type;
+    cudaDataType_t in = p->eight ? CUDA_R_8F_E4M3 : data_type(p->type);
+    cudaDataType_t out = data_type(p->f32_out ? DT_F32 : p->type);
     long w_rows = p->untied ? p->n : p->k, w_columns = p->untied ? p->k : p->n;
     if (b->cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) !=
         CUBLAS_STATUS_SUCCESS)
         return false;
     if (!set(b, plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &across, sizeof across) ||
-        (p->bias && !set(b, plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end)))
+        (p->bias && !set(b, plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &end, sizeof end)) ||
+        (p->eight && !describe_eight(b, plan)))
         return false;
-    return layout(b, &plan->w, p->type, w_rows, w_columns, p->w_row) &&
-           layout(b, &plan->x, p->type, p->k, p->m, p->x_row) &&
+    return layout(b, &plan->w, in, w_rows, w_columns, p->w_row) &&
+           layout(b, &plan->x, in, p->k, p->m, p->x_row) &&
            layout(b, &plan->residual, out, p->n, p->m,
                   p->residual ? p->residual_row : p->out_row) &&
            layout(b, &plan->out, out, p->n, p->m, p->out_row);
@@ -170,7 +198,7 @@ int blas_plans(struct blas *b, const struct product *p, size_t workspace, struct
         blas_plan_free(plan);
         return fail(err, STYX_ERR_BACKEND,
                     "cuBLASLt has nothing for a product of %ld x %d by %d x %d in %s: status %d",
-                    p->m, p->k, p->k, p->n, dtype_name(p->type), (int)status);
+                    p->m, p->k, p->k, p->n, p->eight ? "E4M3" : dtype_name(p->type), (int)status);
     }
     *out = plan;
     return STYX_OK;
@@ -206,9 +234,9 @@ bool blas_run(struct blas *b, const struct product_plan *plan, const struct prod
     float alpha = 1, beta = p->residual ? 1 : 0;
     const void *bias = (const void *)at->bias;
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
-    if (p->bias)
-        status = b->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                   &bias, sizeof bias);
+    if ((p->bias && !set(b, plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)) ||
+        (p->eight && !set_scales(b, plan->desc, at->w_scale, at->x_scale)))
+        status = CUBLAS_STATUS_INVALID_VALUE;
     if (status == CUBLAS_STATUS_SUCCESS)
         status = b->cublasLtMatmul(
             b->handle, plan->desc, &alpha, (const void *)at->w, plan->w, (const void *)at->x,

@@ -2,7 +2,8 @@
  *
  *     out[m][n] = x[m][k] w[n][k]^T (+ bias[n]) (+ residual[m][n])
  *
- * All of one type, f32 sums, rows a given number of numbers apart. */
+ * All of one type, f32 sums, rows a given number of numbers apart. Or x and w are e4m3, and each of
+ * their rows has an f32 scale. */
 #ifndef STYX_CUDA_BLAS_H
 #define STYX_CUDA_BLAS_H
 #include "cuda/gpu.h"
@@ -13,9 +14,11 @@ struct blas;
 int blas_open(const struct gpu *g, struct blas **blas, styx_error *err);
 void blas_close(struct blas *blas);
 void blas_version(const struct blas *blas, char text[32]);
+bool blas_scales_rows(const struct blas *blas); /* is it new enough for products of e4m3? */
 
 struct product {
     enum dtype type;
+    bool eight;    /* x and w are e4m3; 16 divides n, k and their rows */
     bool f32_out;  /* out is F32 whatever the type */
     bool untied;   /* w is [k][n] instead */
     bool residual; /* added, of out's type; may be out itself */
@@ -37,6 +40,7 @@ void blas_choose(struct product_plan *plan, int i); /* the one that runs; 0 at f
 void blas_plan_free(struct product_plan *plan);
 
 struct product_pointers {
+    CUdeviceptr x_scale, w_scale; /* of products of e4m3: f32 [m] and [n] */
     CUdeviceptr x, w, bias, residual, out, workspace;
 };
 /* False if the library refuses. */

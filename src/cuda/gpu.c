@@ -146,6 +146,23 @@ static int look_at(struct gpu *g, int index, styx_error *err)
     return STYX_OK;
 }
 
+/* A scale for each row of both factors is something that the library has for one architecture. */
+static int check_fp8(const struct gpu *g, styx_error *err)
+{
+    char version[32];
+    if (!g->fp8)
+        return STYX_OK;
+    if (g->sm != 90)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s has compute capability %d.%d; fp8 wants 9.0 (Hopper)", g->name, g->sm / 10,
+                    g->sm % 10);
+    if (blas_scales_rows(g->blas))
+        return STYX_OK;
+    blas_version(g->blas, version);
+    return fail(err, STYX_ERR_UNSUPPORTED, "cuBLASLt %s was found; fp8 wants 12.9 or newer",
+                version);
+}
+
 static int start(struct gpu *g, styx_error *err)
 {
     CUmemAllocationProp where;
@@ -166,7 +183,8 @@ static int start(struct gpu *g, styx_error *err)
     if (code || (code = kernels_load(g, err)) || (code = blas_open(g, &g->blas, err)) ||
         (code = dnn_open(g, &g->dnn, err)) || (code = choices_open(g, &g->choices, err)))
         return code;
-    if ((code = region_reserve(g, &g->arena, (size_t)RESERVED_GIB << 30, err)))
+    if ((code = check_fp8(g, err)) ||
+        (code = region_reserve(g, &g->arena, (size_t)RESERVED_GIB << 30, err)))
         return code;
     return region_reserve(g, &g->workspace, (size_t)RESERVED_GIB << 30, err);
 }
@@ -200,6 +218,7 @@ static int gpu_open(const struct device_options *options, void **dev, styx_error
     if (!g)
         return fail_nomem(err, sizeof *g);
     g->hard = options->hard;
+    g->fp8 = options->fp8;
     g->offload = options->offload;
     g->cu = driver_load(err);
     if (g->cu && !(code = look_at(g, options->index, err)))

@@ -35,6 +35,7 @@ struct gpu {
     struct dnn *dnn;
     struct choices *choices;
     enum offload offload;
+    bool fp8; /* e4m3 in the layers that bear it */
     bool hard;
 
     /* One program runs at a time, so all share one arena and one workspace. */

@@ -5,7 +5,7 @@
 #include "base/error.h"
 
 /* Every kernels/FILE.cu is one fat binary, which becomes one module. */
-#define KERNEL_SOURCES(X) X(attention) X(conv) X(flash) X(norm) X(pack) X(simple)
+#define KERNEL_SOURCES(X) X(attention) X(conv) X(eight) X(flash) X(norm) X(pack) X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu and
  * conv_eight, made for the tensor cores of 8.0 and later, exist for the last two only. */
@@ -14,6 +14,7 @@
     X(conv, conv_eight)                                                                            \
     X(conv, conv_few)                                                                              \
     X(conv, conv_tile)                                                                             \
+    X(eight, eight)                                                                                \
     X(flash, flash40)                                                                              \
     X(flash, flash40_wide)                                                                         \
     X(flash, flash64)                                                                              \

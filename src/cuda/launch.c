@@ -249,3 +249,15 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
     }
     return result;
 }
+
+CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
+                      CUdeviceptr scales)
+{
+    int lanes = x->c * (int)dtype_bytes(x->type) / 16, warps = (lanes + 31) / 32;
+    struct eight_args a = { launch_rows(x), out, scales, x->c };
+    struct grid grid = { (unsigned)gview_pixels(x), 1, 1, 32, 1, 0 };
+    if (!launch_wide(x) || !launch_wide_address(out) || x->c % 16)
+        return CUDA_ERROR_INVALID_VALUE;
+    grid.block_x *= (unsigned)(warps < THREADS / 32 ? warps : THREADS / 32);
+    return launch_kernel(g, KERNEL_eight, x->type, grid, &a);
+}

@@ -90,6 +90,12 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
                      int stride, int pad, CUdeviceptr bias, const struct gview *shift,
                      const struct gview *residual, const struct gview *out);
 
+/* Rows of x to e4m3: out[r][c] = x[r][c] / scales[r], dense, with f32 scales[r] that bring the
+ * row's greatest magnitude to the greatest e4m3, 448. x of F32, F16 or BF16, its channels a
+ * multiple of 16, on cards of 8.9 and later. */
+CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
+                      CUdeviceptr scales);
+
 /* Weights as a file has them to the type and order of the kernels. from: dense [cout][cin][taps] of
  * F32, F16 or BF16; to: [cout][taps][cin] of type (taps 1: only the type changes). */
 CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,

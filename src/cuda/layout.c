@@ -9,60 +9,87 @@ static size_t aligned(size_t n)
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-/* The given parameters, if they are matrices (or vectors) and have no place yet. Those of a merged
- * product follow each other without a gap. */
-static size_t place(const tape *t, struct layout *l, size_t end, const int *which, int count,
-                    bool vectors)
+static bool eight(const struct layout *l, const param *p)
 {
-    end = aligned(end);
+    return l->fp8 && p->coarse;
+}
+
+size_t layout_bytes(const struct layout *l, const tape *t, int p)
+{
+    const param *q = &t->params[p];
+    return param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
+}
+
+enum kind { MATRICES, VECTORS, SCALES };
+
+struct placing {
+    const struct layout *l;
+    const tape *t;
+    enum kind kind;
+    size_t *at; /* [nparams], the layout's */
+    size_t end;
+};
+
+static size_t bytes_of(const struct placing *w, int p)
+{
+    const param *q = &w->t->params[p];
+    if (w->kind == SCALES)
+        return eight(w->l, q) ? (size_t)q->shape[0] * sizeof(float) : 0;
+    return (q->dims == 1) == (w->kind == VECTORS) ? layout_bytes(w->l, w->t, p) : 0;
+}
+
+/* The given parameters, if they are of the kind and have no place yet. Those of a merged product
+ * follow each other without a gap. */
+static void place(struct placing *w, const int *which, int count)
+{
+    w->end = aligned(w->end);
     for (int i = 0; i < count; i++) {
-        if (which[i] < 0 || l->at[which[i]] != SIZE_MAX)
+        size_t bytes = which[i] < 0 ? 0 : bytes_of(w, which[i]);
+        if (!bytes || w->at[which[i]] != SIZE_MAX)
             continue;
-        const param *p = &t->params[which[i]];
-        if ((p->dims == 1) != vectors)
-            continue;
-        l->at[which[i]] = end;
-        end += param_count(p) * dtype_bytes(t->type);
+        w->at[which[i]] = w->end;
+        w->end += bytes;
     }
-    return end;
 }
 
-static size_t place_many(const tape *t, struct layout *l, size_t end, const struct merged *m,
-                         bool vectors)
+static void place_many(struct placing *w, const struct merged *m)
 {
-    end = place(t, l, end, m->weight, m->count, vectors);
-    return place(t, l, end, m->bias, m->count, vectors);
+    place(w, m->weight, m->count);
+    place(w, m->bias, m->count);
 }
 
-static size_t place_all(const tape *t, struct layout *l, size_t end, bool vectors)
+/* Where they end. */
+static size_t place_all(struct placing w)
 {
+    const tape *t = w.t;
     for (int i = 0; i < t->ncode; i++) {
         const instr *o = &t->code[i];
         if (o->many) {
-            end = place_many(t, l, end, o->many, vectors);
+            place_many(&w, o->many);
             continue;
         }
-        end = place(t, l, end, &o->weight, 1, vectors);
-        end = place(t, l, end, &o->bias, 1, vectors);
+        place(&w, &o->weight, 1);
+        place(&w, &o->bias, 1);
     }
     /* what only other programs of the network read */
     for (const struct merged *m = t->merged; m; m = m->next)
-        end = place_many(t, l, end, m, vectors);
+        place_many(&w, m);
     for (int i = 0; i < t->nparams; i++)
-        end = place(t, l, end, &i, 1, vectors);
-    return end;
+        place(&w, &i, 1);
+    return aligned(w.end);
 }
 
-int layout_make(const tape *t, struct layout *l, styx_error *err)
+int layout_make(const tape *t, bool fp8, struct layout *l, styx_error *err)
 {
     size_t n = (size_t)t->nparams + 1;
-    *l = (struct layout){ malloc(n * sizeof *l->at), malloc(n * sizeof *l->vector), 0, 0 };
+    *l = (struct layout){ malloc(n * sizeof *l->at), malloc(n * sizeof *l->vector), 0, 0, fp8 };
     if (!l->at || !l->vector)
         return fail_nomem(err, n * sizeof *l->at);
     for (int i = 0; i < t->nparams; i++)
         l->at[i] = l->vector[i] = SIZE_MAX;
-    l->matrices = aligned(place_all(t, l, 0, false));
-    l->bytes = aligned(place_all(t, l, l->matrices, true));
+    l->matrices = place_all((struct placing){ l, t, MATRICES, l->at, 0 });
+    l->bytes = place_all((struct placing){ l, t, VECTORS, l->at, l->matrices });
+    l->bytes = place_all((struct placing){ l, t, SCALES, l->vector, l->bytes });
     for (int i = 0; i < t->nparams; i++) {
         if (t->params[i].dims != 1)
             continue;

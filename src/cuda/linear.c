@@ -3,7 +3,9 @@
  * cuBLASLt's GELU is the tanh form, so activations are kernels of our own after the product.
  * GEGLU's two halves are one product into scratch memory. An input of two parts is two products,
  * the second on top of the first. Merged layers (tape_merge) are one product with a taller matrix.
- */
+ *
+ * Under fp8, layers that bear it multiply e4m3: their weights lie so on the card (load.h), their
+ * input is written so to scratch memory before the product, with a scale for each token. */
 #include "cuda/step.h"
 #include <stdio.h>
 
@@ -25,10 +27,10 @@ int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
 {
     struct tuning tuning = { g, plan, at };
     char key[192];
-    snprintf(key, sizeof key, "product %s %ld x %d x %d rows %ld %ld %ld%s%s%s%s",
-             dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row, p->out_row,
-             p->bias ? " bias" : "", p->residual ? " residual" : "", p->untied ? " untied" : "",
-             p->f32_out ? " to F32" : "");
+    snprintf(key, sizeof key, "product %s%s %ld x %d x %d rows %ld %ld %ld%s%s%s%s",
+             p->eight ? "E4M3 to " : "", dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row,
+             p->out_row, p->bias ? " bias" : "", p->residual ? " residual" : "",
+             p->untied ? " untied" : "", p->f32_out ? " to F32" : "");
     int way = choose(g, key, blas_ways(plan), try_product, &tuning);
     if (way < 0)
         return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s: %s", key,
@@ -65,12 +67,44 @@ static long pixels(const tensor *x)
     return (long)x->n * x->h * x->w;
 }
 
-size_t linear_scratch(const tape *t, const instr *o)
+static size_t aligned(size_t bytes)
 {
-    (void)t;
-    return through_scratch(o)
-               ? (size_t)pixels(o->out) * (size_t)width(o) * dtype_bytes(o->out->type)
-               : 0;
+    return (bytes + 255) & ~(size_t)255;
+}
+
+/* Of what is not yet the result. */
+static size_t sums_bytes(const instr *o)
+{
+    size_t count = (size_t)pixels(o->out) * (size_t)width(o);
+    return through_scratch(o) ? aligned(count * dtype_bytes(o->out->type)) : 0;
+}
+
+static int first_weight(const instr *o)
+{
+    return o->many ? o->many->weight[0] : o->weight;
+}
+
+static bool is_eight(const struct gpu *g, const tape *t, const instr *o)
+{
+    return g->fp8 && t->params[first_weight(o)].coarse;
+}
+
+/* Scratch memory: sums, then the input as e4m3, then its scales. */
+size_t linear_scratch(const struct gpu *g, const tape *t, const instr *o)
+{
+    const tensor *x = o->in[0];
+    size_t coded = aligned(tensor_count(x)) + (size_t)pixels(x) * sizeof(float);
+    return sums_bytes(o) + (is_eight(g, t, o) ? coded : 0);
+}
+
+static CUdeviceptr coded_at(const struct plan *p, const instr *o)
+{
+    return plan_scratch(p) + sums_bytes(o);
+}
+
+static CUdeviceptr scales_at(const struct plan *p, const instr *o)
+{
+    return coded_at(p, o) + aligned(tensor_count(o->in[0]));
 }
 
 static struct gview target(const struct plan *p, const instr *o)
@@ -90,7 +124,8 @@ static struct product problem(const struct plan *p, const instr *o, int part)
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     bool sum = o->residual && !left_over(o);
     struct product q = { .type = x.type, .m = gview_pixels(&out), .n = out.c, .k = x.c };
-    q.x_row = x.row;
+    q.eight = is_eight(p->g, p->t, o);
+    q.x_row = q.eight ? x.c : x.row;
     q.w_row = o->in[0]->c;
     q.out_row = out.row;
     q.bias = part == 0 && (o->many ? o->many->bias[0] : o->bias) >= 0;
@@ -101,7 +136,7 @@ static struct product problem(const struct plan *p, const instr *o, int part)
 
 static struct product_pointers pointers(const struct plan *p, const instr *o, int part)
 {
-    int weight = o->many ? o->many->weight[0] : o->weight;
+    int weight = first_weight(o);
     int bias = o->many ? o->many->bias[0] : o->bias;
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     size_t skipped = part ? (size_t)o->in[0]->part[0]->c * dtype_bytes(x.type) : 0;
@@ -110,14 +145,28 @@ static struct product_pointers pointers(const struct plan *p, const instr *o, in
     at.bias = bias >= 0 ? weights_at(p->weights, bias) : 0;
     if (part == 0 && o->residual && !left_over(o))
         at.residual = gview_of(p, o->residual).data;
+    if (is_eight(p->g, p->t, o)) {
+        at.x = coded_at(p, o);
+        at.x_scale = scales_at(p, o);
+        at.w_scale = weights_vector(p->weights, weight);
+    }
     at.workspace = plan_workspace(p);
     return at;
+}
+
+/* The input as e4m3. */
+static bool code_input(const struct plan *p, const instr *o)
+{
+    struct gview x = gview_of(p, o->in[0]);
+    return launch_eight(p->g, &x, coded_at(p, o), scales_at(p, o)) == CUDA_SUCCESS;
 }
 
 static bool linear_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
     struct gview out = gview_of(p, o->out), sums = target(p, o), shift, residual;
+    if (is_eight(p->g, p->t, o) && !code_input(p, o))
+        return false;
     for (int part = 0; part < 2 && s->product[part]; part++) {
         struct product_pointers at = pointers(p, o, part);
         if (!blas_run(p->g->blas, s->product[part], &at))
@@ -135,16 +184,22 @@ static bool linear_run(const struct plan *p, const struct step *s)
                          o->residual ? &residual : NULL, &out) == CUDA_SUCCESS;
 }
 
+/* Does parameter b lie right behind a, and its scales behind a's? */
+static bool follows(const struct plan *p, int a, int b)
+{
+    const struct loaded *l = p->weights;
+    const param *q = &p->t->params[a];
+    size_t scales = (size_t)q->shape[0] * sizeof(float);
+    return weights_at(l, b) == weights_at(l, a) + layout_bytes(&l->layout, p->t, a) &&
+           (!(p->g->fp8 && q->coarse) || weights_vector(l, b) == weights_vector(l, a) + scales);
+}
+
 /* The parameters of merged products must lie one behind the other. */
 static int check_neighbours(const struct plan *p, const instr *o, styx_error *err)
 {
-    size_t each = dtype_bytes(p->weights->type);
     for (int i = 1; o->many && i < o->many->count; i++) {
-        size_t rows = (size_t)o->many->part[i - 1]->c * each;
         const int *w = o->many->weight, *b = o->many->bias;
-        if (weights_at(p->weights, w[i]) !=
-                weights_at(p->weights, w[i - 1]) + rows * (size_t)o->in[0]->c ||
-            (b[i] >= 0 && weights_at(p->weights, b[i]) != weights_at(p->weights, b[i - 1]) + rows))
+        if (!follows(p, w[i - 1], w[i]) || (b[i] >= 0 && !follows(p, b[i - 1], b[i])))
             return fail(err, STYX_ERR_INTERNAL, "%s and %s are not neighbours on the card",
                         p->t->params[w[i - 1]].name, p->t->params[w[i]].name);
     }
@@ -154,9 +209,10 @@ static int check_neighbours(const struct plan *p, const instr *o, styx_error *er
 /* Where they lie is no part of the problem. */
 static bool same_product(const struct product *a, const struct product *b)
 {
-    return a->type == b->type && a->m == b->m && a->n == b->n && a->k == b->k &&
-           a->x_row == b->x_row && a->w_row == b->w_row && a->out_row == b->out_row &&
-           a->bias == b->bias && a->residual == b->residual && a->residual_row == b->residual_row;
+    return a->type == b->type && a->eight == b->eight && a->m == b->m && a->n == b->n &&
+           a->k == b->k && a->x_row == b->x_row && a->w_row == b->w_row &&
+           a->out_row == b->out_row && a->bias == b->bias && a->residual == b->residual &&
+           a->residual_row == b->residual_row;
 }
 
 static bool same_linear(const struct plan *p, const instr *a, const instr *b)
@@ -174,6 +230,9 @@ int linear_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
     int parts = o->in[0]->part[0] ? 2 : 1, code = check_neighbours(p, o, err);
+    if (!code && parts == 2 && is_eight(p->g, p->t, o))
+        return fail(err, STYX_ERR_INTERNAL, "%s has an input in two parts, and bears 8 bits",
+                    p->t->params[o->weight].name);
     if (code || step_share(p, s, same_linear))
         return code;
     s->run = linear_run;

@@ -39,7 +39,7 @@ size_t weights_measure(const struct gpu *g, const tape *t, size_t budget)
 {
     struct layout l;
     size_t bytes = 0;
-    if (layout_make(t, &l, NULL) == STYX_OK)
+    if (layout_make(t, g->fp8, &l, NULL) == STYX_OK)
         bytes =
             streams(g, &l, budget) ? l.bytes - l.matrices + stream_bytes(t, &l, budget) : l.bytes;
     layout_free(&l);
@@ -115,11 +115,48 @@ static int write_piece(struct reader *r, struct loaded *l, CUdeviceptr from, enu
     return gpu_check(g, result, "converting weights", err);
 }
 
+/* The same, as e4m3 with their scales. */
+static int write_eight(struct reader *r, struct loaded *l, const struct gview *x, size_t at,
+                       size_t scales_at, styx_error *err)
+{
+    struct gpu *g = r->g;
+    size_t rows = (size_t)gview_pixels(x), bytes = rows * (size_t)x->c;
+    CUdeviceptr packed = g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
+    CUdeviceptr to = l->host ? packed : in_memory(l, at);
+    CUdeviceptr scales = l->host ? packed + PIECE : in_memory(l, scales_at);
+    CUresult result = launch_eight(g, x, to, scales);
+    if (result == CUDA_SUCCESS && l->host)
+        result = g->cu->cuMemcpyDtoHAsync(l->host + at, to, bytes, g->stream);
+    if (result == CUDA_SUCCESS && l->host)
+        result =
+            g->cu->cuMemcpyDtoHAsync(l->host + scales_at, scales, rows * sizeof(float), g->stream);
+    return gpu_check(g, result, "converting weights", err);
+}
+
+/* Rows of a parameter from `first` on, which lie on the card as the file has them, to all its
+ * places in the image. */
+static int write_rows(struct reader *r, struct loaded *l, int i, const param *p, CUdeviceptr from,
+                      enum dtype type, size_t first, size_t rows, styx_error *err)
+{
+    int taps = p->dims == 4 ? p->shape[2] * p->shape[3] : 1, code;
+    size_t row = param_count(p) / (size_t)p->shape[0];
+    size_t at = l->layout.at[i], f32_at = l->layout.vector[i] + first * sizeof(float);
+    if (l->layout.fp8 && p->coarse) {
+        struct gview x = { from, type, (int)rows, 1, 1, (int)row, (long)row };
+        return write_eight(r, l, &x, at + first * row, f32_at, err);
+    }
+    code = write_piece(r, l, from, type, at + first * row * dtype_bytes(l->type), l->type,
+                       (long)rows, (long)row, taps, err);
+    if (!code && p->dims == 1)
+        code = write_piece(r, l, from, type, f32_at, DT_F32, (long)rows, 1, 1, err);
+    return code;
+}
+
 /* One parameter, some rows (of its first dimension) at a time. */
 static int read_param(struct reader *r, struct loaded *l, int i, const param *p,
                       const struct span *s, styx_error *err)
 {
-    int taps = p->dims == 4 ? p->shape[2] * p->shape[3] : 1, code = STYX_OK;
+    int code = STYX_OK;
     size_t rows = (size_t)p->shape[0], row = param_count(p) / rows;
     enum dtype type = copied_type(s);
     size_t most = PIECE / (row * dtype_bytes(type));
@@ -131,11 +168,7 @@ static int read_param(struct reader *r, struct loaded *l, int i, const param *p,
         CUdeviceptr from;
         if ((code = read_piece(r, s, at * row, n * row, &from, err)))
             return code;
-        code = write_piece(r, l, from, type, l->layout.at[i] + at * row * dtype_bytes(l->type),
-                           l->type, (long)n, (long)row, taps, err);
-        if (!code && p->dims == 1)
-            code = write_piece(r, l, from, type, l->layout.vector[i] + at * sizeof(float), DT_F32,
-                               (long)n, 1, 1, err);
+        code = write_rows(r, l, i, p, from, type, at, n, err);
         if (!code)
             code = gpu_check(r->g, r->g->cu->cuEventRecord(r->done[r->turn], r->g->stream),
                              "copying weights", err);
@@ -262,6 +295,16 @@ static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error 
     return code;
 }
 
+static int check_type(const struct gpu *g, const tape *t, styx_error *err)
+{
+    for (int i = 0; i < t->nparams && g->fp8 && t->type == DT_F32; i++)
+        if (t->params[i].coarse)
+            return fail(err, STYX_ERR_INVALID,
+                        "the %s is to run in F32; fp8 wants F16 or BF16 around its products",
+                        t->name);
+    return STYX_OK;
+}
+
 int weights_load(void *dev, const tape *t, const struct weights *w, size_t budget, void **loaded,
                  styx_error *err)
 {
@@ -272,7 +315,9 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
         return fail_nomem(err, sizeof *l);
     l->g = g;
     l->type = t->type;
-    code = layout_make(t, &l->layout, err);
+    code = check_type(g, t, err);
+    if (!code)
+        code = layout_make(t, g->fp8, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);
     if (!code)

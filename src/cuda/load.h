@@ -1,8 +1,10 @@
 /* load.h - the weights of one network on the card.
  *
  * Matrices have the type of the program, filters as [out][k][k][in]; vectors (biases, norms) exist
- * in that type and in f32. All of that is one image: the matrices in the order in which the program
- * reads them, those of a merged product (tape_merge) one behind the other, then the vectors.
+ * in that type and in f32. Under fp8 matrices that bear it (param.coarse) are e4m3 with an f32
+ * scale for each of their rows. All of that is one image: the matrices in the order in which the
+ * program reads them, those of a merged product (tape_merge) one behind the other, then the
+ * vectors, and the scales in the order of their matrices.
  *
  * The image lies on the card; or (OFFLOAD_MODEL) in the host's memory too, and on the card only
  * while its network runs; or (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card
@@ -14,8 +16,9 @@
 /* Where every parameter lies in the image. */
 struct layout {
     size_t *at;             /* [nparams]: the typed numbers */
-    size_t *vector;         /* [nparams]: the f32 copy of a vector */
-    size_t matrices, bytes; /* the vectors are [matrices, bytes) */
+    size_t *vector;         /* [nparams]: the f32 copy of a vector, the scales of an e4m3 matrix */
+    size_t matrices, bytes; /* the vectors and scales are [matrices, bytes) */
+    bool fp8;
 };
 
 struct loaded {
@@ -28,8 +31,10 @@ struct loaded {
     struct stream *stream;
 };
 
-int layout_make(const tape *t, struct layout *l, styx_error *err);
+int layout_make(const tape *t, bool fp8, struct layout *l, styx_error *err);
 void layout_free(struct layout *l);
+/* Of a parameter, without its f32 numbers. */
+size_t layout_bytes(const struct layout *l, const tape *t, int param);
 
 /* Bytes on the card. */
 size_t weights_measure(const struct gpu *g, const tape *t, size_t budget);
@@ -43,6 +48,6 @@ int weights_bring(struct loaded *l, styx_error *err);
 int weights_need(struct loaded *l, const instr *i, styx_error *err);
 
 CUdeviceptr weights_at(const struct loaded *l, int param);
-CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32 */
+CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32: a vector, or scales */
 
 #endif

@@ -10,11 +10,11 @@
 
 /* ---- memory ---- */
 
-static size_t scratch_of(const tape *t, const instr *o)
+static size_t scratch_of(const struct gpu *g, const tape *t, const instr *o)
 {
     switch (o->op) {
     case OP_LINEAR:
-        return linear_scratch(t, o);
+        return linear_scratch(g, t, o);
     case OP_CONV2D:
         return conv_scratch_bytes(t, o);
     case OP_ATTENTION:
@@ -33,11 +33,11 @@ static size_t floats(tensor *const *x, int n)
 }
 
 /* What any step needs; inputs and outputs pass through the same memory. */
-static size_t scratch_most(const tape *t)
+static size_t scratch_most(const struct gpu *g, const tape *t)
 {
     size_t in = floats(t->in, t->nin), out = floats(t->out, t->nout), most = in > out ? in : out;
     for (int i = 0; i < t->ncode; i++) {
-        size_t one = scratch_of(t, &t->code[i]);
+        size_t one = scratch_of(g, t, &t->code[i]);
         most = one > most ? one : most;
     }
     return most;
@@ -47,7 +47,7 @@ void plan_measure(void *dev, const tape *t, size_t budget, struct footprint *nee
 {
     need->weights = weights_measure(dev, t, budget);
     need->arena = t->arena;
-    need->workspace = LIBRARY_WORKSPACE + scratch_most(t);
+    need->workspace = LIBRARY_WORKSPACE + scratch_most(dev, t);
 }
 
 struct gview gview_of(const struct plan *p, const tensor *x)
@@ -169,7 +169,7 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
     if (!code)
         code = region_grow(g, &g->arena, t->arena + 64, err);
     if (!code)
-        code = region_grow(g, &g->workspace, LIBRARY_WORKSPACE + scratch_most(t), err);
+        code = region_grow(g, &g->workspace, LIBRARY_WORKSPACE + scratch_most(g, t), err);
     if (!code)
         code =
             gpu_check(g, g->cu->cuMemHostAlloc((void **)&p->pinned, p->in_bytes + p->out_bytes, 0),

@@ -54,7 +54,7 @@ CUdeviceptr plan_workspace(const struct plan *p); /* LIBRARY_WORKSPACE */
 /* A dense value like x, but with c channels, at some address. */
 struct gview gview_dense(const tensor *like, int c, CUdeviceptr at);
 
-size_t linear_scratch(const tape *t, const instr *i);
+size_t linear_scratch(const struct gpu *g, const tape *t, const instr *i);
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t conv_scratch_bytes(const tape *t, const instr *i);
 int conv_prepare(struct plan *p, struct step *s, styx_error *err);

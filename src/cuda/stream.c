@@ -38,7 +38,7 @@ struct cut {
 
 static size_t end_of(const tape *t, const struct layout *l, int p)
 {
-    return l->at[p] + param_count(&t->params[p]) * dtype_bytes(t->type);
+    return l->at[p] + layout_bytes(l, t, p);
 }
 
 /* The matrices of one instruction stay together. */

@@ -108,6 +108,7 @@ struct styx_session {
     void *device;
     char description[128];
     bool card;
+    bool fp8; /* of a card: 8-bit floats in the UNet */
     enum styx_offload offload;
     enum dtype fastest; /* what AUTO means on this device */
     uint64_t max_memory; /* for programs and weights, where they are: host or card */

@@ -58,7 +58,7 @@ static int open_named(styx_session *s, const char *name, const struct device_opt
                     name);
     if (d->int8 && s->backend != &backend_cpu)
         return fail(err, STYX_ERR_INVALID,
-                    "the %s backend has no 8-bit products: int8 belongs to cpu", name);
+                    "the %s backend multiplies no 8-bit integers: int8 belongs to cpu", name);
     return s->backend->open(d, &s->device, err);
 }
 
@@ -69,7 +69,7 @@ static int open_best(styx_session *s, const struct styx_session_options *o,
 {
     const char *preferred = getenv("STYX_BACKEND");
     styx_error why;
-    if (o->device || o->offload || o->max_vram)
+    if (o->device || o->offload || o->max_vram || o->fp8)
         return open_named(s, "cuda", d, err);
     if (preferred && *preferred && strcmp(preferred, "auto") != 0)
         return open_named(s, preferred, d, err);
@@ -85,9 +85,9 @@ static int check_alone(const struct styx_session_options *o, styx_error *err)
     const char *name = o->backend;
     if (!name || strcmp(name, "auto") == 0 || strcmp(name, "cuda") == 0)
         return 0;
-    if (o->device || o->offload || o->max_vram)
+    if (o->device || o->offload || o->max_vram || o->fp8)
         return fail(err, STYX_ERR_INVALID,
-                    "the %s backend has no card: device, offload and max_vram belong to cuda",
+                    "the %s backend has no card: device, offload, max_vram and fp8 belong to cuda",
                     name);
     return 0;
 }
@@ -99,7 +99,8 @@ static int open_device(styx_session *s, const struct styx_session_options *o, st
                                 .isa = o->isa,
                                 .offload = (enum offload)o->offload,
                                 .direct = o->no_winograd != 0,
-                                .int8 = o->int8 != 0 };
+                                .int8 = o->int8 != 0,
+                                .fp8 = o->fp8 != 0 };
     const char *hard = getenv("STYX_HARD");
     int code = check_device(o, err);
     if (!code)
@@ -145,6 +146,7 @@ int styx_session_new(const struct styx_session_options *options, styx_session **
     }
     /* What programs and weights take is on the card if there is one. */
     s->card = s->backend != &backend_cpu && s->backend != &backend_ref;
+    s->fp8 = o.fp8;
     s->max_memory = s->card ? o.max_vram : o.max_memory;
     s->overhead = s->card ? 0 : HOST_OVERHEAD;
     s->mapped = s->card ? 0 : HOST_MAPPED;

@@ -12,19 +12,23 @@ static tensor *attend(tape *t, tensor *x, tensor *context, const char *at, int h
 {
     enter(t, "%s", at);
     tensor *q = linear_nobias(t, x, "to_q", x->c);
+    t->coarse = context == x; /* the text's keys and values are made once for all steps */
     tensor *k = linear_nobias(t, context, "to_k", x->c);
     tensor *v = linear_nobias(t, context, "to_v", x->c);
+    t->coarse = true;
     tensor *y = linear(t, attention(t, q, k, v, heads, false), "to_out.0", x->c);
     leave(t);
     return y;
 }
 
-/* A feature map [n, h, w, c] is a sequence of h*w tokens: no reshaping. */
+/* A feature map [n, h, w, c] is a sequence of h*w tokens: no reshaping. What every product here
+ * reads was normed or is a mean of such values, which is why they bear 8 bits. */
 static tensor *transformer(tape *t, const struct unet_config *m, tensor *x, tensor *text, int heads,
                            int depth)
 {
     tensor *(*project)(tape *, tensor *, const char *, int) =
         m->linear_projection ? linear : conv1x1;
+    t->coarse = true;
     tensor *h = project(t, group_norm(t, x, "norm", m->groups, 1e-6f), "proj_in", x->c);
 
     for (int i = 0; i < depth; i++) {
@@ -36,7 +40,9 @@ static tensor *transformer(tape *t, const struct unet_config *m, tensor *x, tens
         h = add(t, h, linear(t, n, "ff.net.2", h->c));
         leave(t);
     }
-    return add(t, x, project(t, h, "proj_out", x->c));
+    x = add(t, x, project(t, h, "proj_out", x->c));
+    t->coarse = false;
+    return x;
 }
 
 /* One layer of a block at level i: a residual block, then a transformer if the block has them. */

@@ -77,6 +77,7 @@ void tape_merge(tape *t)
         for (int j = i; mergeable(t, a) && j < t->ncode && n < MOST_PRODUCTS; j++) {
             const instr *b = &t->code[j];
             if (!mergeable(t, b) || b->in[0] != a->in[0] || (b->bias < 0) != (a->bias < 0) ||
+                t->params[b->weight].coarse != t->params[a->weight].coarse ||
                 channels + b->out->c > MOST_CHANNELS)
                 continue;
             group[n++] = j;

@@ -221,10 +221,19 @@ tensor *timestep(tape *t, tensor *x, int dim, bool flip, float shift)
     return emit(t, x->n, 1, 1, x->c * dim, i);
 }
 
+/* 8-bit products want whole vectors of 16 numbers, and small ones are not worth a second rounding.
+ */
+static bool bears_eight_bits(int channels)
+{
+    return channels >= 64 && channels % 16 == 0;
+}
+
 static tensor *dense(tape *t, tensor *x, const char *at, int cout, bool bias, int k)
 {
     instr i = { .op = OP_LINEAR, .in = { x }, .bias = -1 };
     i.weight = declare(t, at, "weight", cout, x->c, k, k);
+    if (i.weight >= 0)
+        t->params[i.weight].coarse = t->coarse && bears_eight_bits(x->c) && bears_eight_bits(cout);
     if (bias)
         i.bias = declare(t, at, "bias", cout, 0, 0, 0);
     return emit(t, x->n, x->h, x->w, cout, i);

@@ -102,6 +102,7 @@ typedef struct param {
     const char *name;
     int dims, shape[4];
     int first_use, last_use; /* instructions */
+    bool coarse;             /* a linear layer's that bears 8-bit factors */
 } param;
 
 enum { TAPE_MAX_IN = 16, TAPE_MAX_OUT = 32 };
@@ -119,6 +120,7 @@ typedef struct tape {
     int nin, nout;
     size_t arena; /* bytes, after tape_plan */
     size_t sum;   /* bytes of all values without reuse */
+    bool coarse;  /* linear layers that are recorded now bear 8-bit factors, if one asks for them */
     struct merged *merged;
     styx_error err;       /* sticky: the first failure */
     struct recorder *rec; /* scopes and storage of the recording */

@@ -34,7 +34,7 @@ class Devices(CommandTest):
             self.skipTest("this machine has a card")
         why = self.backends["cuda"]["why"]
         for words in (["--backend", "cuda"], ["--device", "1"], ["--offload", "model"],
-                      ["--max-vram", "4G"]):
+                      ["--max-vram", "4G"], ["--fp8"]):
             self.assertIn(why, self.refused("generate", "x", *words, says="CUDA", code=1))
         self.assertIn(why, self.refused("explain", "--backend", "cuda", says="CUDA", code=1))
 
@@ -50,7 +50,7 @@ class Devices(CommandTest):
         self.refused("generate", "x", says="'abacus'", environment={"STYX_BACKEND": "abacus"})
 
     def test_a_card_on_the_cpu(self):
-        for words in (["--device", "1"], ["--offload", "stream"], ["--max-vram", "4G"]):
+        for words in (["--device", "1"], ["--offload", "stream"], ["--max-vram", "4G"], ["--fp8"]):
             self.refused("generate", "x", "--backend", "cpu", *words, says="the cpu backend has no")
 
     def test_pictures_divided_between_cards(self):
@@ -97,10 +97,10 @@ class Devices(CommandTest):
         self.assertEqual(self.recipe("off.png")["settings"]["winograd"], "off")
 
     def test_arithmetic_of_the_cpu_on_other_backends(self):
-        self.refused("generate", "x", "--backend", "ref", "--int8", says="no 8-bit products")
+        self.refused("generate", "x", "--backend", "ref", "--int8", says="no 8-bit integers")
         self.refused("generate", "x", "--backend", "ref", "--winograd", "off",
                      says="no choice of convolutions")
-        self.refused("generate", "x", "--int8", says="no 8-bit products",
+        self.refused("generate", "x", "--int8", says="no 8-bit integers",
                      environment={"STYX_BACKEND": "ref"})
 
     def recipe(self, name):

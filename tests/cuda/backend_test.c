@@ -162,6 +162,109 @@ static void test_like_products_share_a_plan(void **state)
     backend_cuda.close(dev);
 }
 
+/* ---- 8-bit floats ---- */
+
+/* A transformer block as the UNet's: products that share an input, slices, sums, GEGLU; and two
+ * layers that do not bear 8 bits, one of them too narrow. */
+static void coarse_block(tape *t, unsigned seed)
+{
+    (void)seed;
+    tensor *x = input(t, "x", 2, 3, 5, 64, t->type, false);
+    tensor *text = input(t, "text", 2, 1, 7, 48, t->type, true);
+    tensor *k = linear_nobias(t, text, "text_k", 64), *v = linear_nobias(t, text, "text_v", 64);
+    t->coarse = true;
+    tensor *n = layer_norm(t, linear(t, x, "in", 64), "norm1", 1e-5f);
+    tensor *q = linear_nobias(t, n, "q", 64), *own_k = linear_nobias(t, n, "k", 64);
+    tensor *own_v = linear_nobias(t, n, "v", 64);
+    tensor *y = attention(t, q, own_k, own_v, 2, false);
+    x = add(t, linear(t, y, "out", 64), x);
+    q = linear_nobias(t, layer_norm(t, x, "norm2", 1e-5f), "q2", 64);
+    x = add(t, linear(t, attention(t, q, k, v, 2, false), "out2", 64), x);
+    y = geglu(t, linear(t, layer_norm(t, x, "norm3", 1e-5f), "ff1", 256));
+    x = add(t, linear(t, y, "ff2", 64), x);
+    t->coarse = false;
+    output(t, linear(t, x, "narrow", 24));
+}
+
+static int fp8_card(enum offload offload, void **dev, styx_error *err)
+{
+    struct device_options o = { .offload = offload, .hard = true, .fp8 = true };
+    fake.limit = (size_t)1 << 30;
+    return backend_cuda.open(&o, dev, err);
+}
+
+/* The card's own numbers, as they are the same bytes however the weights get there. */
+static void test_eight_bits(void **state)
+{
+    static const size_t budgets[] = { 0, 1, 9000, 40000 };
+    tape *t = optimised(coarse_block, 0, DT_F16, false, true);
+    struct outcome first;
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        void *dev;
+        styx_error err;
+        must(fp8_card(i < 3 ? (enum offload)i : OFFLOAD_NONE, &dev, &err), &err);
+        compare(coarse_block, 0, dev, i < 3 ? 0 : budgets[i - 2], DT_F16, 0.25f);
+        struct outcome x = run(&backend_cuda, dev, i < 3 ? 0 : budgets[i - 2], t);
+        if (i == 0)
+            first = x;
+        else
+            assert_memory_equal(x.out[0], first.out[0], x.n[0] * sizeof(float));
+        if (i > 0)
+            free(x.out[0]);
+        backend_cuda.close(dev);
+    }
+    free(first.out[0]);
+    tape_free(t);
+}
+
+/* A byte for each number that bears it, and a scale for each of their rows. */
+static void test_eight_bits_take_half_the_memory(void **state)
+{
+    tape *t = optimised(coarse_block, 0, DT_BF16, false, true);
+    void *half = card(OFFLOAD_NONE), *eight;
+    struct footprint two, one;
+    size_t bytes = 0, coarse = 0;
+    styx_error err;
+    (void)state;
+    must(fp8_card(OFFLOAD_NONE, &eight, &err), &err);
+    for (int i = 0; i < t->nparams; i++)
+        if (t->params[i].coarse) {
+            coarse++;
+            bytes += param_count(&t->params[i]) - 4 * (size_t)t->params[i].shape[0];
+        }
+    assert_int_equal(coarse, 9);
+    backend_cuda.measure(half, t, 0, &two);
+    backend_cuda.measure(eight, t, 0, &one);
+    assert_int_equal(two.weights - one.weights, bytes); /* all are multiples of 256 */
+    backend_cuda.close(half);
+    backend_cuda.close(eight);
+    tape_free(t);
+}
+
+static void test_eight_bits_are_refused(void **state)
+{
+    void *dev = NULL, *loaded = NULL;
+    styx_error err;
+    (void)state;
+    fake.capability = 89;
+    assert_int_equal(fp8_card(OFFLOAD_NONE, &dev, &err), STYX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "has compute capability 8.9; fp8 wants 9.0"));
+    fake.capability = 0;
+    fake.old = true;
+    assert_int_equal(fp8_card(OFFLOAD_NONE, &dev, &err), STYX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "fp8 wants 12.9"));
+    fake.old = false;
+    must(fp8_card(OFFLOAD_NONE, &dev, &err), &err);
+    tape *t = optimised(coarse_block, 0, DT_F32, false, true);
+    struct weights none = { NULL, 0 };
+    assert_int_equal(backend_cuda.load(dev, t, &none, 0, &loaded, &err), STYX_ERR_INVALID);
+    assert_non_null(strstr(err.text, "fp8 wants F16 or BF16"));
+    assert_null(loaded);
+    backend_cuda.close(dev);
+    tape_free(t);
+}
+
 /* ---- single runs ---- */
 
 struct net {
@@ -408,6 +511,9 @@ int main(void)
         cmocka_unit_test(test_streamed_weights),
         cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_eight_bits),
+        cmocka_unit_test(test_eight_bits_take_half_the_memory),
+        cmocka_unit_test(test_eight_bits_are_refused),
         cmocka_unit_test(test_like_products_share_a_plan),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),

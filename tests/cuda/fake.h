@@ -2,6 +2,7 @@
 #ifndef STYX_TESTS_CUDA_FAKE_H
 #define STYX_TESTS_CUDA_FAKE_H
 #include "base/dtype.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 extern struct fake_state {
@@ -10,6 +11,8 @@ extern struct fake_state {
     size_t copied;       /* bytes from host to card */
     int launched;        /* graphs */
     float ms;            /* what every measurement tells; 0: 1 */
+    int capability;      /* 0: 9.0 */
+    bool old;            /* the library has no products of e4m3 */
     const char *refusal; /* why the libraries refuse to run anything; NULL: they run */
     int products;        /* plans that cuBLASLt was asked for */
     int compiled;        /* plans of the library that were made ready without a text */

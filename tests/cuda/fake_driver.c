@@ -44,8 +44,9 @@ static CUresult device_name(char *name, int n, CUdevice d)
 static CUresult attribute(int *value, CUdevice_attribute which, CUdevice d)
 {
     (void)d;
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? 9
-             : which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? 0
+    int capability = fake.capability ? fake.capability : 90;
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? capability / 10
+             : which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? capability % 10
                                                                      : 1;
     return CUDA_SUCCESS;
 }

@@ -4,6 +4,7 @@
 #include "cuda/blas.h"
 #include "cuda/dnn.h"
 #include "cuda/fake.h"
+#include "e4m3.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -61,6 +62,29 @@ void blas_plan_free(struct product_plan *plan)
     free(plan);
 }
 
+bool blas_scales_rows(const struct blas *blas)
+{
+    (void)blas;
+    return !fake.old;
+}
+
+/* Of row x and row w. */
+static double dot(const struct product *p, const struct product_pointers *at, long i, int j)
+{
+    const uint8_t *x = (const uint8_t *)at->x + i * p->x_row;
+    const uint8_t *w = (const uint8_t *)at->w + j * p->w_row;
+    double sum = 0;
+    for (int k = 0; k < p->k && p->eight; k++)
+        sum += (double)e4m3_number(x[k]) * (double)e4m3_number(w[k]);
+    if (p->eight)
+        return sum * (double)fake_get(at->x_scale, DT_F32, i) *
+               (double)fake_get(at->w_scale, DT_F32, j);
+    for (int k = 0; k < p->k; k++)
+        sum += (double)fake_get(at->x, p->type, i * p->x_row + k) *
+               fake_get(at->w, p->type, p->untied ? k * p->w_row + j : j * p->w_row + k);
+    return sum;
+}
+
 bool blas_run(struct blas *blas, const struct product_plan *plan, const struct product_pointers *at)
 {
     const struct product *p = &plan->p;
@@ -68,10 +92,7 @@ bool blas_run(struct blas *blas, const struct product_plan *plan, const struct p
     (void)blas;
     for (long i = 0; i < p->m; i++)
         for (int j = 0; j < p->n; j++) {
-            double sum = 0;
-            for (int k = 0; k < p->k; k++)
-                sum += (double)fake_get(at->x, p->type, i * p->x_row + k) *
-                       fake_get(at->w, p->type, p->untied ? k * p->w_row + j : j * p->w_row + k);
+            double sum = dot(p, at, i, j);
             sum += p->bias ? (double)fake_get(at->bias, p->type, j) : 0;
             sum += p->residual ? (double)fake_get(at->residual, out, i * p->residual_row + j) : 0;
             fake_put(at->out, out, i * p->out_row + j, (float)sum);

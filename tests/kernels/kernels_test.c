@@ -2,6 +2,7 @@
  * launches of launch.h, against the plain formula in double precision. */
 #include "cuda/kernels/args.h"
 #include "cuda/launch.h"
+#include "e4m3.h"
 #include "emulate.h"
 
 #include <math.h>
@@ -37,6 +38,7 @@
     X(softmax, softmax_args)                                                                       \
     X(cast, pack_args)                                                                             \
     X(pack, pack_args)                                                                             \
+    X(eight, eight_args)                                                                           \
     X(concat, concat_args)                                                                         \
     X(embed, gather_args)                                                                          \
     X(finish, finish_args)                                                                         \
@@ -682,6 +684,33 @@ static void packs(enum dtype type)
     }
 }
 
+/* Every code is the one that is nearest; a row of zeros has a scale, and what is no number stays
+ * none. */
+static void eights(enum dtype type)
+{
+    static const int cases[][2] = { { 5, 16 }, { 3, 320 }, { 2, 5120 }, { 9, 208 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int rows = cases[i][0], c = cases[i][1];
+        struct gview x = filled(type, rows, 1, 1, c, 16, 0.3f, 1 + (float)i);
+        CUdeviceptr out = memory((size_t)(rows * c)), scales = memory((size_t)rows * 4);
+        for (int k = 0; k < c; k++)
+            put(x.data, type, x.row + k, 0);
+        put(x.data, type, 3, NAN);
+        assert_int_equal(launch_eight(&gpu, &x, out, scales), CUDA_SUCCESS);
+        for (int p = 0; p < rows; p++) {
+            float most = 1e-30f;
+            for (int k = 0; k < c; k++)
+                most = fmaxf(most, fabsf(at(&x, p, k)));
+            assert_true(get(scales, DT_F32, p) == most / 448);
+            for (int k = 0; k < c; k++)
+                assert_int_equal(((uint8_t *)(uintptr_t)out)[p * c + k],
+                                 e4m3_code(at(&x, p, k) * (448 / most)));
+        }
+        untouched(&x);
+        forget_memory();
+    }
+}
+
 /* ---- */
 
 #define TEST(cases)                                                                                \
@@ -700,6 +729,7 @@ TEST(maps)
 TEST(sequences)
 TEST(timesteps)
 TEST(packs)
+TEST(eights)
 
 static void test_every_kernel_was_used(void **state)
 {
@@ -712,17 +742,12 @@ static void test_every_kernel_was_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_norms),
-        cmocka_unit_test(test_layer_norms),
-        cmocka_unit_test(test_softmaxes),
-        cmocka_unit_test(test_attentions),
-        cmocka_unit_test(test_convolutions),
-        cmocka_unit_test(test_finishes),
-        cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_timesteps),
-        cmocka_unit_test(test_packs),
-        cmocka_unit_test(test_every_kernel_was_used),
+        cmocka_unit_test(test_group_norms),  cmocka_unit_test(test_layer_norms),
+        cmocka_unit_test(test_softmaxes),    cmocka_unit_test(test_attentions),
+        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_finishes),
+        cmocka_unit_test(test_maps),         cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_timesteps),    cmocka_unit_test(test_packs),
+        cmocka_unit_test(test_eights),       cmocka_unit_test(test_every_kernel_was_used),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -506,6 +506,84 @@ static void eight_bits(void **state)
     ref.be->close(ref.dev);
 }
 
+/* ---- 8-bit floats: a card of 9.0 ---- */
+
+static void record_coarse(tape *t, const struct shape *s)
+{
+    t->coarse = true;
+    record_linear(t, s);
+}
+
+/* Products that become one; what reads them keeps their numbers. */
+static void record_coarse_many(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c);
+    static const char *const names[] = { "q", "k", "v" };
+    t->coarse = true;
+    for (int i = 0; i < 3; i++)
+        output(t, upsample(t, linear_nobias(t, x, names[i], (i + 1) * s->cout), 2 * s->h, s->w));
+}
+
+/* Two roundings of at most 2^-4 a product: 7e-4 each of its square, on average, in a sum whose
+ * terms know nothing of each other. Streamed weights give the same bytes. */
+static void check_eight_bit_floats(record_fn *record, const struct shape *s, struct device *card,
+                                   enum dtype type)
+{
+    struct device ref = device_open(&backend_ref, &(struct device_options){ .hard = true }, "ref");
+    struct problem want, got, streamed;
+    solve(&ref, DT_F32, record, s, &want);
+    solve(card, type, record, s, &got);
+    weight_budget = 1;
+    solve(card, type, record, s, &streamed);
+    weight_budget = 0;
+    double error = nmse(&got, &want);
+    if (!(error > 1e-5 && error < 2.5e-3))
+        fail_msg("fp8 %s n%d h%d w%d c%d cout%d a%d b%d: NMSE %.1e, want 1e-5 to 2.5e-3",
+                 dtype_name(type), s->n, s->h, s->w, s->c, s->cout, s->a, s->b, error);
+    for (int i = 0; i < got.t->nout; i++)
+        assert_memory_equal(streamed.out[i], got.out[i],
+                            tensor_count(got.t->out[i]) * sizeof(float));
+    problem_free(&want);
+    problem_free(&got);
+    problem_free(&streamed);
+    ref.be->close(ref.dev);
+}
+
+static void eight_bit_floats(void **state)
+{
+    static const struct {
+        record_fn *record;
+        struct shape s;
+    } cases[] = {
+        { record_coarse, { 1, 1, 1, 64, 64 } },
+        { record_coarse, { 2, 5, 7, 80, 400 } },
+        { record_coarse, { 2, 16, 16, 320, 320, 0, ACT_NONE, 1 } },
+        { record_coarse, { 1, 9, 15, 4096, 112, 0, ACT_NONE, 1 } },
+        { record_coarse, { 1, 1, 200, 1280, 96, 0, ACT_GEGLU } },
+        { record_coarse, { 2, 4, 5, 320, 160, 0, ACT_SILU, 3 } },
+        { record_coarse_many, { 2, 9, 5, 320, 80 } },
+    };
+    const struct backend *cuda = backend_find("cuda");
+    struct device_options o = { .hard = true, .fp8 = true };
+    struct device card = { .be = cuda, .name = "cuda" };
+    const char *only = getenv("STYX_BACKEND");
+    styx_error err = { 0 };
+    (void)state;
+    if (!cuda || (only && strcmp(only, "cuda") != 0))
+        return;
+    int code = cuda->open(&o, &card.dev, &err);
+    if (code == STYX_ERR_NODEVICE || code == STYX_ERR_UNSUPPORTED) {
+        print_message("fp8 is not tested: %s\n", err.text);
+        return;
+    }
+    if (code)
+        fail_msg("fp8: %s", err.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (enum dtype type = DT_BF16; type <= DT_F16; type++)
+            check_eight_bit_floats(cases[i].record, &cases[i].s, &card, type);
+    cuda->close(card.dev);
+}
+
 /* The least budget streams everything through one window, the next ones a part of it. */
 static void streamed_weights_are_the_same(void **state)
 {
@@ -604,12 +682,19 @@ static int close_devices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_layers),        cmocka_unit_test(convolutions),
-        cmocka_unit_test(large_convolutions),   cmocka_unit_test(resnets),
-        cmocka_unit_test(attentions),           cmocka_unit_test(norms),
-        cmocka_unit_test(other_operations),     cmocka_unit_test(same_for_any_threads),
-        cmocka_unit_test(eight_bits),           cmocka_unit_test(streamed_weights_are_the_same),
-        cmocka_unit_test(budgets_are_measured), cmocka_unit_test(unknown_isa_is_refused),
+        cmocka_unit_test(linear_layers),
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(large_convolutions),
+        cmocka_unit_test(resnets),
+        cmocka_unit_test(attentions),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(other_operations),
+        cmocka_unit_test(same_for_any_threads),
+        cmocka_unit_test(eight_bits),
+        cmocka_unit_test(streamed_weights_are_the_same),
+        cmocka_unit_test(eight_bit_floats),
+        cmocka_unit_test(budgets_are_measured),
+        cmocka_unit_test(unknown_isa_is_refused),
     };
     return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

@@ -97,6 +97,12 @@ struct cast_args { /* from_f32, to_f32: `dense` is f32 */
     int pixels, channels, vector;
 };
 
+struct eight_args { /* out: dense rows of bytes; scales: f32, one for each */
+    struct rows x;
+    device_address out, scales;
+    int channels;
+};
+
 struct attention_args {
     struct rows q, k, v, out;
     int heads, width, queries, keys, causal;

@@ -100,6 +100,20 @@ __device__ __forceinline__ void forget(uint4 &x)
     asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w));
 }
 
+// ---- 8.9 and later: 8-bit numbers. Before, no kernel with them is launched.
+
+// Two numbers as e4m3, the first in the low byte; what is too large becomes the largest.
+__device__ __forceinline__ unsigned e4m3_pair(float low, float high)
+{
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
+    unsigned short pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;\n" : "=h"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return 0;
+#endif
+}
+
 // ---- 9.0 and later: kernels that start before the one before them has ended
 
 // First in every kernel: the next one may be set up, and this one waits until all that was launched

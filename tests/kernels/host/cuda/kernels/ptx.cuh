@@ -1,6 +1,7 @@
 // ptx.cuh - the instructions of src/cuda/kernels/ptx.cuh as the PTX ISA describes them, in loops.
 #ifndef STYX_TESTS_PTX_CUH
 #define STYX_TESTS_PTX_CUH
+#include "e4m3.h"
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -80,6 +81,11 @@ static inline void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0
                 number(of[4 * c + k % 8 / 2].b[k >= 8], k % 2, T());
         sum[i] += (float)dot;
     }
+}
+
+static inline unsigned e4m3_pair(float low, float high)
+{
+    return e4m3_code(low) | (unsigned)e4m3_code(high) << 8;
 }
 
 static inline float power_of_two(float x)
