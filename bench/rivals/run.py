@@ -129,8 +129,10 @@ def machine():
             if line.startswith("flags"):
                 flags = " ".join(f for f in line.split() if f.startswith(("avx", "amx")))
     load = " ".join(f"{x:.2f}" for x in os.getloadavg())
+    ours = sorted(os.sched_getaffinity(0))
+    pinned = "" if len(ours) == os.cpu_count() else f" on CPUs {', '.join(map(str, ours))}"
     return (f"{datetime.datetime.now():%Y-%m-%d %H:%M}, {name} ({flags}), {os.cpu_count()} cores, "
-            f"{os.environ['OMP_NUM_THREADS']} threads each, load before: {load}")
+            f"{os.environ['OMP_NUM_THREADS']} threads each{pinned}, load before: {load}")
 
 
 def is_f32(results):
