@@ -13,11 +13,17 @@ static const int work[] = { 0, 8 * CHAINS, 16 * CHAINS, 32 * CHAINS, 16 * 16 * 3
 static const double SECONDS = 0.2;
 
 #define EACH_CHAIN(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define CHAIN_REGISTERS                                                                            \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
 #define TURN_ALL(STEP)                                                                             \
     for (int i = 0; i < TURNS; i++)                                                                \
-    __asm__ volatile(EACH_CHAIN(STEP)::                                                            \
-                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
-                           "xmm9", "xmm10", "xmm11")
+    __asm__ volatile(EACH_CHAIN(STEP)::: CHAIN_REGISTERS)
+
+/* The sums begin at 0 and the factors are ordinary numbers: of denormal ones, which may lie in a
+ * register, some CPUs make a product in a hundred cycles. */
+#define CLEAR(i) "vpxor %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n\t"
+#define CLEAR_ALL() __asm__ volatile(EACH_CHAIN(CLEAR)::: CHAIN_REGISTERS)
+enum { FACTORS = 0x3f803f00 }; /* about 1 as one f32, 1 and 0.5 as two bf16 */
 
 /* NONE: there is no such loop for the variant. */
 static enum loop loop_of(const struct cpu *dev, enum dtype type)
@@ -40,11 +46,18 @@ static void turn_tiles(void)
         uint16_t row_bytes[16];
         uint8_t rows[16];
     } shape = { .palette = 1 };
+    uint32_t factors[16 * 16];
     for (int i = 0; i < 8; i++) {
         shape.row_bytes[i] = 64;
         shape.rows[i] = 16;
     }
+    for (int i = 0; i < 16 * 16; i++)
+        factors[i] = FACTORS;
     __asm__ volatile("ldtilecfg %0" ::"m"(shape));
+    __asm__ volatile("tileloadd (%0, %1), %%tmm6\n\t"
+                     "tileloadd (%0, %1), %%tmm7" ::"r"(factors),
+                     "r"(64L)
+                     : "memory");
     for (int i = 0; i < TURNS; i++)
         __asm__ volatile("tdpbf16ps %tmm7, %tmm6, %tmm0\n\t"
                          "tdpbf16ps %tmm7, %tmm6, %tmm1\n\t"
@@ -65,14 +78,25 @@ static void turn(void *ctx, int job, int thread)
 #define PAIRS(i) "vdpbf16ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
 #define LONG(i) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #i "\n\t"
 #define SHORT(i) "vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n\t"
-    if (*loop == TILES)
+    if (*loop == TILES) {
         turn_tiles();
-    else if (*loop == PAIRS16)
-        TURN_ALL(PAIRS);
-    else if (*loop == FLOAT16)
-        TURN_ALL(LONG);
-    else
+        return;
+    }
+    CLEAR_ALL();
+    if (*loop == FLOAT8) {
+        __asm__ volatile("vmovd %0, %%xmm15\n\t"
+                         "vpbroadcastd %%xmm15, %%ymm15\n\t"
+                         "vmovdqa %%ymm15, %%ymm14" ::"r"(FACTORS)
+                         : "xmm14", "xmm15");
         TURN_ALL(SHORT);
+        return;
+    }
+    __asm__ volatile("vpbroadcastd %0, %%zmm31\n\t"
+                     "vmovdqa64 %%zmm31, %%zmm30" ::"r"(FACTORS));
+    if (*loop == PAIRS16)
+        TURN_ALL(PAIRS);
+    else
+        TURN_ALL(LONG);
 #else
     (void)loop;
 #endif
