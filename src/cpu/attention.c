@@ -16,7 +16,8 @@ struct attention {
     bool causal;
     int heads, d, words, cols; /* of a head: numbers, dwords of K's sum, padded columns of V */
     int tq, tk, blocks, block; /* block: keys, a multiple of 32 */
-    int unit, per_word;
+    int bytes, per_word;       /* of a number, numbers of a dword */
+    const struct unit *unit;
     size_t k_head, v_head; /* packed bytes of one head */
     char *keys, *values;
     float scale;    /* of scores, which are powers of two */
@@ -29,16 +30,19 @@ static char *token(const struct view *v, int n, int t)
     return v->data + n * v->img + (long)(t / v->w) * v->row + (long)(t % v->w) * v->px;
 }
 
-static void layout(struct attention *a, const instr *i, enum dtype type)
+static void layout(struct attention *a, const struct kernels *k, const instr *i)
 {
+    enum dtype type = i->out->type;
     a->type = type;
-    a->unit = type == DT_BF16 ? 2 : 4;
-    a->per_word = 4 / a->unit;
+    a->bytes = type == DT_BF16 ? 2 : 4;
+    a->per_word = 4 / a->bytes;
     a->heads = i->u.attn.heads;
     a->causal = i->u.attn.causal;
     a->d = i->out->c / a->heads;
-    a->words = (a->d + a->per_word - 1) / a->per_word;
-    a->cols = (int)round_up((size_t)a->d, 8);
+    a->unit = kernels_unit(k, type);
+    a->words =
+        (int)round_up((size_t)((a->d + a->per_word - 1) / a->per_word), (size_t)a->unit->words);
+    a->cols = (int)round_up((size_t)a->d, (size_t)a->unit->cols);
     a->tq = i->in[0]->h * i->in[0]->w;
     a->tk = i->in[1]->h * i->in[1]->w;
     int padded = (int)round_up((size_t)a->tk, PANEL);
@@ -65,7 +69,7 @@ static float read_head(const struct attention *a, const struct view *v, const ch
 {
     const struct kernels *k = a->p->dev->k;
     if (v->type == a->type) {
-        memcpy(to, from, (size_t)(a->d * a->unit));
+        memcpy(to, from, (size_t)(a->d * a->bytes));
     } else {
         k->to_f32(v->type, from, row, (size_t)a->d);
         k->from_f32(a->type, row, to, (size_t)a->d);
@@ -85,9 +89,9 @@ struct desk {
     char *p, *q;
 };
 
-static size_t desk_layout(const struct attention *a, int rows, char *base, struct desk *d)
+static size_t desk_layout(const struct attention *a, char *base, struct desk *d)
 {
-    size_t at = 0, r = (size_t)rows, line = round_up((size_t)a->cols * 4, 64);
+    size_t at = 0, r = (size_t)a->unit->rows, line = round_up((size_t)a->cols * 4, 64);
     size_t bytes[] = { r * BLOCK * 4, r * GROUP * (size_t)a->cols * 4, line, r * BLOCK * 4,
                        (r * GROUP > PANEL ? r * GROUP : PANEL) * line };
     void **to[] = { (void **)&d->s, (void **)&d->o, (void **)&d->row, (void **)&d->p,
@@ -103,11 +107,11 @@ struct scratch attention_scratch(const struct cpu *dev, const instr *i)
 {
     struct attention a = { 0 };
     struct desk desk;
-    layout(&a, i, i->out->type);
+    layout(&a, dev->k, i);
     size_t heads = (size_t)i->out->n * (size_t)a.heads;
     return (struct scratch){ heads * (round_up(a.k_head, 64) + round_up(a.v_head, 64) +
                                       (size_t)a.blocks * sizeof(float)),
-                             desk_layout(&a, dev->k->rows, NULL, &desk) };
+                             desk_layout(&a, NULL, &desk) };
 }
 
 /* Packs 32 keys: K like a weight panel, V as words of neighbouring keys. Absent keys are zeros.
@@ -161,7 +165,7 @@ static void pack_job(void *ctx, int job, int thread)
     int first = block * (a->block / PANEL), last = first + a->block / PANEL;
     if (cancelled(a->p))
         return;
-    desk_layout(a, a->p->dev->k->rows, thread_scratch(a->p, thread), &desk);
+    desk_layout(a, thread_scratch(a->p, thread), &desk);
     for (int i = first; i < last && i < panels; i++)
         longest = longer(longest, pack_panel(a, head / a->heads, head % a->heads, i, &desk));
     a->longest[job] = longest;
@@ -222,7 +226,7 @@ static void attention_job(void *ctx, int job, int thread)
     const struct attention *a = ctx;
     struct desk desk;
     struct softmax state[GROUP];
-    int height = a->p->dev->k->rows, head = job / a->groups, n = head / a->heads;
+    int height = a->unit->rows, head = job / a->groups, n = head / a->heads;
     int q0 = job % a->groups * GROUP * height, all = a->tq - q0;
     size_t line = (size_t)a->words * 4, at = (size_t)(head % a->heads * a->d);
 
@@ -230,7 +234,7 @@ static void attention_job(void *ctx, int job, int thread)
         return;
     all = all < GROUP * height ? all : GROUP * height;
     int tiles = (all + height - 1) / height, last = a->causal ? q0 + all : a->tk;
-    desk_layout(a, height, thread_scratch(a->p, thread), &desk);
+    desk_layout(a, thread_scratch(a->p, thread), &desk);
     memset(desk.q, 0, (size_t)(tiles * height) * line);
     memset(desk.o, 0, (size_t)(tiles * height * a->cols) * 4);
     float longest = 0;
@@ -256,13 +260,15 @@ static void attention_job(void *ctx, int job, int thread)
         write_tile(a, n, head % a->heads, q0 + t * height, rows, desk.o + t * height * a->cols,
                    &state[t]);
     }
+    if (a->p->dev->k->leave)
+        a->p->dev->k->leave();
 }
 
 void attention_run(struct plan *p, const struct step *s)
 {
     const instr *i = s->i;
     struct attention a = { .p = p };
-    layout(&a, i, i->out->type);
+    layout(&a, p->dev->k, i);
     a.q = view_of(p, i->in[0]);
     a.k = view_of(p, i->in[1]);
     a.v = view_of(p, i->in[2]);
@@ -271,7 +277,7 @@ void attention_run(struct plan *p, const struct step *s)
     a.keys = p->shared;
     a.values = a.keys + heads * round_up(a.k_head, 64);
     a.longest = (float *)(a.values + heads * round_up(a.v_head, 64));
-    a.groups = (a.tq + GROUP * p->dev->k->rows - 1) / (GROUP * p->dev->k->rows);
+    a.groups = (a.tq + GROUP * a.unit->rows - 1) / (GROUP * a.unit->rows);
     pool_run(p->dev->pool, pack_job, &a, (int)heads * a.blocks);
     pool_run(p->dev->pool, attention_job, &a, (int)heads * a.groups);
 }

@@ -11,7 +11,7 @@
 
 enum {
     PANEL = 32,    /* output columns of a packed panel */
-    MAX_ROWS = 14, /* the tallest tile of any variant */
+    MAX_ROWS = 32, /* the tallest tile of any variant */
     MAX_LANES = 16 /* and the widest vector */
 };
 
@@ -39,18 +39,23 @@ typedef void tile_fn(const char *a, long lda, const long *tap, int taps, const c
 typedef void tile8_fn(const char *a, long lda, const long *tap, int taps, const char *b, int words,
                       float *c, long ldc, bool more, struct stream next, long scale);
 
-/* The state of a flash attention over MAX_ROWS query rows. A sum is kept in lanes. */
+/* What the inner loops work on: rows of a full tile; in attention the dwords of a query or key and
+ * the columns of the values are filled up with zeros to multiples of words and cols. */
+struct unit {
+    int rows, words, cols;
+};
+
+/* The state of a flash attention over a tile of query rows. A sum is kept in lanes. */
 struct softmax {
     float max[MAX_ROWS], sum[MAX_ROWS][MAX_LANES];
 };
 
 struct kernels {
     const char *name;
-    int rows;                       /* of a full tile */
+    struct unit unit[2];            /* [bf16?] */
     tile_fn *tile[2][MAX_ROWS + 1]; /* [bf16?][rows] */
-
-    tile8_fn *tile8[MAX_ROWS + 1];
-    void (*leave)(void); /* NULL, or what a thread does after its last tile of a job */
+    tile8_fn *tile8[MAX_ROWS + 1];  /* as many rows as of f32 */
+    void (*leave)(void);            /* NULL, or what a thread does after its last tile of a job */
 
     /* Strides in bytes; bias[32], zeros included; cols <= 32 (GEGLU: 16) columns are written. */
     void (*finish)(const struct finish *f, const float *tile, int rows, int cols, const float *bias,
@@ -68,13 +73,14 @@ struct kernels {
     /* y[4][tiles][32] from m[16][tiles][32]; step floats from matrix to matrix. */
     void (*winograd_out)(const float *m, long step, int tiles, float *y);
 
-    /* s[rows][block] = q[rows][words] times keys, panels of 32. */
+    /* Of attention, for unit.rows queries. s[rows][block] = q[rows][words] times keys, panels of
+     * 32. */
     void (*scores)(const char *q, enum dtype type, int words, const char *keys, float *s,
                    int block);
 
-    /* One key block of flash attention for `rows` queries. s[rows][block]: scores, of which the
+    /* One key block of flash attention. s[rows][block]: scores, of which the
      * first valid[r] count; p: exp2(scale * s - max) in the type of V; o[rows][cols] is rescaled
-     * when the maximum moves. block is a multiple of 32, cols of 8. */
+     * when the maximum moves. block is a multiple of 32. */
     void (*softmax)(float *s, int block, const int *valid, float scale, struct softmax *state,
                     void *p, enum dtype type, float *o, int cols);
 
@@ -105,6 +111,11 @@ struct kernels {
     void (*to_f32)(enum dtype type, const void *from, float *to, size_t n);
     void (*from_f32)(enum dtype type, const float *from, void *to, size_t n);
 };
+
+static inline const struct unit *kernels_unit(const struct kernels *k, enum dtype type)
+{
+    return &k->unit[type == DT_BF16];
+}
 
 extern const struct kernels kernels_portable;
 #ifdef __x86_64__

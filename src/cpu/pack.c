@@ -50,7 +50,7 @@ static int cut_part(struct packed *w, int part, int c, struct block *block, size
         n = (c + 15) / 16;
     if (w->winograd) /* its tap is a product by itself */
         n = 1;
-    size = (int)round_up((size_t)(c + n - 1) / (size_t)n, (size_t)per_word * 8);
+    size = (int)round_up((size_t)(c + n - 1) / (size_t)n, (size_t)per_word * 16);
     for (n = 0; n * size < c; n++) {
         int left = c - n * size;
         struct block b = { .part = part, .c0 = n * size, .c = left < size ? left : size };

@@ -5,7 +5,8 @@
 #include "cpu/cpu.h"
 
 enum {
-    RANGE = 20,           /* tiles of a job at most: their partial sums take 57 KB */
+    RANGE = 20,           /* tiles of a job at most, */
+    RANGE_ROWS = 280,     /* and rows of them: their partial sums take 36 KB */
     JOBS_PER_THREAD = 32, /* enough to balance the load */
     SET_BYTES = 4096,     /* rows this far apart fall into one set of an L1 cache, */
     SET_PLACES = 8        /* which holds so many lines */
@@ -25,9 +26,19 @@ struct spot {
     int rows;
 };
 
+static int range_of(int rows)
+{
+    return rows * RANGE > RANGE_ROWS ? RANGE_ROWS / rows : RANGE;
+}
+
 size_t product_scratch(const struct cpu *dev)
 {
-    return (size_t)RANGE * (size_t)dev->k->rows * PANEL * sizeof(float);
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        size_t rows = (size_t)(range_of(dev->k->unit[i].rows) * dev->k->unit[i].rows);
+        most = rows > most ? rows : most;
+    }
+    return most * PANEL * sizeof(float);
 }
 
 static void locate(const struct cut *c, int tile, struct spot *s)
@@ -91,6 +102,7 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
     const char *weight =
         w->data + ((size_t)p->phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
     int columns = w->act == ACT_GEGLU ? 16 : PANEL, first = panel * columns;
+    int rows = kernels_unit(k, w->type)->rows;
     long unit = (long)dtype_bytes(w->type), out_unit = (long)dtype_bytes(p->finish.out);
     long out_at = first * out_unit, res_at = first * (long)dtype_bytes(p->finish.residual);
     int cols = w->cout - first < columns ? w->cout - first : columns;
@@ -100,7 +112,7 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
         int part = block->part;
         for (int t = 0; t < tiles; t++) {
             const struct spot *s = &spot[t];
-            float *c = w->nblocks > 1 ? sums + (long)t * k->rows * PANEL : sums;
+            float *c = w->nblocks > 1 ? sums + (long)t * rows * PANEL : sums;
             struct stream next = ask_for(p, block, weight + block->at, spot, t, tiles, first_panel);
             if (b == w->nblocks - 1)
                 fetch_ahead(p, s, out_at, res_at, cols);
@@ -143,14 +155,16 @@ static void product_job(void *ctx, int job, int thread)
 void product_run(const struct product *p)
 {
     struct cut c = { .p = p };
-    int rows = p->plan->dev->k->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
-    if (rows > SET_PLACES && (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
+    const struct unit *unit = kernels_unit(p->plan->dev->k, p->w->type);
+    int rows = unit->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
+    if (rows > SET_PLACES && unit->words == 1 &&
+        (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
         rows = (rows + 1) / 2;
     c.per_row = (p->width + rows - 1) / rows;
     c.tile = (p->width + c.per_row - 1) / c.per_row;
     c.per_row = (p->width + c.tile - 1) / c.tile;
     c.tiles = p->n * p->h * c.per_row;
-    c.ranges = (c.tiles + RANGE - 1) / RANGE;
+    c.ranges = (c.tiles + range_of(rows) - 1) / range_of(rows);
     c.groups = (want + c.ranges - 1) / c.ranges;
     if (c.groups > p->w->panels)
         c.groups = p->w->panels;

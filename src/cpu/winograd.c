@@ -53,7 +53,7 @@ bool conv_winograd(const struct cpu *dev, const instr *i)
 static void cut(struct winograd *m, const struct cpu *dev, const instr *i)
 {
     const tensor *x = i->in[0];
-    int tall = dev->k->rows, all = x->n * x->h / 2;
+    int tall = kernels_unit(dev->k, x->type)->rows, all = x->n * x->h / 2;
     m->tile_w = x->w / 2;
     m->tile_h = x->h / 2;
     m->per_row = (m->tile_w + tall - 1) / tall;
@@ -69,9 +69,15 @@ static void cut(struct winograd *m, const struct cpu *dev, const instr *i)
     m->step = (long)(m->own ? m->most : m->rows * m->per_row) * m->group * m->line;
 }
 
-static size_t products_bytes(const struct cpu *dev)
+/* Floats of a tile's sums. */
+static long tile_floats(const struct cpu *dev, enum dtype type)
 {
-    return (size_t)(POSITIONS * GROUPS + 4) * (size_t)dev->k->rows * PANEL * sizeof(float);
+    return (long)kernels_unit(dev->k, type)->rows * PANEL;
+}
+
+static size_t products_bytes(const struct cpu *dev, enum dtype type)
+{
+    return (size_t)(POSITIONS * GROUPS + 4) * (size_t)tile_floats(dev, type) * sizeof(float);
 }
 
 struct scratch winograd_scratch(const struct cpu *dev, const instr *i)
@@ -79,7 +85,8 @@ struct scratch winograd_scratch(const struct cpu *dev, const instr *i)
     struct winograd m = { 0 };
     cut(&m, dev, i);
     size_t slab = POSITIONS * (size_t)m.step;
-    return (struct scratch){ m.own ? 0 : slab, products_bytes(dev) + (m.own ? slab : 0) };
+    return (struct scratch){ m.own ? 0 : slab,
+                             products_bytes(dev, i->in[0]->type) + (m.own ? slab : 0) };
 }
 
 /* Where a group is: image, tile row, first tile and how many. */
@@ -123,8 +130,10 @@ static void outputs(const struct winograd *m, int group, int panel, const float 
     int first = panel * PANEL, left = p->w->cout - first, cols = left < PANEL ? left : PANEL;
     long unit = (long)dtype_bytes(p->finish.out), res = (long)dtype_bytes(p->finish.residual);
 
-    k->winograd_out(products, (long)k->rows * PANEL, at.tiles, y);
-    for (int i = 0; i < 4; i++, y += k->rows * PANEL) {
+    long tile = tile_floats(p->plan->dev, m->type);
+
+    k->winograd_out(products, tile, at.tiles, y);
+    for (int i = 0; i < 4; i++, y += tile) {
         int py = 2 * at.y + i / 2, px = 2 * at.x + i % 2;
         k->finish(&p->finish, y, at.tiles, cols, p->offset + at.n * p->offset_img + first,
                   r->data ? r->data + at.n * r->img + py * r->row + px * r->px + first * res : NULL,
@@ -141,7 +150,7 @@ static void multiply(const struct winograd *m, int g0, int g1, int p0, int p1, c
     const struct product *p = m->p;
     const struct kernels *k = p->plan->dev->k;
     tile_fn *const *kernel = k->tile[m->type == DT_BF16];
-    long tile = (long)k->rows * PANEL, zero = 0, words = p->w->block[0].words;
+    long tile = tile_floats(p->plan->dev, m->type), zero = 0, words = p->w->block[0].words;
 
     for (int panel = p0; panel < p1; panel++) {
         const char *u = p->w->data + (size_t)panel * p->w->panel_bytes;
@@ -171,7 +180,7 @@ static void multiply_job(void *ctx, int job, int thread)
     if (cancelled(p->plan))
         return;
     if (m->own) {
-        v = scratch + products_bytes(p->plan->dev);
+        v = scratch + products_bytes(p->plan->dev, m->type);
         for (int g = g0; g < g1; g++)
             transform(m, g, v, g - g0);
     }
