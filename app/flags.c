@@ -190,7 +190,7 @@ const struct flag flags[] = {
       "multiply 8-bit numbers in linear layers and convolutions on the CPU: faster with AVX-512 "
       "VNNI, and a slightly different picture" },
     { "fp8", 0, KIND_BOOL, COMPUTE | BENCH | RECIPE, AT(fp8), NULL, NONE,
-      "multiply 8-bit floats in the linear layers of the UNet's transformers, on a card of compute "
+      "multiply 8-bit floats in linear layers of the UNet's transformers, on a card of compute "
       "capability 9.0: faster, less memory, and a slightly different picture" },
     { "threads", 0, KIND_INT, COMPUTE | RUN | BENCH, AT(threads), "N", RANGE(0, 4096),
       "threads; the picture is the same for any number; default: all" },

@@ -237,7 +237,7 @@ struct styx_session_options {
     int no_winograd;           /* 1, CPU: plain 3x3 convolutions, which round less, take longer */
     int int8; /* 1, CPU: linear layers and convolutions with 8-bit numbers: faster where the CPU has
                  AVX-512 VNNI, another picture everywhere */
-    int fp8;  /* 1, a card of 9.0: the linear layers of the UNet's transformers multiply 8-bit floats
+    int fp8;  /* 1, a card of 9.0: linear layers of the UNet's transformers multiply 8-bit floats
                  (e4m3, a scale for each token and each output channel): faster, half the memory for
                  their weights, another picture. It asks for a card, as offload does */
 };

@@ -39,7 +39,7 @@ def configure(*, backend=None, threads=None, isa=None, max_memory=None, device=N
     or, on a card, "float16", whatever a pipeline's torch_dtype says ("auto": that decides).
     Of a card: device, its number; offload, where weights wait: "none" (on it), "model" (in the
     host's memory until their network runs) or "stream" (always there); max_vram: bytes, 0 for all;
-    fp8: True for 8-bit floats in the linear layers of the UNet's transformers (compute capability
+    fp8: True for 8-bit floats in linear layers of the UNet's transformers (compute capability
     9.0): faster, half the memory for their weights, and a different picture.
     A change of the device drops the weights that are loaded.
     """

@@ -15,6 +15,7 @@
     X(conv, conv_few)                                                                              \
     X(conv, conv_tile)                                                                             \
     X(eight, eight)                                                                                \
+    X(eight, geglu_eight)                                                                          \
     X(flash, flash40)                                                                              \
     X(flash, flash40_wide)                                                                         \
     X(flash, flash64)                                                                              \

@@ -90,11 +90,29 @@ static CUresult launch_spread(const struct gpu *g, enum kernel_name name, const 
     return launch_kernel(g, name, out->type, launch_grid(pixels, out->c, vector, out->type), args);
 }
 
-CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out)
+/* Rows of c numbers of e4m3, a block each. */
+static CUresult launch_rows_eight(const struct gpu *g, enum kernel_name name, const struct gview *x,
+                                  CUdeviceptr out, CUdeviceptr scales, int c)
+{
+    int lanes = c * (int)dtype_bytes(x->type) / 16, warps = (lanes + 31) / 32;
+    struct eight_args a = { launch_rows(x), out, scales, c };
+    struct grid grid = { (unsigned)gview_pixels(x), 1, 1, 32, 1, 0 };
+    if (!launch_wide(x) || !launch_wide_address(out) || c % 16)
+        return CUDA_ERROR_INVALID_VALUE;
+    grid.block_x *= (unsigned)(warps < THREADS / 32 ? warps : THREADS / 32);
+    return launch_kernel(g, name, x->type, grid, &a);
+}
+
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out,
+                      CUdeviceptr scales)
 {
     struct geglu_args a = { launch_rows(x), launch_rows(out), (int)gview_pixels(out), out->c,
                             launch_wide(x) && launch_wide(out) };
-    return launch_spread(g, KERNEL_geglu, out, a.vector, &a);
+    if (!scales)
+        return launch_spread(g, KERNEL_geglu, out, a.vector, &a);
+    if (out->c > EIGHT_HELD * THREADS * 16 / (int)dtype_bytes(x->type))
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_rows_eight(g, KERNEL_geglu_eight, x, out->data, scales, out->c);
 }
 
 CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
@@ -253,11 +271,5 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
 CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
                       CUdeviceptr scales)
 {
-    int lanes = x->c * (int)dtype_bytes(x->type) / 16, warps = (lanes + 31) / 32;
-    struct eight_args a = { launch_rows(x), out, scales, x->c };
-    struct grid grid = { (unsigned)gview_pixels(x), 1, 1, 32, 1, 0 };
-    if (!launch_wide(x) || !launch_wide_address(out) || x->c % 16)
-        return CUDA_ERROR_INVALID_VALUE;
-    grid.block_x *= (unsigned)(warps < THREADS / 32 ? warps : THREADS / 32);
-    return launch_kernel(g, KERNEL_eight, x->type, grid, &a);
+    return launch_rows_eight(g, KERNEL_eight, x, out, scales, x->c);
 }

@@ -32,12 +32,17 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
                            const struct gview *out, CUdeviceptr scratch);
 size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups);
 
-/* Layer norm over c. gamma, beta: f32 [c]. */
+/* Layer norm over c. gamma, beta: f32 [c]. With scales (not 0) the result is written as
+ * launch_eight writes it, to out->data and scales; c is at most NORM_EIGHT_MOST then. */
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
-                           CUdeviceptr beta, float eps, const struct gview *out);
+                           CUdeviceptr beta, float eps, const struct gview *out,
+                           CUdeviceptr scales);
 
-/* out[c] = x[c] * gelu(x[c + out->c]), with the exact erf. x has 2 * out->c channels. */
-CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out);
+/* out[c] = x[c] * gelu(x[c + out->c]), with the exact erf. x has 2 * out->c channels. scales: as
+ * above, up to GEGLU_EIGHT_MOST channels. */
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out,
+                      CUdeviceptr scales);
+enum { NORM_EIGHT_MOST = 2048, GEGLU_EIGHT_MOST = 6144 };
 
 /* out = act(x + bias + shift) + residual; each of bias (0), shift and residual (NULL) may be
  * absent, shift is [n,1,1,c]. out may be x or residual. */

@@ -121,7 +121,7 @@ size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups)
 }
 
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
-                           CUdeviceptr beta, float eps, const struct gview *out)
+                           CUdeviceptr beta, float eps, const struct gview *out, CUdeviceptr scales)
 {
     enum { TOKENS = 4 }; /* of a block */
     long pixels = gview_pixels(out);
@@ -130,12 +130,15 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
         .out = launch_rows(out),
         .gamma = gamma,
         .beta = beta,
+        .scales = scales,
         .pixels = (int)pixels,
         .channels = out->c,
         .vector = launch_wide(x) && launch_wide(out) && launch_wide_address(gamma) &&
                   launch_wide_address(beta),
         .eps = eps,
     };
+    if (scales && (!a.vector || out->c > NORM_EIGHT_MOST || out->c % 16))
+        return CUDA_ERROR_INVALID_VALUE;
     struct grid grid = { (unsigned)((pixels + TOKENS - 1) / TOKENS), 1, 1, 32, TOKENS, 0 };
     return launch_kernel(g, KERNEL_layer_norm, out->type, grid, &a);
 }

@@ -4,8 +4,9 @@
  * GEGLU's two halves are one product into scratch memory. An input of two parts is two products,
  * the second on top of the first. Merged layers (tape_merge) are one product with a taller matrix.
  *
- * Under fp8, layers that bear it multiply e4m3: their weights lie so on the card (load.h), their
- * input is written so to scratch memory before the product, with a scale for each token. */
+ * Under fp8, layers that bear it multiply e4m3: their weights lie so on the card (load.h). Their
+ * input, with a scale for each token, is written so by the norm or GEGLU before it where nobody
+ * else reads that, else to scratch memory right before the product. */
 #include "cuda/step.h"
 #include <stdio.h>
 
@@ -89,22 +90,47 @@ static bool is_eight(const struct gpu *g, const tape *t, const instr *o)
     return g->fp8 && t->params[first_weight(o)].coarse;
 }
 
+/* A row is read by a kernel that keeps it whole, and not in place over what others still read. */
+bool linear_coded(const struct gpu *g, const tape *t, const tensor *x)
+{
+    if (!g->fp8 || x->def < 0 || x->uses != 1 || x->alias || x->whole)
+        return false;
+    const instr *by = &t->code[x->def], *reader = &t->code[x->last];
+    bool norm = by->op == OP_LAYER_NORM && x->c <= NORM_EIGHT_MOST;
+    bool geglu = by->op == OP_LINEAR && geglu_act(by) && x->c <= GEGLU_EIGHT_MOST;
+    return (norm || geglu) && reader->op == OP_LINEAR && reader->in[0] == x &&
+           is_eight(g, t, reader);
+}
+
+CUdeviceptr linear_scales(const struct plan *p, const tensor *x)
+{
+    return linear_coded(p->g, p->t, x) ? gview_of(p, x).data + tensor_count(x) : 0;
+}
+
+/* Does the input have to be written to scratch memory? */
+static bool codes_input(const struct gpu *g, const tape *t, const instr *o)
+{
+    return is_eight(g, t, o) && !linear_coded(g, t, o->in[0]);
+}
+
 /* Scratch memory: sums, then the input as e4m3, then its scales. */
 size_t linear_scratch(const struct gpu *g, const tape *t, const instr *o)
 {
     const tensor *x = o->in[0];
-    size_t coded = aligned(tensor_count(x)) + (size_t)pixels(x) * sizeof(float);
-    return sums_bytes(o) + (is_eight(g, t, o) ? coded : 0);
+    size_t coded = tensor_count(x) + (size_t)pixels(x) * sizeof(float);
+    return sums_bytes(o) + (codes_input(g, t, o) ? coded : 0);
 }
 
 static CUdeviceptr coded_at(const struct plan *p, const instr *o)
 {
-    return plan_scratch(p) + sums_bytes(o);
+    return codes_input(p->g, p->t, o) ? plan_scratch(p) + sums_bytes(o)
+                                      : gview_of(p, o->in[0]).data;
 }
 
+/* 16 divides the number of channels, so scales are aligned. */
 static CUdeviceptr scales_at(const struct plan *p, const instr *o)
 {
-    return coded_at(p, o) + aligned(tensor_count(o->in[0]));
+    return coded_at(p, o) + tensor_count(o->in[0]);
 }
 
 static struct gview target(const struct plan *p, const instr *o)
@@ -165,7 +191,7 @@ static bool linear_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
     struct gview out = gview_of(p, o->out), sums = target(p, o), shift, residual;
-    if (is_eight(p->g, p->t, o) && !code_input(p, o))
+    if (codes_input(p->g, p->t, o) && !code_input(p, o))
         return false;
     for (int part = 0; part < 2 && s->product[part]; part++) {
         struct product_pointers at = pointers(p, o, part);
@@ -173,7 +199,7 @@ static bool linear_run(const struct plan *p, const struct step *s)
             return false;
     }
     if (geglu_act(o))
-        return launch_geglu(p->g, &sums, &out) == CUDA_SUCCESS;
+        return launch_geglu(p->g, &sums, &out, linear_scales(p, o->out)) == CUDA_SUCCESS;
     if (!left_over(o))
         return true;
     if (o->shift)

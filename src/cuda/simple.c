@@ -24,7 +24,8 @@ static bool norm_run(const struct plan *p, const struct step *s)
     CUdeviceptr beta = weights_vector(p->weights, o->bias);
     int before = o->u.norm.before;
     if (o->op == OP_LAYER_NORM)
-        return done(launch_layer_norm(p->g, &a, gamma, beta, o->u.norm.eps, &out));
+        return done(launch_layer_norm(p->g, &a, gamma, beta, o->u.norm.eps, &out,
+                                      linear_scales(p, o->out)));
     if (x->part[0])
         b = gview_of(p, x->part[1]);
     if (o->shift)
@@ -64,7 +65,7 @@ static bool simple_run(const struct plan *p, const struct step *s)
     case OP_ACT:
         return done(launch_finish(p->g, &x, 0, NULL, o->act, NULL, &out));
     case OP_GEGLU:
-        return done(launch_geglu(p->g, &x, &out));
+        return done(launch_geglu(p->g, &x, &out, 0));
     case OP_CONCAT:
         return done(launch_concat(p->g, &x, &y, &out));
     case OP_UPSAMPLE:

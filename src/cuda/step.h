@@ -55,6 +55,10 @@ CUdeviceptr plan_workspace(const struct plan *p); /* LIBRARY_WORKSPACE */
 struct gview gview_dense(const tensor *like, int c, CUdeviceptr at);
 
 size_t linear_scratch(const struct gpu *g, const tape *t, const instr *i);
+/* Is the value written as e4m3 (launch_eight) in the first place, because only an 8-bit product
+ * reads it? In the arena the scales lie behind it then. */
+bool linear_coded(const struct gpu *g, const tape *t, const tensor *x);
+CUdeviceptr linear_scales(const struct plan *p, const tensor *x); /* 0 if it is not */
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t conv_scratch_bytes(const tape *t, const instr *i);
 int conv_prepare(struct plan *p, struct step *s, styx_error *err);

@@ -8,27 +8,27 @@ struct cond { /* what every block of the network sees */
     tensor *emb, *text;
 };
 
+/* What reads the result of a norm or of GEGLU, at every step, bears 8 bits. */
 static tensor *attend(tape *t, tensor *x, tensor *context, const char *at, int heads)
 {
     enter(t, "%s", at);
+    t->coarse = true;
     tensor *q = linear_nobias(t, x, "to_q", x->c);
-    t->coarse = context == x; /* the text's keys and values are made once for all steps */
+    t->coarse = context == x;
     tensor *k = linear_nobias(t, context, "to_k", x->c);
     tensor *v = linear_nobias(t, context, "to_v", x->c);
-    t->coarse = true;
+    t->coarse = false;
     tensor *y = linear(t, attention(t, q, k, v, heads, false), "to_out.0", x->c);
     leave(t);
     return y;
 }
 
-/* A feature map [n, h, w, c] is a sequence of h*w tokens: no reshaping. What every product here
- * reads was normed or is a mean of such values, which is why they bear 8 bits. */
+/* A feature map [n, h, w, c] is a sequence of h*w tokens: no reshaping. */
 static tensor *transformer(tape *t, const struct unet_config *m, tensor *x, tensor *text, int heads,
                            int depth)
 {
     tensor *(*project)(tape *, tensor *, const char *, int) =
         m->linear_projection ? linear : conv1x1;
-    t->coarse = true;
     tensor *h = project(t, group_norm(t, x, "norm", m->groups, 1e-6f), "proj_in", x->c);
 
     for (int i = 0; i < depth; i++) {
@@ -36,13 +36,13 @@ static tensor *transformer(tape *t, const struct unet_config *m, tensor *x, tens
         tensor *n = layer_norm(t, h, "norm1", 1e-5f);
         h = add(t, h, attend(t, n, n, "attn1", heads));
         h = add(t, h, attend(t, layer_norm(t, h, "norm2", 1e-5f), text, "attn2", heads));
+        t->coarse = true;
         n = geglu(t, linear(t, layer_norm(t, h, "norm3", 1e-5f), "ff.net.0.proj", 8 * h->c));
         h = add(t, h, linear(t, n, "ff.net.2", h->c));
+        t->coarse = false;
         leave(t);
     }
-    x = add(t, x, project(t, h, "proj_out", x->c));
-    t->coarse = false;
-    return x;
+    return add(t, x, project(t, h, "proj_out", x->c));
 }
 
 /* One layer of a block at level i: a residual block, then a transformer if the block has them. */

@@ -4,6 +4,7 @@
 #include "e4m3.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 int kernels_load(struct gpu *g, styx_error *err)
 {
@@ -89,8 +90,34 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     return CUDA_SUCCESS;
 }
 
+CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
+                      CUdeviceptr scales)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(x); p++) {
+        float most = 1e-30f;
+        for (int c = 0; c < x->c; c++)
+            most = fmaxf(most, fabsf(of(x, p, c)));
+        fake_put(scales, DT_F32, p, most / 448);
+        for (int c = 0; c < x->c; c++)
+            ((uint8_t *)out)[p * x->c + c] = e4m3_code(of(x, p, c) * (448 / most));
+    }
+    return CUDA_SUCCESS;
+}
+
+/* What was written as numbers, as e4m3. */
+static void code(const struct gview *x, CUdeviceptr scales)
+{
+    size_t bytes = (size_t)(gview_pixels(x) * x->row) * dtype_bytes(x->type);
+    struct gview copy = *x;
+    copy.data = (CUdeviceptr)malloc(bytes);
+    memcpy((void *)copy.data, (void *)x->data, bytes);
+    launch_eight(NULL, &copy, x->data, scales);
+    free((void *)copy.data);
+}
+
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
-                           CUdeviceptr beta, float eps, const struct gview *out)
+                           CUdeviceptr beta, float eps, const struct gview *out, CUdeviceptr scales)
 {
     (void)g;
     for (long p = 0; p < gview_pixels(x); p++) {
@@ -105,15 +132,20 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
                        fake_get(gamma, DT_F32, k) +
                    fake_get(beta, DT_F32, k));
     }
+    if (scales)
+        code(out, scales);
     return CUDA_SUCCESS;
 }
 
-CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out)
+CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct gview *out,
+                      CUdeviceptr scales)
 {
     (void)g;
     for (long p = 0; p < gview_pixels(out); p++)
         for (int k = 0; k < out->c; k++)
             to(out, p, k, of(x, p, k) * activate(ACT_GELU, of(x, p, k + out->c)));
+    if (scales)
+        code(out, scales);
     return CUDA_SUCCESS;
 }
 
@@ -317,20 +349,5 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
             for (int t = 0; t < taps; t++)
                 fake_put(at, type, (o * taps + t) * cin + i,
                          fake_get(from, from_type, (o * cin + i) * taps + t));
-    return CUDA_SUCCESS;
-}
-
-CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
-                      CUdeviceptr scales)
-{
-    (void)g;
-    for (long p = 0; p < gview_pixels(x); p++) {
-        float most = 1e-30f;
-        for (int c = 0; c < x->c; c++)
-            most = fmaxf(most, fabsf(of(x, p, c)));
-        fake_put(scales, DT_F32, p, most / 448);
-        for (int c = 0; c < x->c; c++)
-            ((uint8_t *)out)[p * x->c + c] = e4m3_code(of(x, p, c) * (448 / most));
-    }
     return CUDA_SUCCESS;
 }

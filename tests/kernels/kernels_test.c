@@ -39,6 +39,7 @@
     X(cast, pack_args)                                                                             \
     X(pack, pack_args)                                                                             \
     X(eight, eight_args)                                                                           \
+    X(geglu_eight, eight_args)                                                                     \
     X(concat, concat_args)                                                                         \
     X(embed, gather_args)                                                                          \
     X(finish, finish_args)                                                                         \
@@ -357,7 +358,7 @@ static void layer_norms(enum dtype type)
         int c = widths[i];
         struct gview x = filled(type, 1, 1, 7, c, 8, 3, 1), out = value(type, 1, 1, 7, c, 0);
         CUdeviceptr gamma = numbers(DT_F32, c, 1, 0.5f), beta = numbers(DT_F32, c, 0, 0.5f);
-        CUresult result = launch_layer_norm(&gpu, &x, gamma, beta, 1e-5f, &out);
+        CUresult result = launch_layer_norm(&gpu, &x, gamma, beta, 1e-5f, &out, 0);
         for (int p = 0; p < 7; p++) {
             double mean = 0, spread = 0;
             for (int j = 0; j < c; j++)
@@ -588,7 +589,7 @@ static void maps(enum dtype type)
         conclude(type, result, "concat");
 
         struct gview half = value(type, 2, 5, 7, c, 8);
-        result = launch_geglu(&gpu, &b, &half);
+        result = launch_geglu(&gpu, &b, &half, 0);
         for (int p = 0; p < 70; p++)
             for (int j = 0; j < c; j++)
                 compare(at(&half, p, j), at(&b, p, j) * act_of(ACT_GELU, at(&b, p, c + j)));
@@ -711,6 +712,41 @@ static void eights(enum dtype type)
     }
 }
 
+/* A norm or GEGLU that writes e4m3 writes what eight makes of its numbers. */
+static void eights_at_once(enum dtype type)
+{
+    static const int cases[] = { 64, 320, 640, 1280, 2048, 5120 };
+    enum { ROWS = 6 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int c = cases[i];
+        struct gview x = filled(type, 1, 1, ROWS, 2 * c, 8, 1, 2), first = x;
+        struct gview out = value(type, 1, 1, ROWS, c, 0), at_once = out;
+        CUdeviceptr gamma = numbers(DT_F32, c, 1, 0.5f), beta = numbers(DT_F32, c, 0, 0.5f);
+        CUdeviceptr codes = memory((size_t)(ROWS * c)), scales = memory(ROWS * 4);
+        CUdeviceptr scales_at_once = memory(ROWS * 4);
+        first.c = c;
+        at_once.data = memory((size_t)(ROWS * c));
+        bool geglus = c <= (type == DT_F32 ? 3072 : 6144);
+        for (int norm = 0; norm < 2; norm++) {
+            if (norm ? c > 2048 : !geglus)
+                continue;
+            CUresult two = norm ? launch_layer_norm(&gpu, &first, gamma, beta, 1e-5f, &out, 0)
+                                : launch_geglu(&gpu, &x, &out, 0);
+            CUresult one =
+                norm ? launch_layer_norm(&gpu, &first, gamma, beta, 1e-5f, &at_once, scales_at_once)
+                     : launch_geglu(&gpu, &x, &at_once, scales_at_once);
+            assert_int_equal(two, CUDA_SUCCESS);
+            assert_int_equal(one, CUDA_SUCCESS);
+            assert_int_equal(launch_eight(&gpu, &out, codes, scales), CUDA_SUCCESS);
+            assert_memory_equal((void *)(uintptr_t)at_once.data, (void *)(uintptr_t)codes,
+                                (size_t)(ROWS * c));
+            assert_memory_equal((void *)(uintptr_t)scales_at_once, (void *)(uintptr_t)scales,
+                                ROWS * 4);
+        }
+        forget_memory();
+    }
+}
+
 /* ---- */
 
 #define TEST(cases)                                                                                \
@@ -730,6 +766,7 @@ TEST(sequences)
 TEST(timesteps)
 TEST(packs)
 TEST(eights)
+TEST(eights_at_once)
 
 static void test_every_kernel_was_used(void **state)
 {
@@ -742,12 +779,19 @@ static void test_every_kernel_was_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_norms),  cmocka_unit_test(test_layer_norms),
-        cmocka_unit_test(test_softmaxes),    cmocka_unit_test(test_attentions),
-        cmocka_unit_test(test_convolutions), cmocka_unit_test(test_finishes),
-        cmocka_unit_test(test_maps),         cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_timesteps),    cmocka_unit_test(test_packs),
-        cmocka_unit_test(test_eights),       cmocka_unit_test(test_every_kernel_was_used),
+        cmocka_unit_test(test_group_norms),
+        cmocka_unit_test(test_layer_norms),
+        cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_attentions),
+        cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_finishes),
+        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_timesteps),
+        cmocka_unit_test(test_packs),
+        cmocka_unit_test(test_eights),
+        cmocka_unit_test(test_eights_at_once),
+        cmocka_unit_test(test_every_kernel_was_used),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -44,6 +44,7 @@ struct group_sum {
 struct layer_norm_args {
     struct rows x, out;
     device_address gamma, beta; /* f32 */
+    device_address scales;      /* 0, or out is dense e4m3 and has these */
     int pixels, channels, vector;
     float eps;
 };
@@ -97,11 +98,14 @@ struct cast_args { /* from_f32, to_f32: `dense` is f32 */
     int pixels, channels, vector;
 };
 
-struct eight_args { /* out: dense rows of bytes; scales: f32, one for each */
+struct eight_args { /* out: dense rows of e4m3; scales: f32, one for each */
     struct rows x;
     device_address out, scales;
-    int channels;
+    int channels; /* of out */
 };
+
+/* Vectors of a row that a thread of geglu_eight keeps. */
+enum { EIGHT_HELD = 3 };
 
 struct attention_args {
     struct rows q, k, v, out;

@@ -1,6 +1,6 @@
 // norm.cu - group norm, layer norm and softmax. No sum depends on anything but the shapes: there
 // are no atomics, and partial sums are added in a fixed order.
-#include "cuda/kernels/common.cuh"
+#include "cuda/kernels/eight.cuh"
 
 // ---- group norm, in two launches: sums of pieces, then what the pieces say together
 //
@@ -410,11 +410,33 @@ HOLDING(f16, f16)
 
 // ---- layer norm: a warp for each token
 
+// The normed token as e4m3, rounded first as it would have been stored.
+template <typename T, int N, int K>
+__device__ __forceinline__ void token_eight(const layer_norm_args &a, int p, float (&x)[K][N])
+{
+    unsigned char *to = at<unsigned char>(a.out.data) + (long)p * a.channels;
+    float most = LEAST_MOST;
+#pragma unroll
+    for (int k = 0; k < K; k++) { // past the end are zeros
+        for (int i = 0; i < N; i++)
+            x[k][i] = rounded<T>(x[k][i]);
+        most = greatest(most, x[k]);
+    }
+    most = warp_max(most);
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        int c = (k * 32 + threadIdx.x) * N;
+        if (c < a.channels)
+            store_eight(to + c, x[k], most);
+    }
+    if (threadIdx.x == 0)
+        at<float>(a.scales)[p] = scale_of(most);
+}
+
 // The token stays in registers: K times 32 lanes times N numbers hold it.
 template <typename T, int N, int K> __device__ void layer_norm_held(const layer_norm_args &a, int p)
 {
     const T *from = at<T>(a.x, p);
-    T *to = at<T>(a.out, p);
     float x[K][N], gain[N], offset[N], mean = 0, spread = 0;
 #pragma unroll
     for (int k = 0; k < K; k++) {
@@ -442,8 +464,11 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
         load_f32<N>(at<float>(a.beta) + c, offset);
         for (int i = 0; i < N; i++)
             x[k][i] = (x[k][i] - mean) * scale * gain[i] + offset[i];
-        store<T, N>(to + c, x[k]);
+        if (!a.scales)
+            store<T, N>(at<T>(a.out, p) + c, x[k]);
     }
+    if (a.scales)
+        token_eight<T, N, K>(a, p, x);
 }
 
 // Any width, read three times.
