@@ -12,18 +12,23 @@ enum {
     SET_PLACES = 8        /* which holds so many lines */
 };
 
+/* Tiles are cut from lines, which are an image's rows, or whole images where rows would not fill
+ * the tiles: then the sums of some pixels in the border are made too, and left. */
 struct cut {
     const struct product *p;
-    int per_row, tile; /* tiles in an image row, pixels of a tile */
+    int pitch;          /* pixels from one image row to the next in a line */
+    int lines, line;    /* of an image; pixels of a line */
+    int per_line, tile; /* tiles of a line, pixels of a tile */
     int tiles, ranges, groups;
 };
 
-/* Where a tile's operands are, and how many rows it has. */
+/* Where a tile's operands are, and how many rows it has; x: its first pixel's place in the image
+ * row whose results are at out. */
 struct spot {
     const char *in[2], *residual;
     char *out;
     const float *offset;
-    int rows;
+    int rows, x;
 };
 
 static int range_of(int rows)
@@ -44,30 +49,67 @@ size_t product_scratch(const struct cpu *dev)
 static void locate(const struct cut *c, int tile, struct spot *s)
 {
     const struct product *p = c->p;
-    int row = tile / c->per_row, x = tile % c->per_row * c->tile, n = row / p->h, y = row % p->h;
+    int line = tile / c->per_line, first = tile % c->per_line * c->tile, n = line / c->lines;
+    int at = line % c->lines * c->pitch + first, x = at % c->pitch, y = at / c->pitch;
     for (int i = 0; i < 2; i++)
         s->in[i] = p->in[i].data + n * p->in[i].img + y * p->in[i].row + x * p->in[i].px;
-    s->out = p->out.data + n * p->out.img + y * p->out.row + x * p->out.px;
+    s->x = x;
+    s->out = p->out.data + n * p->out.img + y * p->out.row;
     s->residual = NULL;
     if (p->residual.data)
-        s->residual =
-            p->residual.data + n * p->residual.img + y * p->residual.row + x * p->residual.px;
+        s->residual = p->residual.data + n * p->residual.img + y * p->residual.row;
     s->offset = p->offset + n * p->offset_img;
-    s->rows = p->width - x < c->tile ? p->width - x : c->tile;
+    s->rows = c->line - first < c->tile ? c->line - first : c->tile;
+}
+
+/* Pixels of one image row in a tile, from its row r on; y: image rows below the tile's first one.
+ */
+struct run {
+    int r, x, y, pixels;
+};
+
+/* The run that begins at row r or after it; false: there is none. */
+static bool next_run(const struct cut *c, const struct spot *s, int r, struct run *run)
+{
+    int x = (s->x + r) % c->pitch;
+    if (x >= c->p->width) {
+        r += c->pitch - x;
+        x = 0;
+    }
+    int left = c->p->width - x;
+    *run = (struct run){ r, x, (s->x + r) / c->pitch, s->rows - r < left ? s->rows - r : left };
+    return r < s->rows;
 }
 
 /* Fetches what the tile's finish will need while its sums are being made. */
-static void fetch_ahead(const struct product *p, const struct spot *s, long out_at, long res_at,
-                        int cols)
+static void fetch_ahead(const struct cut *c, const struct spot *s, const struct run *run,
+                        long out_at, long res_at, int cols)
 {
+    const struct product *p = c->p;
+    const char *to = s->out + run->y * p->out.row + run->x * p->out.px + out_at;
     int out = cols * (int)dtype_bytes(p->finish.out),
         res = cols * (int)dtype_bytes(p->finish.residual);
-    for (int r = 0; r < s->rows; r++)
+    for (int r = 0; r < run->pixels; r++)
         for (int at = 0; at < out; at += 64)
-            __builtin_prefetch(s->out + out_at + r * p->out.px + at, 1);
-    for (int r = 0; s->residual && r < s->rows; r++)
+            __builtin_prefetch(to + r * p->out.px + at, 1);
+    if (!s->residual)
+        return;
+    const char *from = s->residual + run->y * p->residual.row + run->x * p->residual.px + res_at;
+    for (int r = 0; r < run->pixels; r++)
         for (int at = 0; at < res; at += 64)
-            __builtin_prefetch(s->residual + res_at + r * p->residual.px + at, 0);
+            __builtin_prefetch(from + r * p->residual.px + at, 0);
+}
+
+/* The tile's sums become results. */
+static void finish(const struct cut *c, const struct spot *s, const struct run *run,
+                   const float *sums, const float *offset, long out_at, long res_at, int cols)
+{
+    const struct product *p = c->p;
+    const struct grid *res = &p->residual;
+    p->plan->dev->k->finish(
+        &p->finish, sums + (long)run->r * PANEL, run->pixels, cols, offset,
+        s->residual ? s->residual + run->y * res->row + run->x * res->px + res_at : NULL, res->px,
+        s->out + run->y * p->out.row + run->x * p->out.px + out_at, p->out.px);
 }
 
 /* What a tile asks for while it sums: its part of the weights behind this block. While the first
@@ -93,10 +135,12 @@ static long scale_at(const struct packed *w, const struct block *b)
     return (long)round_up((size_t)c, 4) - b->c0;
 }
 
-static void panel_over_tiles(const struct product *p, int panel, const struct spot *spot, int tiles,
+static void panel_over_tiles(const struct cut *cut, int panel, const struct spot *spot, int tiles,
                              float *sums, bool first_panel)
 {
+    const struct product *p = cut->p;
     const struct packed *w = p->w;
+    struct run run;
     const struct kernels *k = p->plan->dev->k;
     tile_fn *const *kernel = k->tile[w->type == DT_BF16];
     const char *weight =
@@ -114,8 +158,9 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
             const struct spot *s = &spot[t];
             float *c = w->nblocks > 1 ? sums + (long)t * rows * PANEL : sums;
             struct stream next = ask_for(p, block, weight + block->at, spot, t, tiles, first_panel);
-            if (b == w->nblocks - 1)
-                fetch_ahead(p, s, out_at, res_at, cols);
+            for (int r = 0; b == w->nblocks - 1 && next_run(cut, s, r, &run);
+                 r = run.r + run.pixels)
+                fetch_ahead(cut, s, &run, out_at, res_at, cols);
             const char *in = s->in[part] + block->c0 * unit, *from = weight + block->at;
             if (w->type == DT_I8)
                 k->tile8[s->rows](in, p->in[part].px, p->tap[part], w->taps, from, block->words, c,
@@ -123,10 +168,9 @@ static void panel_over_tiles(const struct product *p, int panel, const struct sp
             else
                 kernel[s->rows](in, p->in[part].px, p->tap[part], w->taps, from, block->words, c,
                                 PANEL, b > 0, next);
-            if (b == w->nblocks - 1)
-                k->finish(&p->finish, c, s->rows, cols, s->offset + (long)panel * PANEL,
-                          s->residual ? s->residual + res_at : NULL, p->residual.px,
-                          s->out + out_at, p->out.px);
+            for (int r = 0; b == w->nblocks - 1 && next_run(cut, s, r, &run);
+                 r = run.r + run.pixels)
+                finish(cut, s, &run, c, s->offset + (long)panel * PANEL, out_at, res_at, cols);
         }
     }
 }
@@ -147,9 +191,28 @@ static void product_job(void *ctx, int job, int thread)
     for (int t = t0; t < t1; t++)
         locate(c, t, &spot[t - t0]);
     for (int panel = p0; panel < p1; panel++)
-        panel_over_tiles(p, panel, spot, t1 - t0, thread_scratch(p->plan, thread), panel == p0);
+        panel_over_tiles(c, panel, spot, t1 - t0, thread_scratch(p->plan, thread), panel == p0);
     if (p->plan->dev->k->leave)
         p->plan->dev->k->leave();
+}
+
+/* Sums by vectors take as long as they have rows; a tile of matrices takes the same for any. */
+static void choose_lines(struct cut *c, int rows)
+{
+    const struct product *p = c->p;
+    const struct grid *in = p->in;
+    int by_rows = p->h * ((p->width + rows - 1) / rows);
+    c->pitch = c->line = p->width;
+    c->lines = p->h;
+    if (kernels_unit(p->plan->dev->k, p->w->type)->words == 1 || p->h == 1)
+        return;
+    int pitch = (int)(in[0].row / in[0].px), whole = (p->h - 1) * pitch + p->width;
+    if (in[0].row % in[0].px || (p->w->split && in[1].row != pitch * in[1].px) ||
+        (whole + rows - 1) / rows >= by_rows)
+        return;
+    c->pitch = pitch;
+    c->line = whole;
+    c->lines = 1;
 }
 
 void product_run(const struct product *p)
@@ -160,10 +223,11 @@ void product_run(const struct product *p)
     if (rows > SET_PLACES && unit->words == 1 &&
         (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
         rows = (rows + 1) / 2;
-    c.per_row = (p->width + rows - 1) / rows;
-    c.tile = (p->width + c.per_row - 1) / c.per_row;
-    c.per_row = (p->width + c.tile - 1) / c.tile;
-    c.tiles = p->n * p->h * c.per_row;
+    choose_lines(&c, rows);
+    c.per_line = (c.line + rows - 1) / rows;
+    c.tile = (c.line + c.per_line - 1) / c.per_line;
+    c.per_line = (c.line + c.tile - 1) / c.tile;
+    c.tiles = p->n * c.lines * c.per_line;
     c.ranges = (c.tiles + range_of(rows) - 1) / range_of(rows);
     c.groups = (want + c.ranges - 1) / c.ranges;
     if (c.groups > p->w->panels)
