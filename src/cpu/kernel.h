@@ -40,9 +40,11 @@ typedef void tile8_fn(const char *a, long lda, const long *tap, int taps, const 
                       float *c, long ldc, bool more, struct stream next, long scale);
 
 /* What the inner loops work on: rows of a full tile; in attention the dwords of a query or key and
- * the columns of the values are filled up with zeros to multiples of words and cols. */
+ * the columns of the values are filled up with zeros to multiples of words and cols. matrix: a
+ * matrix unit makes the sums, for which a tile takes as long with few rows as with all. */
 struct unit {
     int rows, words, cols;
+    bool matrix;
 };
 
 /* The state of a flash attention over a tile of query rows. A sum is kept in lanes. */

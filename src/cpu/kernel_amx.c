@@ -82,8 +82,9 @@ INLINE void matrix(const bool tall, const bool broad, const char *a, long lda, c
     for (int t = 0; t < taps; t++, b += ldb * words) {
         const char *in = a + tap[t], *weight = b;
         for (int k = 0; k < whole; k += WORDS, in += 4 * WORDS, weight += ldb * WORDS) {
-            for (int i = 0; next.from && i < WORDS; i++, next.from += next.step)
-                __builtin_prefetch(next.from, 0, 2);
+            for (long at = 0; next.from && at < WORDS * next.step; at += 64)
+                __builtin_prefetch(next.from + at, 0, 2);
+            next.from += WORDS * next.step;
             _tile_loadd(INPUT, in, lda);
             _tile_loadd(WEIGHT, weight, ldb);
             _tile_dpbf16ps(SUM, INPUT, WEIGHT);
@@ -238,7 +239,7 @@ static void amx_mix(const void *p, int block, enum dtype type, const char *v, fl
 
 const struct kernels kernels_amx = {
     COMMON_KERNELS,
-    .unit = { VECTOR_UNIT, { TALL, WORDS, WIDTH } },
+    .unit = { VECTOR_UNIT, { TALL, WORDS, WIDTH, true } },
     .tile = { TILES(tile_f32_), { NULL, ALL_TALL(TALL_NAME) } },
     .leave = leave_tiles,
     .scores = amx_scores,

@@ -196,7 +196,7 @@ static void product_job(void *ctx, int job, int thread)
         p->plan->dev->k->leave();
 }
 
-/* Sums by vectors take as long as they have rows; a tile of matrices takes the same for any. */
+/* Rows that do not fill a tile cost a matrix unit more than pixels of the border do. */
 static void choose_lines(struct cut *c, int rows)
 {
     const struct product *p = c->p;
@@ -204,7 +204,7 @@ static void choose_lines(struct cut *c, int rows)
     int by_rows = p->h * ((p->width + rows - 1) / rows);
     c->pitch = c->line = p->width;
     c->lines = p->h;
-    if (kernels_unit(p->plan->dev->k, p->w->type)->words == 1 || p->h == 1)
+    if (!kernels_unit(p->plan->dev->k, p->w->type)->matrix || p->h == 1)
         return;
     int pitch = (int)(in[0].row / in[0].px), whole = (p->h - 1) * pitch + p->width;
     if (in[0].row % in[0].px || (p->w->split && in[1].row != pitch * in[1].px) ||
@@ -220,7 +220,7 @@ void product_run(const struct product *p)
     struct cut c = { .p = p };
     const struct unit *unit = kernels_unit(p->plan->dev->k, p->w->type);
     int rows = unit->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
-    if (rows > SET_PLACES && unit->words == 1 &&
+    if (rows > SET_PLACES && !unit->matrix &&
         (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
         rows = (rows + 1) / 2;
     choose_lines(&c, rows);

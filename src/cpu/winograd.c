@@ -38,16 +38,17 @@ struct winograd {
 };
 
 /* Where the input has its border and the map is large: small maps with many channels are bound by
- * their weights, which are 16/9 as large here. The rule must not depend on the batch: then both
- * forms of the weights would be kept. */
+ * their weights, which are 16/9 as large here. A matrix unit multiplies faster than vectors
+ * transform. The rule must not depend on the batch: then both forms of the weights would be kept.
+ */
 bool conv_winograd(const struct cpu *dev, const instr *i)
 {
     const tensor *x = i->in[0], *y = i->out;
-    return dev->winograd && i->op == OP_CONV2D && i->u.conv.k == 3 && i->u.conv.stride == 1 &&
-           i->u.conv.pad == 1 && i->u.conv.pad_end == 1 && !i->u.conv.up_h && x->halo &&
-           x->type == y->type && y->h % 2 == 0 && y->w % 2 == 0 && y->w >= 16 && x->c >= 32 &&
-           x->c % 2 == 0 && y->c >= PANEL &&
-           (long)x->c * y->c <= (long)CHANNELS_PER_PIXEL * y->h * y->w;
+    return dev->winograd && !kernels_unit(dev->k, x->type)->matrix && i->op == OP_CONV2D &&
+           i->u.conv.k == 3 && i->u.conv.stride == 1 && i->u.conv.pad == 1 &&
+           i->u.conv.pad_end == 1 && !i->u.conv.up_h && x->halo && x->type == y->type &&
+           y->h % 2 == 0 && y->w % 2 == 0 && y->w >= 16 && x->c >= 32 && x->c % 2 == 0 &&
+           y->c >= PANEL && (long)x->c * y->c <= (long)CHANNELS_PER_PIXEL * y->h * y->w;
 }
 
 static void cut(struct winograd *m, const struct cpu *dev, const instr *i)
