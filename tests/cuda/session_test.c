@@ -145,6 +145,30 @@ static void test_a_limit_that_is_too_small(void **state)
     styx_model_free(m);
 }
 
+static void test_eight_bits_want_halves(void **state)
+{
+    struct styx_session_options o = STYX_SESSION_OPTIONS_INIT;
+    struct styx_request r = request();
+    struct styx_result result = STYX_RESULT_INIT;
+    styx_model *m = model();
+    styx_session *s;
+    styx_error err;
+    (void)state;
+    o.backend = "cuda";
+    o.fp8 = 1;
+    fake.limit = (size_t)1 << 30;
+    must(styx_session_new(&o, &s, &err), &err);
+    r.dtype = STYX_F32;
+    assert_int_equal(styx_generate(s, m, &r, &result, &err), STYX_ERR_INVALID);
+    assert_non_null(strstr(err.text, "with fp8, f16 or bf16 was wanted"));
+    r.dtype = STYX_AUTO;
+    must(styx_generate(s, m, &r, &result, &err), &err);
+    assert_int_equal(result.dtype, STYX_F16);
+    styx_result_free(&result);
+    styx_session_free(s);
+    styx_model_free(m);
+}
+
 static void test_the_card_is_listed(void **state)
 {
     char *json;
@@ -163,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_offloading_reaches_the_card),
         cmocka_unit_test(test_a_limit_is_kept),
         cmocka_unit_test(test_a_limit_that_is_too_small),
+        cmocka_unit_test(test_eight_bits_want_halves),
         cmocka_unit_test(test_the_card_is_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
