@@ -108,10 +108,10 @@ static int write_piece(struct reader *r, struct loaded *l, CUdeviceptr from, enu
     struct gpu *g = r->g;
     size_t bytes = (size_t)rows * (size_t)row * dtype_bytes(type);
     CUdeviceptr packed = r->g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
-    CUdeviceptr to = l->host ? packed : in_memory(l, at);
+    CUdeviceptr to = l->host.at ? packed : in_memory(l, at);
     CUresult result = launch_pack(g, from, from_type, to, type, rows, row / taps, taps);
-    if (result == CUDA_SUCCESS && l->host)
-        result = g->cu->cuMemcpyDtoHAsync(l->host + at, to, bytes, g->stream);
+    if (result == CUDA_SUCCESS && l->host.at)
+        result = g->cu->cuMemcpyDtoHAsync(l->host.at + at, to, bytes, g->stream);
     return gpu_check(g, result, "converting weights", err);
 }
 
@@ -122,14 +122,14 @@ static int write_eight(struct reader *r, struct loaded *l, const struct gview *x
     struct gpu *g = r->g;
     size_t rows = (size_t)gview_pixels(x), bytes = rows * (size_t)x->c;
     CUdeviceptr packed = g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
-    CUdeviceptr to = l->host ? packed : in_memory(l, at);
-    CUdeviceptr scales = l->host ? packed + PIECE : in_memory(l, scales_at);
+    CUdeviceptr to = l->host.at ? packed : in_memory(l, at);
+    CUdeviceptr scales = l->host.at ? packed + PIECE : in_memory(l, scales_at);
     CUresult result = launch_eight(g, x, to, scales);
-    if (result == CUDA_SUCCESS && l->host)
-        result = g->cu->cuMemcpyDtoHAsync(l->host + at, to, bytes, g->stream);
-    if (result == CUDA_SUCCESS && l->host)
-        result =
-            g->cu->cuMemcpyDtoHAsync(l->host + scales_at, scales, rows * sizeof(float), g->stream);
+    if (result == CUDA_SUCCESS && l->host.at)
+        result = g->cu->cuMemcpyDtoHAsync(l->host.at + at, to, bytes, g->stream);
+    if (result == CUDA_SUCCESS && l->host.at)
+        result = g->cu->cuMemcpyDtoHAsync(l->host.at + scales_at, scales, rows * sizeof(float),
+                                          g->stream);
     return gpu_check(g, result, "converting weights", err);
 }
 
@@ -207,16 +207,34 @@ static int reader_open(struct gpu *g, struct reader *r, styx_error *err)
 
 /* ---- weights that come and go ---- */
 
+/* Off the card, and what its network computed in: the next one's may be smaller. The first time
+ * they are copied: a network that is used once never is. */
+static int send(struct loaded *l, styx_error *err)
+{
+    struct gpu *g = l->g;
+    int code = STYX_OK;
+    if (!l->host.at && !(code = pinned_take(g, l->layout.bytes, &l->host, err)))
+        code = gpu_check(
+            g, g->cu->cuMemcpyDtoHAsync(l->host.at, l->memory.base, l->layout.bytes, g->stream),
+            "copying weights", err);
+    if (!code)
+        code = gpu_wait(g, err);
+    if (code)
+        return code;
+    region_give(g, &l->memory);
+    region_give(g, &g->arena);
+    region_give(g, &g->workspace);
+    g->arena_owner = NULL;
+    return STYX_OK;
+}
+
 /* Under OFFLOAD_MODEL only one network's weights are on the card. */
-static int send_others(struct loaded *keep, styx_error *err)
+static int send_others(const struct loaded *keep, styx_error *err)
 {
     int code = STYX_OK;
-    for (struct loaded *l = keep->g->loaded; l && !code; l = l->next) {
-        if (l == keep || !l->host || l->stream || !l->memory.mapped)
-            continue;
-        code = gpu_wait(keep->g, err);
-        region_give(keep->g, &l->memory);
-    }
+    for (struct loaded *l = keep->g->loaded; l && !code; l = l->next)
+        if (keep->g->offload == OFFLOAD_MODEL && l != keep && !l->stream && l->memory.mapped)
+            code = send(l, err);
     return code;
 }
 
@@ -230,10 +248,10 @@ int weights_bring(struct loaded *l, styx_error *err)
     if ((code = send_others(l, err)) ||
         (code = region_grow(g, &l->memory, l->layout.bytes - from, err)))
         return code;
-    return gpu_check(
-        g,
-        g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host + from, l->layout.bytes - from, g->stream),
-        "copying weights", err);
+    return gpu_check(g,
+                     g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host.at + from,
+                                              l->layout.bytes - from, g->stream),
+                     "copying weights", err);
 }
 
 int weights_need(struct loaded *l, const instr *i, styx_error *err)
@@ -271,28 +289,24 @@ void weights_unload(void *dev, void *loaded)
             break;
         }
     stream_close(l->stream);
-    if (l->host)
-        g->cu->cuMemFreeHost(l->host);
+    pinned_give(g, &l->host);
     region_free(g, &l->memory);
     layout_free(&l->layout);
     free(l);
 }
 
-/* Memory for the image, on the card or on the host. */
+/* Memory for the image, on the card or, if it is streamed, on the host. */
 static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error *err)
 {
     struct gpu *g = l->g;
-    bool passing = streams(g, &l->layout, budget), host = passing || g->offload == OFFLOAD_MODEL;
+    bool passing = streams(g, &l->layout, budget);
     size_t resident = l->layout.bytes - (passing ? l->layout.matrices : 0);
     int code = region_reserve(g, &l->memory, resident, err);
-    if (!code && host)
-        code = gpu_check(g, g->cu->cuMemHostAlloc((void **)&l->host, l->layout.bytes, 0),
-                         "allocating pinned memory for weights", err);
-    if (!code && passing)
-        code = stream_open(l, t, budget, &l->stream, err);
-    if (!code && !host)
-        code = region_grow(g, &l->memory, resident, err);
-    return code;
+    if (!code && passing && !(code = pinned_take(g, l->layout.bytes, &l->host, err)))
+        return stream_open(l, t, budget, &l->stream, err);
+    if (!code)
+        code = send_others(l, err);
+    return code ? code : region_grow(g, &l->memory, resident, err);
 }
 
 static int check_type(const struct gpu *g, const tape *t, styx_error *err)

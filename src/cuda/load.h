@@ -6,12 +6,13 @@
  * program reads them, those of a merged product (tape_merge) one behind the other, then the
  * vectors, and the scales in the order of their matrices.
  *
- * The image lies on the card; or (OFFLOAD_MODEL) in the host's memory too, and on the card only
- * while its network runs; or (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card
- * and the matrices pass through a window in every step (stream.h). */
+ * The image lies on the card; or (OFFLOAD_MODEL) on the card until another network's is wanted
+ * there, then in the host's memory, from which it comes back; or (OFFLOAD_STREAM, or more than the
+ * budget) the vectors lie on the card and the matrices pass through a window in every step
+ * (stream.h). */
 #ifndef STYX_CUDA_LOAD_H
 #define STYX_CUDA_LOAD_H
-#include "cuda/gpu.h"
+#include "cuda/pinned.h"
 
 /* Where every parameter lies in the image. */
 struct layout {
@@ -27,7 +28,7 @@ struct loaded {
     enum dtype type;
     struct layout layout;
     struct region memory; /* the image, or only its vectors when the matrices are streamed */
-    char *host;           /* the image in pinned memory; NULL if it stays on the card */
+    struct pinned host;   /* the image, if it ever left the card or is streamed */
     struct stream *stream;
 };
 

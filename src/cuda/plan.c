@@ -151,6 +151,18 @@ static void place_pinned(struct plan *p)
     }
 }
 
+/* The weights first: another network's may have to go, and what both computed in goes with them. */
+static int take_memory(const struct plan *p, styx_error *err)
+{
+    struct gpu *g = p->g;
+    int code = weights_bring(p->weights, err);
+    if (!code)
+        code = region_grow(g, &g->arena, p->t->arena + 64, err);
+    if (!code)
+        code = region_grow(g, &g->workspace, p->workspace, err);
+    return code;
+}
+
 int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error *err)
 {
     struct gpu *g = dev;
@@ -161,15 +173,12 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
     p->g = g;
     p->t = t;
     p->weights = loaded;
+    p->workspace = LIBRARY_WORKSPACE + scratch_most(g, t);
     place_pinned(p);
     p->step = calloc((size_t)t->ncode + 1, sizeof *p->step);
     code = p->step ? gpu_enter(g, err) : fail_nomem(err, (size_t)t->ncode * sizeof *p->step);
-    if (!code) /* first: another network's weights may have to go */
-        code = weights_bring(p->weights, err);
     if (!code)
-        code = region_grow(g, &g->arena, t->arena + 64, err);
-    if (!code)
-        code = region_grow(g, &g->workspace, LIBRARY_WORKSPACE + scratch_most(g, t), err);
+        code = take_memory(p, err);
     if (!code)
         code =
             gpu_check(g, g->cu->cuMemHostAlloc((void **)&p->pinned, p->in_bytes + p->out_bytes, 0),
@@ -350,10 +359,10 @@ int plan_run(void *plan, const struct run_args *args, styx_error *err)
     struct plan *p = plan;
     struct gpu *g = p->g;
     const tape *t = p->t;
-    bool again = args->again && p->warm && g->arena_owner == p;
     int code = gpu_enter(g, err);
     if (!code)
-        code = weights_bring(p->weights, err);
+        code = take_memory(p, err);
+    bool again = args->again && p->warm && g->arena_owner == p;
     if (!code && args->seconds)
         code = make_marks(p, err);
     if (code)

@@ -34,8 +34,8 @@ struct plan {
     const tape *t;
     struct loaded *weights;
     struct step *step;
-    size_t scratch_bytes;
-    char *pinned; /* inputs, then outputs, f32 */
+    char *pinned;     /* inputs, then outputs, f32 */
+    size_t workspace; /* bytes that its steps need */
     size_t in_at[TAPE_MAX_IN], out_at[TAPE_MAX_OUT], in_bytes, out_bytes;
     CUgraphExec graph; /* code[once..) with its inputs and outputs */
     bool warm;         /* the prologue's values are in the arena */

@@ -183,7 +183,7 @@ static int enqueue(struct stream *s, int which, styx_error *err)
     CUresult result = g->cu->cuStreamWaitEvent(g->copies, s->freed[s->turn], 0);
     c->slot = s->turn;
     if (result == CUDA_SUCCESS)
-        result = g->cu->cuMemcpyHtoDAsync(to, s->l->host + c->from, c->bytes, g->copies);
+        result = g->cu->cuMemcpyHtoDAsync(to, s->l->host.at + c->from, c->bytes, g->copies);
     if (result == CUDA_SUCCESS)
         result = g->cu->cuEventRecord(s->ready[s->turn], g->copies);
     s->queued[s->nqueued++] = which;

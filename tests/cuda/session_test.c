@@ -96,6 +96,11 @@ static void test_offloading_reaches_the_card(void **state)
         fake.copied = 0;
         struct styx_image image = draw(s, m, &peak[offload]);
         copied[offload] = fake.copied;
+        size_t peak_of_both; /* weights that left the card come back to it */
+        struct styx_image again = draw(s, m, &peak_of_both);
+        assert_memory_equal(again.pixels, image.pixels, 3 * 64 * 64);
+        assert_true(peak_of_both <= peak[offload]);
+        styx_image_free(&again);
         assert_in_range(peak[offload], 1, told + PAGES);
         if (offload == STYX_OFFLOAD_NONE)
             first = image;
