@@ -1,7 +1,9 @@
 #include "image/pixels.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 void pixels_to_floats(const struct image *img, float *out)
 {
@@ -21,19 +23,30 @@ static float unit(float x)
     return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
 }
 
-/* To nearest, ties to even, as nearbyintf does: above 2^23 a float has no fraction left. Without
- * SSE 4.1 that would be a call for each number. */
-static unsigned char to_byte(float x)
+enum { RUN = 256 }; /* pixels at a time; their loops are made of vectors */
+
+/* To nearest, ties to even, as nearbyintf does: above 2^23 a float's last bit is worth 1, so that
+ * the byte is the last of its bits. */
+static inline unsigned char to_byte(float x)
 {
     float rounded = unit(x) * 255.0f + 0x1p23f;
-    return (unsigned char)(int)(rounded - 0x1p23f);
+    uint32_t bits;
+    memcpy(&bits, &rounded, sizeof bits);
+    return (unsigned char)bits;
 }
 
-static inline void interleave(const float *planes, size_t n, size_t channels, unsigned char *out)
+static void to_bytes(const float *x, size_t n, float scale, float shift, unsigned char *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = to_byte(x[i] * scale + shift);
+}
+
+static inline void interleave(unsigned char planes[][RUN], size_t n, size_t channels,
+                              unsigned char *out)
 {
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < channels; c++)
-            out[i * channels + c] = to_byte(planes[c * n + i] * 0.5f + 0.5f);
+            out[i * channels + c] = planes[c][i];
 }
 
 int pixels_from_floats(const float *planes, int w, int h, int channels, struct image *out,
@@ -43,11 +56,17 @@ int pixels_from_floats(const float *planes, int w, int h, int channels, struct i
 
     if (rc)
         return rc;
-    size_t n = (size_t)w * (size_t)h;
-    if (channels == 3) /* with a constant the compiler makes vectors of it */
-        interleave(planes, n, 3, out->data);
-    else
-        interleave(planes, n, (size_t)channels, out->data);
+    size_t n = (size_t)w * (size_t)h, each = (size_t)channels;
+    for (size_t at = 0; at < n; at += RUN) {
+        unsigned char bytes[4][RUN];
+        size_t m = n - at < RUN ? n - at : RUN;
+        for (size_t c = 0; c < each; c++)
+            to_bytes(planes + c * n + at, m, 0.5f, 0.5f, bytes[c]);
+        if (channels == 3) /* with a constant there is no inner loop */
+            interleave(bytes, m, 3, out->data + 3 * at);
+        else
+            interleave(bytes, m, each, out->data + each * at);
+    }
     return STYX_OK;
 }
 
@@ -79,13 +98,20 @@ int pixels_preview(const float *latent, int w, int h, const struct latent_colour
     if (rc)
         return rc;
     size_t n = (size_t)w * (size_t)h;
-    for (size_t i = 0; i < n; i++)
-        for (int c = 0; c < 3; c++) {
-            float x = colours->bias[c];
-            for (size_t k = 0; k < 4; k++)
-                x += colours->factor[k][c] * latent[k * n + i];
-            out->data[3 * i + (size_t)c] = to_byte(x);
+    for (size_t at = 0; at < n; at += RUN) {
+        unsigned char bytes[3][RUN];
+        float x[RUN];
+        size_t m = n - at < RUN ? n - at : RUN;
+        for (size_t c = 0; c < 3; c++) {
+            for (size_t i = 0; i < m; i++) {
+                x[i] = colours->bias[c];
+                for (size_t k = 0; k < 4; k++)
+                    x[i] += colours->factor[k][c] * latent[k * n + at + i];
+            }
+            to_bytes(x, m, 1, 0, bytes[c]);
         }
+        interleave(bytes, m, 3, out->data + 3 * at);
+    }
     return STYX_OK;
 }
 
