@@ -31,29 +31,74 @@ int file_map(const char *path, struct file_map *map, styx_error *err)
     size_t bytes;
     void *data = NULL;
 
-    *map = (struct file_map){ NULL, 0 };
+    *map = (struct file_map){ .fd = -1 };
     int rc = regular_size(path, &bytes, err);
     if (rc)
         return rc;
+    char *name = strdup(path);
+    if (!name)
+        return fail_nomem(err, strlen(path) + 1);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
+    if (fd < 0) {
+        rc = fail(err, STYX_ERR_IO, "%s: %s", path, strerror(errno));
+        goto done;
+    }
     if (bytes) /* mmap refuses a length of 0 */
         data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED)
+    if (data == MAP_FAILED) {
         rc = fail(err, STYX_ERR_IO, "%s: cannot map: %s", path, strerror(errno));
-    else
-        *map = (struct file_map){ data, bytes };
-    close(fd);
+        close(fd);
+        goto done;
+    }
+    *map = (struct file_map){ data, bytes, fd, name };
+    name = NULL;
+done:
+    free(name);
     return rc;
 }
 
 void file_unmap(struct file_map *map)
 {
-    if (map && map->data)
+    if (!map || !map->path)
+        return;
+    if (map->data)
         munmap((void *)(uintptr_t)map->data, map->bytes);
-    if (map)
-        *map = (struct file_map){ NULL, 0 };
+    close(map->fd);
+    free(map->path);
+    *map = (struct file_map){ .fd = -1 };
+}
+
+int file_map_read(const struct file_map *map, const void *at, void *to, size_t bytes,
+                  styx_error *err)
+{
+    size_t from = (size_t)((const unsigned char *)at - map->data);
+
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(map->fd, (char *)to + done, bytes - done, (off_t)(from + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return fail(err, STYX_ERR_IO, "%s: cannot read: %s", map->path,
+                        n ? strerror(errno) : "the file ended early");
+        done += (size_t)n;
+    }
+    return STYX_OK;
+}
+
+void file_map_expect(const struct file_map *map, const void *at, size_t bytes)
+{
+    enum { STEP = 128 * 1024 }; /* one call fetches no more than one request to the disk holds */
+    size_t from = (size_t)((const unsigned char *)at - map->data), end = from + bytes;
+
+    for (; from < end; from += STEP)
+        posix_fadvise(map->fd, (off_t)from, (off_t)(end - from < STEP ? end - from : STEP),
+                      POSIX_FADV_WILLNEED);
+}
+
+void file_map_forget(const struct file_map *map)
+{
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, map->bytes, MADV_DONTNEED);
 }
 
 int file_read(const char *path, size_t max_bytes, char **data, size_t *bytes, styx_error *err)

@@ -7,10 +7,12 @@
 
 #include "base/error.h"
 
-/* A whole file, mapped read-only and private. An empty file has data == NULL. */
+/* A whole file, mapped read-only and private, and open. An empty file has data == NULL. */
 struct file_map {
     const unsigned char *data;
     size_t bytes;
+    int fd;
+    char *path; /* NULL: nothing is open */
 };
 
 /* Maps a regular file. The map outlives the file's name, but not a file that is cut short while it
@@ -18,6 +20,16 @@ struct file_map {
 int file_map(const char *path, struct file_map *map, styx_error *err);
 /* Takes NULL and an already unmapped map; leaves map empty. */
 void file_unmap(struct file_map *map);
+
+/* Copies the bytes that lie at `at` of the map, without touching it: what is touched becomes
+ * resident memory of the process, with as many neighbours as the system likes. A file that was cut
+ * short is STYX_ERR_IO here. */
+int file_map_read(const struct file_map *map, const void *at, void *to, size_t bytes,
+                  styx_error *err);
+/* These bytes will be read soon: the system may fetch them from the disk meanwhile. */
+void file_map_expect(const struct file_map *map, const void *at, size_t bytes);
+/* The pages that were touched need not stay in memory; they come back when they are read. */
+void file_map_forget(const struct file_map *map);
 
 /* Reads path into *data, which is yours (free) and ends with a NUL that *bytes does not count.
  * A file that is no regular file or longer than max_bytes is STYX_ERR_FORMAT. bytes may be NULL. */

@@ -88,6 +88,21 @@ static void cpu_measure(void *dev, const tape *t, size_t budget, struct footprin
 
 /* ---- weights ---- */
 
+void failure_note(struct failure *f, int code, const styx_error *err)
+{
+    int none = STYX_OK;
+    if (code && atomic_compare_exchange_strong(&f->code, &none, code))
+        f->err = *err;
+}
+
+int failure_take(struct failure *f, styx_error *err)
+{
+    int code = atomic_exchange(&f->code, STYX_OK);
+    if (code && err)
+        *err = f->err;
+    return code;
+}
+
 static void cpu_unload(void *dev, void *loaded)
 {
     struct loaded *l = loaded;
@@ -283,6 +298,7 @@ static int cpu_run(void *plan, const struct run_args *args, styx_error *err)
     struct plan *p = plan;
     const tape *t = p->t;
     bool again = args->again && p->warm; /* a cancelled prologue starts anew */
+    int status;
 
     p->cancel = args->cancel;
     for (int i = 0; i < t->nin; i++)
@@ -291,9 +307,12 @@ static int cpu_run(void *plan, const struct run_args *args, styx_error *err)
     for (int i = again ? t->once : 0; i < t->ncode; i++) {
         double since = args->seconds ? clock_seconds() : 0;
         p->warm = i >= t->once;
-        if (p->step[i].packed && p->step[i].packed->streamed)
-            pack_stream(p->weights, p->step[i].packed);
+        struct packed *w = p->step[i].packed;
+        if (w && w->streamed && (status = pack_stream(p->weights, w, err)))
+            return status;
         p->step[i].run(p, &p->step[i]);
+        if (p->step[i].table && (status = failure_take(&p->weights->failure, err)))
+            return status;
         if (args->seconds)
             args->seconds[i] = clock_seconds() - since;
         if (cancelled(p)) /* maybe while it ran: some of its jobs were skipped */

@@ -38,10 +38,15 @@ struct packed {
     int cout, cin, k, taps, panels, nblocks;
     struct block *block;
     size_t panel_bytes;
-    char *data;          /* [phases][panels] */
-    float *offset;       /* [panels][32]: the bias, or zeros */
-    bool streamed;       /* data is the window, and only while it is this one's turn */
-    atomic_int unpacked; /* panels */
+    char *data;    /* [phases][panels] */
+    float *offset; /* [panels][32]: the bias, or zeros */
+    bool streamed; /* data is the window, and only while it is this one's turn */
+};
+
+/* The first failure of jobs that run at once. */
+struct failure {
+    atomic_int code;
+    styx_error err;
 };
 
 struct loaded {
@@ -56,6 +61,8 @@ struct loaded {
     char *window;  /* streamed weights are packed here, one at a time */
     size_t window_bytes, window_held;
     const struct packed *in_window;
+    char *staging; /* rows of a file on their way into panels: STAGING bytes for each thread */
+    struct failure failure; /* of reading the file */
 };
 
 /* Big memory of a loaded component, freed with it. */
@@ -83,8 +90,12 @@ size_t pack_bytes(const struct cpu *dev, const tape *t, size_t budget);
 struct packed *pack_find(const struct loaded *l, const tape *t, const instr *i);
 
 /* Packs w into the window. Nothing is allocated. */
-void pack_stream(struct loaded *l, struct packed *w);
+int pack_stream(struct loaded *l, struct packed *w, styx_error *err);
 void pack_free(struct loaded *l);
+
+/* For jobs, and for who waited for them. */
+void failure_note(struct failure *f, int code, const styx_error *err);
+int failure_take(struct failure *f, styx_error *err);
 
 /* ---- values ---- */
 

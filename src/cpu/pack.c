@@ -11,6 +11,9 @@ enum {
     BLOCK_BYTES = 320 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
     CHUNK = 256,              /* numbers of one output channel converted at a time: the 32 of a
                                  panel then fit the L1 cache */
+    SLICE = 8192 + 64,        /* bytes of one output channel read at a time: those of a panel stay
+                                 in L2. Not a power of two: rows fall into all cache sets */
+    STAGING = PANEL * SLICE,
 };
 
 void *big_alloc(size_t bytes)
@@ -127,14 +130,15 @@ static int row_of(const struct packed *w, int panel, int column)
 
 /* The n numbers after those will be wanted next: 32 rows at a time are more than the CPU's own
  * prefetching follows. */
-static void read_span(const struct kernels *k, const struct span *s, size_t from, size_t n,
+static void read_part(const struct kernels *k, const struct span_part *p, size_t from, size_t n,
                       float *to)
 {
+    const struct span *s = p->span;
     if (s->scale) {
-        span_read(s, from, n, to);
+        span_part_read(p, from, n, to);
         return;
     }
-    const char *data = (const char *)s->data + from * dtype_bytes(s->type);
+    const char *data = (const char *)p->data + (from - p->from) * dtype_bytes(s->type);
     size_t bytes = n * dtype_bytes(s->type);
     for (size_t i = 0; i < bytes; i += 64)
         __builtin_prefetch(data + bytes + i);
@@ -183,18 +187,24 @@ static void transform(float *w, int channels)
     }
 }
 
+/* Where channel c of output o begins in the weight. */
+static size_t number_of(const struct packed *w, int o, int c)
+{
+    return ((size_t)o * (size_t)w->cin + (size_t)c) * (size_t)(w->k * w->k);
+}
+
 /* Some channels of one output as [channel][tap], zeros behind them. */
 struct filter {
     float row[2 * MAX_TAPS], folded[2 * MAX_TAPS], *taps;
 };
 
-/* Channels [first, first + n) of output o; count numbers in all. */
-static void read_filter(const struct loaded *l, const struct packed *w, int phase, int o, int first,
-                        int n, size_t count, struct filter *f)
+/* Channels [first, first + n) of output o, which `row` has; count numbers in all. */
+static void read_filter(const struct loaded *l, const struct packed *w, int phase,
+                        const struct span_part *row, int o, int first, int n, size_t count,
+                        struct filter *f)
 {
     size_t area = (size_t)(w->k * w->k), used = (size_t)(n * w->taps);
-    read_span(l->dev->k, &l->span[w->weight], ((size_t)o * (size_t)w->cin + (size_t)first) * area,
-              (size_t)n * area, f->row);
+    read_part(l->dev->k, row, number_of(w, o, first), (size_t)n * area, f->row);
     f->taps = f->row;
     if (w->phases == 4)
         fold(f->row, n, phase, f->taps = f->folded);
@@ -210,37 +220,87 @@ static int chunk_of(const struct packed *w)
     return step < 2 ? 2 : step;
 }
 
+/* ---- rows of the file: as many channels at a time as a slice holds ---- */
+
+/* A panel being packed. */
+struct work {
+    const struct loaded *l;
+    const struct packed *w;
+    int phase, panel;
+    char *staging, *to;
+    float scale[PANEL]; /* of 8-bit columns */
+    struct span_part row[PANEL];
+};
+
+static int slice_of(const struct loaded *l, const struct packed *w)
+{
+    const struct span *s = &l->span[w->weight];
+    size_t each = dtype_bytes(s->type) + (s->scale ? sizeof *s->scale : 0);
+    int chunk = chunk_of(w), n = (int)((SLICE - 128) / each) / (w->k * w->k);
+    return n < chunk ? chunk : n / chunk * chunk;
+}
+
+/* Channels [first, first + n) of all rows. Rows that are whole and lie one after the other are read
+ * as one. */
+static int fetch(struct work *p, int first, int n, styx_error *err)
+{
+    const struct packed *w = p->w;
+    const struct span *s = &p->l->span[w->weight];
+    size_t row = number_of(w, 1, 0), count = (size_t)(n * w->k * w->k);
+    int code = STYX_OK;
+    for (int j = 0, run; j < PANEL && !code; j += run) {
+        int o = row_of(w, p->panel, j);
+        run = 1;
+        if (o < 0)
+            continue;
+        while (n == w->cin && j + run < PANEL && row_of(w, p->panel, j + run) == o + run)
+            run++;
+        code = span_fetch(s, number_of(w, o, first), count + (size_t)(run - 1) * row,
+                          p->staging + j * SLICE, &p->row[j], err);
+        for (int i = 1; i < run; i++)
+            p->row[j + i] = p->row[j];
+    }
+    return code;
+}
+
 /* ---- 8-bit weights: the largest of an output channel becomes 127 ---- */
 
-static float column_scale(const struct loaded *l, const struct packed *w, int phase, int o)
+static void widen_range(struct work *p, int first, int n)
 {
     struct filter f;
-    float max = 0;
-    int step = chunk_of(w);
-    for (int c = 0; c < w->cin; c += step) {
-        int n = w->cin - c < step ? w->cin - c : step;
-        size_t count = (size_t)(n * w->taps);
-        read_filter(l, w, phase, o, c, n, count, &f);
-        for (size_t i = 0; i < count; i++)
-            max = fmaxf(max, fabsf(f.taps[i]));
+    for (int j = 0; j < PANEL; j++) {
+        int o = row_of(p->w, p->panel, j), step = chunk_of(p->w);
+        for (int c = 0; o >= 0 && c < n; c += step) {
+            int some = n - c < step ? n - c : step;
+            size_t count = (size_t)(some * p->w->taps);
+            read_filter(p->l, p->w, p->phase, &p->row[j], o, first + c, some, count, &f);
+            for (size_t i = 0; i < count; i++)
+                p->scale[j] = fmaxf(p->scale[j], fabsf(f.taps[i]));
+        }
     }
-    return max / 127;
 }
 
 /* The head of each tap: no sums yet, and the scales. */
-static void begin_panel8(const struct loaded *l, const struct packed *w, int phase, int panel,
-                         char *to, float *scale)
+static int begin_panel8(struct work *p, styx_error *err)
 {
-    for (int j = 0; j < PANEL; j++) {
-        int o = row_of(w, panel, j);
-        scale[j] = o < 0 ? 0 : column_scale(l, w, phase, o);
+    const struct packed *w = p->w;
+    int code = STYX_OK, step = slice_of(p->l, w);
+    memset(p->scale, 0, sizeof p->scale);
+    for (int c = 0; c < w->cin && !code; c += step) {
+        int n = w->cin - c < step ? w->cin - c : step;
+        if (!(code = fetch(p, c, n, err)))
+            widen_range(p, c, n);
     }
+    for (int j = 0; j < PANEL; j++)
+        p->scale[j] /= 127;
     for (int i = 0; i < w->nblocks; i++)
         for (int t = 0; t < w->taps; t++) {
-            char *head = to + w->block[i].at + (size_t)(t * tap_rows(w, &w->block[i])) * 4 * PANEL;
+            char *head =
+                p->to + w->block[i].at + (size_t)(t * tap_rows(w, &w->block[i])) * 4 * PANEL;
             memset(head, 0, 4 * PANEL);
-            memcpy(head + 4 * PANEL, scale, 4 * PANEL);
+            memcpy(head + 4 * PANEL, p->scale, 4 * PANEL);
         }
+    return code;
 }
 
 /* Numbers [channel][tap] to bytes [four channels][tap][channel]. What they add to the products of
@@ -256,91 +316,103 @@ static void quantize_filter(const float *taps, int ntaps, size_t count, float sc
     }
 }
 
-/* Channels [c, c + n) of block b, for all 32 columns. scale: of 8-bit columns. */
-static void pack_chunk(const struct loaded *l, const struct packed *w, const struct block *b, int c,
-                       int n, int panel, int phase, const float *scale, char *to)
+/* Channels [c, c + n) of block b, for all 32 columns. */
+static void pack_chunk(const struct work *p, const struct block *b, int c, int n)
 {
+    const struct packed *w = p->w;
     struct filter f;
     _Alignas(64) char numbers[PANEL * (2 * MAX_TAPS + 16) * sizeof(float)];
     int per_word = 4 / (int)unit(w), words = (n + per_word - 1) / per_word;
     int first = b->c0 + c + (b->part ? w->split : 0), head = w->type == DT_I8 ? HEAD : 0;
     size_t count = (size_t)(words * per_word * w->taps);
     size_t stride = round_up(count * unit(w), 64) | 64; /* odd: columns fall into all cache sets */
+    char *to = p->to + b->at;
 
     for (int j = 0; j < PANEL; j++) {
-        int o = row_of(w, panel, j);
+        int o = row_of(w, p->panel, j);
         char *column = numbers + (size_t)j * stride;
         if (o < 0) {
             memset(column, 0, stride);
             continue;
         }
-        read_filter(l, w, phase, o, first, n, count, &f);
+        read_filter(p->l, w, p->phase, &p->row[j], o, first, n, count, &f);
         if (w->type == DT_I8)
-            quantize_filter(f.taps, w->taps, count, scale[j], column, (int32_t *)to + j,
+            quantize_filter(f.taps, w->taps, count, p->scale[j], column, (int32_t *)to + j,
                             tap_rows(w, b) * PANEL);
         else
-            l->dev->k->from_f32(w->type, f.taps, column, count);
+            p->l->dev->k->from_f32(w->type, f.taps, column, count);
     }
     interleave(w, numbers, stride, words, to + (size_t)(c / per_word + head) * 4 * PANEL,
                (size_t)tap_rows(w, b) * 4 * PANEL);
 }
 
-static void pack_panel(const struct loaded *l, const struct packed *w, int phase, int panel)
+static int pack_block(struct work *p, const struct block *b, styx_error *err)
 {
-    char *to = w->data + ((size_t)phase * (size_t)w->panels + (size_t)panel) * w->panel_bytes;
-    float scale[PANEL];
-    int step = chunk_of(w);
-    if (w->type == DT_I8)
-        begin_panel8(l, w, phase, panel, to, scale);
-    for (int i = 0; i < w->nblocks; i++) {
-        const struct block *b = &w->block[i];
-        for (int c = 0; c < b->c; c += step)
-            pack_chunk(l, w, b, c, b->c - c < step ? b->c - c : step, panel, phase, scale,
-                       to + b->at);
+    int slice = slice_of(p->l, p->w), step = chunk_of(p->w), code = STYX_OK;
+    int first = b->c0 + (b->part ? p->w->split : 0);
+    for (int c = 0; c < b->c && !code; c += slice) {
+        int end = b->c - c < slice ? b->c : c + slice;
+        code = fetch(p, first + c, end - c, err);
+        for (int i = c; i < end && !code; i += step)
+            pack_chunk(p, b, i, end - i < step ? end - i : step);
+    }
+    return code;
+}
+
+static void expect_panel(const struct work *p)
+{
+    const struct packed *w = p->w;
+    int rows = w->act == ACT_GEGLU ? 16 : PANEL;
+    for (int j = 0; j < PANEL; j += rows) {
+        int o = row_of(w, p->panel, j), n = w->cout - p->panel * rows;
+        if (o >= 0)
+            span_expect(&p->l->span[w->weight], number_of(w, o, 0),
+                        number_of(w, n < rows ? n : rows, 0));
     }
 }
 
+/* Job: a panel of a phase. */
+static void pack_one(struct loaded *l, const struct packed *w, int job, int thread)
+{
+    struct work p = { .l = l, .w = w, .phase = job / w->panels, .panel = job % w->panels };
+    styx_error err;
+    int code = STYX_OK;
+    p.staging = l->staging + (size_t)thread * STAGING;
+    p.to = w->data + (size_t)job * w->panel_bytes;
+    expect_panel(&p);
+    if (w->type == DT_I8)
+        code = begin_panel8(&p, &err);
+    for (int i = 0; i < w->nblocks && !code; i++)
+        code = pack_block(&p, &w->block[i], &err);
+    failure_note(&l->failure, code, &err);
+}
+
 struct packing {
-    const struct loaded *l;
+    struct loaded *l;
     int from;
     int *first; /* job number of each entry's first panel */
 };
-
-/* The file's pages need not stay beside the copy: whole ones go with each panel, those that two
- * panels share with the last one. */
-static void pack_one(const struct loaded *l, struct packed *w, int job)
-{
-    const struct span *s = &l->span[w->weight];
-    int panel = job % w->panels, rows = w->act == ACT_GEGLU ? 16 : PANEL;
-    size_t row = (size_t)w->cin * (size_t)(w->k * w->k), count = span_count(s);
-    size_t first = (size_t)(panel * rows) * row, n = (size_t)rows * row;
-
-    pack_panel(l, w, job / w->panels, panel);
-    n = first + n > count ? count - first : n;
-    span_release(s, first, n);
-    if (w->act == ACT_GEGLU && first + n + count / 2 <= count)
-        span_release(s, first + count / 2, n);
-    if (atomic_fetch_sub(&w->unpacked, 1) == 1)
-        span_release(s, 0, count);
-}
 
 static void pack_job(void *ctx, int job, int thread)
 {
     const struct packing *p = ctx;
     int i = p->from;
-    (void)thread;
     while (i + 1 < p->l->npacked && job >= p->first[i + 1 - p->from])
         i++;
-    pack_one(p->l, p->l->packed[i], job - p->first[i - p->from]);
+    pack_one(p->l, p->l->packed[i], job - p->first[i - p->from], thread);
 }
 
-static void pack_offset(const struct loaded *l, const struct packed *w)
+static int pack_offset(const struct loaded *l, const struct packed *w, styx_error *err)
 {
-    for (int i = 0; w->bias >= 0 && i < w->panels * PANEL; i++) {
-        int o = row_of(w, i / PANEL, i % PANEL);
-        if (o >= 0)
-            span_read(&l->span[w->bias], (size_t)o, 1, &w->offset[i]);
+    enum { HALF = PANEL / 2 }; /* columns that lie side by side in any panel */
+    int code = STYX_OK;
+    for (int i = 0; w->bias >= 0 && i < w->panels * PANEL && !code; i += HALF) {
+        int o = row_of(w, i / PANEL, i % PANEL), n = 0;
+        while (o >= 0 && n < HALF && row_of(w, i / PANEL, i % PANEL + n) >= 0)
+            n++;
+        code = span_load(&l->span[w->bias], (size_t)o, (size_t)n, &w->offset[i], err);
     }
+    return code;
 }
 
 static int add_entry(struct loaded *l, const tape *t, const instr *i, styx_error *err)
@@ -367,17 +439,43 @@ static int add_entry(struct loaded *l, const tape *t, const instr *i, styx_error
     return STYX_OK;
 }
 
+static size_t staging_bytes(const struct cpu *dev)
+{
+    return (size_t)pool_threads(dev->pool) * STAGING;
+}
+
+/* What is no panel leaves less for panels. */
+static void take_budget(struct loaded *l, size_t bytes)
+{
+    if (l->budget)
+        l->budget = l->budget > bytes ? l->budget - bytes : 1;
+}
+
 static int add_vector(struct loaded *l, int index, styx_error *err)
 {
     if (index < 0 || l->vector[index])
         return STYX_OK;
     size_t n = span_count(&l->span[index]);
-    l->vector[index] = malloc(n * sizeof(float));
-    if (!l->vector[index])
-        return fail_nomem(err, n * sizeof(float));
-    span_read(&l->span[index], 0, n, l->vector[index]);
-    if (l->budget)
-        l->budget = l->budget > n * sizeof(float) ? l->budget - n * sizeof(float) : 1;
+    float *to = malloc(n * sizeof *to);
+    int code = to ? span_load(&l->span[index], 0, n, to, err) : fail_nomem(err, n * sizeof *to);
+    if (code) {
+        free(to);
+        return code;
+    }
+    take_budget(l, n * sizeof *to);
+    l->vector[index] = to;
+    return STYX_OK;
+}
+
+static int add_staging(struct loaded *l, styx_error *err)
+{
+    size_t bytes = staging_bytes(l->dev);
+    if (l->staging)
+        return STYX_OK;
+    l->staging = big_alloc(bytes);
+    if (!l->staging)
+        return fail_nomem(err, bytes);
+    take_budget(l, bytes);
     return STYX_OK;
 }
 
@@ -430,8 +528,7 @@ static int pack_entries(struct loaded *l, int from, styx_error *err)
         return STYX_OK;
     for (int i = from; i < l->npacked; i++)
         offsets += offset_bytes(l->packed[i]);
-    if (l->budget)
-        l->budget = l->budget > offsets ? l->budget - offsets : 1;
+    take_budget(l, offsets);
     bytes = choose_resident(l, from);
     if ((status = add_region(l, bytes + offsets, &data, err)))
         return status;
@@ -439,20 +536,22 @@ static int pack_entries(struct loaded *l, int from, styx_error *err)
     struct packing p = { .l = l, .from = from, .first = malloc((size_t)n * sizeof(int)) };
     if (!p.first)
         return fail_nomem(err, (size_t)n * sizeof(int));
-    for (int i = from; i < l->npacked; i++) {
+    for (int i = from; i < l->npacked && !status; i++) {
         struct packed *w = l->packed[i];
         w->data = w->streamed ? NULL : data;
         w->offset = (float *)offset;
-        w->unpacked = w->phases * w->panels;
         data += w->streamed ? 0 : data_bytes(w);
         offset += offset_bytes(w);
         p.first[i - from] = jobs;
         jobs += w->streamed ? 0 : w->phases * w->panels;
-        pack_offset(l, w);
+        status = pack_offset(l, w, err);
     }
-    pool_run(l->dev->pool, pack_job, &p, jobs);
+    if (!status) {
+        pool_run(l->dev->pool, pack_job, &p, jobs);
+        status = failure_take(&l->failure, err);
+    }
     free(p.first);
-    return STYX_OK;
+    return status;
 }
 
 /* The window grows when a program brings a larger entry. */
@@ -471,18 +570,17 @@ static int make_window(struct loaded *l, styx_error *err)
 }
 
 struct streaming {
-    const struct loaded *l;
-    struct packed *w;
+    struct loaded *l;
+    const struct packed *w;
 };
 
 static void stream_job(void *ctx, int job, int thread)
 {
     const struct streaming *s = ctx;
-    (void)thread;
-    pack_one(s->l, s->w, job);
+    pack_one(s->l, s->w, job, thread);
 }
 
-/* Asks the system to read the pages of the next streamed entry while this one is used. */
+/* The next streamed entry may come from the disk while this one is used. */
 static void read_ahead(const struct loaded *l, const struct packed *w)
 {
     int i = 0;
@@ -492,27 +590,28 @@ static void read_ahead(const struct loaded *l, const struct packed *w)
         i = (i + 1) % l->npacked;
     while (!l->packed[i]->streamed);
     const struct span *s = &l->span[l->packed[i]->weight];
-    uintptr_t page = 4096, begin = (uintptr_t)s->data & ~(page - 1);
-    if (s->mapped)
-        madvise((void *)begin, (uintptr_t)s->data - begin + span_count(s) * dtype_bytes(s->type),
-                MADV_WILLNEED);
+    span_expect(s, 0, span_count(s));
 }
 
-void pack_stream(struct loaded *l, struct packed *w)
+int pack_stream(struct loaded *l, struct packed *w, styx_error *err)
 {
     struct streaming s = { l, w };
+    int code;
     if (l->in_window == w)
-        return;
+        return STYX_OK;
+    l->in_window = NULL;
     w->data = l->window;
-    w->unpacked = w->phases * w->panels;
     pool_run(l->dev->pool, stream_job, &s, w->phases * w->panels);
+    if ((code = failure_take(&l->failure, err)))
+        return code;
     l->in_window = w;
     read_ahead(l, w);
+    return STYX_OK;
 }
 
 int pack_tape(struct loaded *l, const tape *t, styx_error *err)
 {
-    int from = l->npacked, status = STYX_OK;
+    int from = l->npacked, status = add_staging(l, err);
     for (int j = 0; j < t->ncode && !status; j++) {
         const instr *i = &t->code[j];
         if (multiplies(i) && !pack_find(l, t, i))
@@ -534,7 +633,7 @@ int pack_tape(struct loaded *l, const tape *t, styx_error *err)
 
 size_t pack_bytes(const struct cpu *dev, const tape *t, size_t budget)
 {
-    size_t data = 0, rest = 0, most = 0;
+    size_t data = 0, rest = staging_bytes(dev), most = 0;
     for (int j = 0; j < t->ncode; j++) {
         const instr *i = &t->code[j];
         struct packed w;
@@ -561,6 +660,7 @@ void pack_free(struct loaded *l)
         free(r);
     }
     big_free(l->window, l->window_held);
+    big_free(l->staging, staging_bytes(l->dev));
     for (int i = 0; i < l->npacked; i++)
         free(l->packed[i]);
     free(l->packed);

@@ -41,12 +41,15 @@ static int index_of(const struct view *v, int n, int t)
     return i;
 }
 
-/* A row of a table; an index out of range gives its first or last row (the caller checks ids). */
-static void read_row(const struct span *table, int row, int c, float *to)
+/* A row of the table; an index out of range gives its first or last row (the caller checks ids). */
+static void read_row(const struct simple *m, int row, float *to)
 {
-    int rows = (int)(span_count(table) / (size_t)c);
+    const struct span *table = m->s->table;
+    size_t c = (size_t)m->out.c;
+    int rows = (int)(span_count(table) / c);
+    styx_error err;
     row = row < 0 ? 0 : row >= rows ? rows - 1 : row;
-    span_read(table, (size_t)row * (size_t)c, (size_t)c, to);
+    failure_note(&m->p->weights->failure, span_load(table, (size_t)row * c, c, to, &err), &err);
 }
 
 /* [sin | cos] of t * 10000^(-i / (half - shift)), in f32 as diffusers computes it: at t = 999 the
@@ -81,16 +84,16 @@ static void make_pixel(const struct simple *m, int n, int y, int x, float *row, 
 
     switch (i->op) {
     case OP_EMBED:
-        read_row(s->table, index_of(&in[0], n, t), c, row);
+        read_row(m, index_of(&in[0], n, t), row);
         break;
     case OP_POSITION:
         load_token(m, &in[0], n, t, row);
-        read_row(s->table, t, c, more);
+        read_row(m, t, more);
         k->add(row, more, (size_t)c);
         break;
     case OP_PREPEND:
         if (t == 0)
-            read_row(s->table, 0, c, row);
+            read_row(m, 0, row);
         else
             load_token(m, &in[0], n, t - 1, row);
         break;
@@ -164,6 +167,4 @@ void simple_run(struct plan *p, const struct step *s)
     long all = (long)m.out.n * m.out.h * m.out.w;
     view_clear_border(&m.out);
     pool_run(p->dev->pool, simple_job, &m, (int)((all + m.pixels - 1) / m.pixels));
-    if (s->table) /* a few rows were read; the system may have mapped megabytes around each */
-        span_release(s->table, 0, span_count(s->table));
 }

@@ -12,16 +12,10 @@
 
 /* ---- random weights ---- */
 
-struct numbers { /* all weights are views of one file: only their speed is of interest */
-    void *data;
-    size_t bytes;
-};
-
-static void numbers_free(void *thing)
+static void numbers_free(void *file)
 {
-    struct numbers *n = thing;
-    munmap(n->data, n->bytes);
-    free(n);
+    file_unmap(file);
+    free(file);
 }
 
 static float random_number(uint32_t *state) /* [-1, 1) */
@@ -30,25 +24,27 @@ static float random_number(uint32_t *state) /* [-1, 1) */
     return (float)(int32_t)*state * 0x1p-31f;
 }
 
-static struct numbers *numbers_new(size_t count, styx_error *err)
+/* All weights are views of one file: only their speed is of interest. */
+static struct file_map *numbers_new(size_t count, styx_error *err)
 {
     size_t bytes = count * sizeof(uint16_t);
-    struct numbers *n = malloc(sizeof *n);
+    struct file_map *n = malloc(sizeof *n);
+    char *name = strdup("random weights");
     uint32_t state = 1;
     int file = memfd_create("styx random weights", MFD_CLOEXEC);
     void *data = MAP_FAILED;
-    if (n && file >= 0 && ftruncate(file, (off_t)bytes) == 0)
+    if (n && name && file >= 0 && ftruncate(file, (off_t)bytes) == 0)
         data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    int why = errno;
-    if (file >= 0)
-        close(file);
     if (data == MAP_FAILED) {
-        free(n);
         fail(err, STYX_ERR_NOMEM, "no memory for %zu bytes of random weights: %s", bytes,
-             strerror(why));
+             strerror(errno));
+        if (file >= 0)
+            close(file);
+        free(name);
+        free(n);
         return NULL;
     }
-    *n = (struct numbers){ data, bytes };
+    *n = (struct file_map){ data, bytes, file, name };
     for (size_t i = 0; i < count; i++)
         ((uint16_t *)data)[i] = f32_to_f16(0.03f * random_number(&state));
     return n;
@@ -61,7 +57,7 @@ static int random_store(const tape *t, struct store **out, styx_error *err)
     int code = s ? 0 : fail_nomem(err, 256);
     for (int i = 0; i < t->nparams; i++)
         most = param_count(&t->params[i]) > most ? param_count(&t->params[i]) : most;
-    struct numbers *n = code ? NULL : numbers_new(most, err);
+    struct file_map *n = code ? NULL : numbers_new(most, err);
     if (!code)
         code = n ? store_keep(s, n, numbers_free, err) : STYX_ERR_NOMEM;
     for (int i = 0; i < t->nparams && !code; i++) {
@@ -72,7 +68,7 @@ static int random_store(const tape *t, struct store **out, styx_error *err)
                            .count = param_count(p),
                            .bytes = 2 * param_count(p),
                            .raw = n->data };
-        e.span = (struct span){ .data = n->data, .type = DT_F16, .dims = p->dims, .mapped = true };
+        e.span = (struct span){ .data = n->data, .type = DT_F16, .dims = p->dims, .file = n };
         memcpy(e.shape, p->shape, sizeof e.shape);
         memcpy(e.span.shape, p->shape, sizeof p->shape);
         code = store_add(s, &e, err);

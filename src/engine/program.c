@@ -265,6 +265,7 @@ static int load(styx_session *s, const struct program_key *key, const tape *t, s
     if ((code = weight_budget(s, key, t, &need, &budget, err)))
         goto done;
     code = store_bind(key->component->weights, t->params, t->nparams, spans, &report, err);
+    store_forget_all(key->component->weights); /* what was expanded has been read */
     if (code) {
         if (report.text)
             session_warn(s, "%s", report.text);

@@ -58,7 +58,7 @@ struct backend {
     /* Pure arithmetic. budget as in load. */
     void (*measure)(void *dev, const tape *t, size_t budget, struct footprint *need);
 
-    /* Brings the weights into the form that the kernels read, in parallel. The spans stay mapped
+    /* Brings the weights into the form that the kernels read, in parallel. The spans stay valid
      * while loaded. budget 0: everything resident. Otherwise at most budget bytes of converted
      * weights are kept, and the rest is converted again each time it is needed, in program order.
      * MUST serve every program of the component at any size and batch (same params, same order). */

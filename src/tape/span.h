@@ -1,11 +1,12 @@
-/* span.h - a tensor of a weights file, as it lies in the mapping.
+/* span.h - a tensor of a weights file, as it lies there.
  *
  * This is all that a backend knows about files. `scale` belongs to 8-bit weights (docs/formats.md):
- * row o (first dimension) is cut into `groups` equal runs, and value = q * scale[o * groups + g]. */
+ * row o (first dimension) is cut into `groups` equal runs, and value = q * scale[o * groups + g].
+ */
 #ifndef STYX_TAPE_SPAN_H
 #define STYX_TAPE_SPAN_H
 #include "base/dtype.h"
-#include <stdbool.h>
+#include "base/file.h"
 
 struct span {
     const void *data;
@@ -13,7 +14,7 @@ struct span {
     int dims, shape[4];
     const uint16_t *scale; /* F16 [shape[0], groups]; NULL unless type is DT_I8 */
     int groups;
-    bool mapped; /* lies in a file's mapping: dropped pages come back when they are read */
+    const struct file_map *file; /* in whose mapping all this lies; NULL: in memory of its own */
 };
 
 /* The weights of one program: span[i] belongs to tape.params[i] and has its shape. */
@@ -29,5 +30,28 @@ void span_read(const struct span *s, size_t from, size_t n, float *to);
 
 /* Elements [from, from + n) have been converted: their pages need not stay in memory. */
 void span_release(const struct span *s, size_t from, size_t n);
+
+/* Some elements of a span as they are stored, in memory. */
+struct span_part {
+    const struct span *span;
+    size_t from;           /* the first */
+    const void *data;      /* from there on */
+    const uint16_t *scale; /* of its run and those that follow */
+};
+
+/* Elements [from, from + n): those of a file are copied into buffer (span_part_bytes), so that none
+ * of its mapping becomes resident. */
+int span_fetch(const struct span *s, size_t from, size_t n, void *buffer, struct span_part *part,
+               styx_error *err);
+size_t span_part_bytes(const struct span *s, size_t n);
+
+/* Elements [from, from + n) of the span, which are in the part, as f32. */
+void span_part_read(const struct span_part *p, size_t from, size_t n, float *to);
+
+/* span_read, but a file is read and not its mapping. */
+int span_load(const struct span *s, size_t from, size_t n, float *to, styx_error *err);
+
+/* Elements [from, from + n) will be fetched soon. */
+void span_expect(const struct span *s, size_t from, size_t n);
 
 #endif

@@ -332,10 +332,8 @@ static int place(struct reader *r, struct found *found, size_t n)
         f->e.raw = r->data + (f->e.count ? begin + f->offset : 0);
         if (!f->e.expand && f->align && f->e.bytes && (uintptr_t)f->e.raw % (unsigned)f->align)
             f->e.expand = store_expand_copy;
-        else if (!f->e.expand && f->align) {
+        else if (!f->e.expand && f->align)
             f->e.span.data = f->e.raw;
-            f->e.span.mapped = true;
-        }
         rc = store_add(r->into, &f->e, r->err);
     }
     return rc;

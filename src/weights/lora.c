@@ -664,6 +664,7 @@ int lora_merge(struct store *base, const char *component, const struct lora_use 
     for (int i = 0; !rc && i < store_count(base); i++)
         rc = add_merged(s, base, store_at(base, i), changes + (size_t)i * (size_t)nuses, uses,
                         nuses, type, pool, err);
+    store_forget_all(base);
     if (rc || (rc = store_seal(s, err)))
         goto done;
     *out = s;

@@ -160,7 +160,6 @@ static int read_tensor(const struct reader *r, const char *name, const json_t *i
             e.expand = store_expand_copy;
         else
             e.span.data = e.raw;
-        e.span.mapped = e.span.data != NULL;
     }
     return store_add(r->into, &e, r->err);
 }

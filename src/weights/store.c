@@ -153,6 +153,24 @@ static void release_map(void *map)
     free(map);
 }
 
+static bool in_map(const struct file_map *map, const void *data)
+{
+    const unsigned char *at = data;
+    return map->data && at >= map->data && at < map->data + map->bytes;
+}
+
+/* Tells the spans of s, which were just parsed, their file. The header's pages have done their
+ * duty. */
+static void tie_file(struct store *s, const struct file_map *map)
+{
+    for (int i = 0; i < s->nslots; i++) {
+        struct slot *at = &s->slots[i];
+        if (in_map(map, at->e.span.data))
+            at->e.span.file = at->ready.file = map;
+    }
+    file_map_forget(map);
+}
+
 int store_open_mapped(const char *path,
                       int (*parse)(const unsigned char *data, size_t bytes, const char *path,
                                    struct store *into, styx_error *err),
@@ -174,7 +192,10 @@ int store_open_mapped(const char *path,
         goto done;
     }
     if ((rc = store_keep(s, map, release_map, err)) ||
-        (rc = parse(map->data, map->bytes, path, s, err)) || (rc = store_seal(s, err)))
+        (rc = parse(map->data, map->bytes, path, s, err)))
+        goto done;
+    tie_file(s, map);
+    if ((rc = store_seal(s, err)))
         goto done;
     *out = s;
     s = NULL;
@@ -320,8 +341,7 @@ int store_span(struct store *s, const struct entry *e, struct span *span, styx_e
 static bool is_mapped(const struct store *s, const unsigned char *data)
 {
     for (int i = 0; i < s->nkept; i++) {
-        const struct file_map *map = s->kept[i].thing;
-        if (s->kept[i].release == release_map && data >= map->data && data < map->data + map->bytes)
+        if (s->kept[i].release == release_map && in_map(s->kept[i].thing, data))
             return true;
         if (s->kept[i].release == release_store && is_mapped(s->kept[i].thing, data))
             return true;
@@ -336,6 +356,18 @@ void store_forget(const struct store *s, const struct entry *e)
     uintptr_t end = ((uintptr_t)e->raw + e->bytes) / page * page;
     if (begin < end && is_mapped(s, e->raw))
         madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+void store_forget_all(struct store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < s->nkept; i++) {
+        if (s->kept[i].release == release_map)
+            file_map_forget(s->kept[i].thing);
+        if (s->kept[i].release == release_store)
+            store_forget_all(s->kept[i].thing);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 static int by_name(const void *a, const void *b)
@@ -370,6 +402,8 @@ static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
         return rc;
     scale->e.companion = true;
     span->scale = scales.data;
+    if (scales.file != span->file) /* a copy, since they were misaligned */
+        span->file = NULL;
     span->groups = e->shape[1];
     weight->ready = *span;
     return STYX_OK;

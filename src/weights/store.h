@@ -24,8 +24,8 @@ int store_open_file(const char *path, struct store **out, styx_error *err);
 
 /* Opens FOLDER/STEM[.VARIANT].safetensors, or its shards with their index, or FOLDER/STEM.gguf.
  * stem: "diffusion_pytorch_model" or "model". Without a file of that variant the plain one is
- * taken, and store_note says so. variant may be NULL: the plain file, or that of fp16 where there is
- * no other. */
+ * taken, and store_note says so. variant may be NULL: the plain file, or that of fp16 where there
+ * is no other. */
 int store_open_component(const char *folder, const char *stem, const char *variant,
                          struct store **out, styx_error *err);
 
@@ -68,8 +68,9 @@ int store_span(struct store *s, const struct entry *e, struct span *span, styx_e
 int store_borrow(const struct store *s, const struct entry *e, struct span *span, void **memory,
                  styx_error *err);
 
-/* The file's bytes of e will not be wanted soon: they need not stay in memory. */
+/* The file's bytes of e, or of all, will not be wanted soon: they need not stay in memory. */
 void store_forget(const struct store *s, const struct entry *e);
+void store_forget_all(struct store *s);
 
 /* What a program wants and a file has. Give the same report to several store_bind calls (programs
  * that share a component), then ask store_unused. */

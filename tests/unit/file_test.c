@@ -62,6 +62,15 @@ static void written_then_mapped_and_read(void **state)
     assert_int_equal(file_map(path, &map, &err), STYX_OK);
     assert_int_equal(map.bytes, 7);
     assert_memory_equal(map.data, "se\0cond", 7);
+    file_map_forget(&map);
+    file_map_expect(&map, map.data + 1, 6);
+    char some[4];
+    assert_int_equal(file_map_read(&map, map.data + 3, some, 4, &err), STYX_OK);
+    assert_memory_equal(some, "cond", 4);
+    assert_int_equal(truncate(path, 5), 0);
+    assert_int_equal(file_map_read(&map, map.data + 3, some, 4, &err), STYX_ERR_IO);
+    assert_non_null(strstr(err.text, "a.bin: cannot read: the file ended early"));
+    assert_int_equal(truncate(path, 7), 0);
     file_unmap(&map);
     assert_null(map.data);
     file_unmap(&map);
@@ -69,7 +78,7 @@ static void written_then_mapped_and_read(void **state)
 
     assert_int_equal(file_read(path, 7, &data, &n, &err), STYX_OK);
     assert_int_equal(n, 7);
-    assert_int_equal(data[7], 0);
+    assert_memory_equal(data, "se\0co\0\0", 8);
     free(data);
     assert_int_equal(file_read(path, 6, &data, &n, &err), STYX_ERR_FORMAT);
     assert_null(data);
@@ -81,7 +90,7 @@ static void an_empty_file_maps_to_nothing(void **state)
 {
     (void)state;
     char *path = path_join(dir, "empty");
-    struct file_map map = { (const unsigned char *)"x", 1 };
+    struct file_map map = { .bytes = 1 };
 
     assert_int_equal(file_write(path, NULL, 0, FILE_NEW, NULL), STYX_OK);
     assert_int_equal(file_map(path, &map, NULL), STYX_OK);

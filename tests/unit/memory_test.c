@@ -1,10 +1,11 @@
 /* memory_test.c - a limit is kept by streaming weights, which changes no bit of the picture, and a
- * limit that cannot be kept is refused. */
+ * limit that cannot be kept is refused. Files of weights are read; their mappings stay empty. */
 #include "engine/engine.h"
+
+#include "weights_file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -50,8 +51,13 @@ static void measure(struct footprint *all, struct footprint *least)
 {
     styx_session *s = open_session(0);
     int side = SIDE / vae_scale(&model->part[SLOT_VAE]->vae);
-    struct program_key key = { .component = model->part[SLOT_UNET], .network = NET_UNET,
-                               .type = DT_F32, .n = 2, .h = side, .w = side, .tokens = 77 };
+    struct program_key key = { .component = model->part[SLOT_UNET],
+                               .network = NET_UNET,
+                               .type = DT_F32,
+                               .n = 2,
+                               .h = side,
+                               .w = side,
+                               .tokens = 77 };
     tape *t = NULL;
     styx_error err;
     must(program_record(&key, s->backend, &t, &err), &err);
@@ -61,7 +67,8 @@ static void measure(struct footprint *all, struct footprint *least)
     styx_session_free(s);
 }
 
-static int draw(styx_session *s, struct styx_result *result, styx_error *err)
+static int draw_with(styx_session *s, const styx_model *m, struct styx_result *result,
+                     styx_error *err)
 {
     struct styx_request r = STYX_REQUEST_INIT;
     r.prompt = "a castle on a cliff";
@@ -71,7 +78,12 @@ static int draw(styx_session *s, struct styx_result *result, styx_error *err)
     r.dtype = STYX_F32;
     r.output = STYX_OUTPUT_LATENTS;
     *result = (struct styx_result)STYX_RESULT_INIT;
-    return styx_generate(s, model, &r, result, err);
+    return styx_generate(s, m, &r, result, err);
+}
+
+static int draw(styx_session *s, struct styx_result *result, styx_error *err)
+{
+    return draw_with(s, model, result, err);
 }
 
 static uint64_t limit_for(const struct footprint *f, size_t weights)
@@ -117,11 +129,90 @@ static void test_too_little(void **state)
     styx_session_free(s);
 }
 
+/* Resident bytes of all mapped files whose name ends in .safetensors; how many mappings. */
+static size_t resident_weights(int *mappings)
+{
+    FILE *f = fopen("/proc/self/smaps", "r");
+    char line[1024];
+    bool weights = false;
+    size_t all = 0, kilobytes;
+    unsigned long begin, end;
+    assert_non_null(f);
+    *mappings = 0;
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx ", &begin, &end) == 2) { /* the next mapping */
+            weights = strstr(line, ".safetensors") != NULL;
+            *mappings += weights;
+        } else if (weights && sscanf(line, "Rss: %zu kB", &kilobytes) == 1) {
+            all += kilobytes * 1024;
+        }
+    }
+    fclose(f);
+    return all;
+}
+
+/* How much the system maps around a page that is touched is its own choice: no page may be. */
+static void test_mappings_stay_empty(void **state)
+{
+    struct footprint all, least;
+    struct styx_result result;
+    styx_error err;
+    int mappings;
+    (void)state;
+    measure(&all, &least);
+    const uint64_t limits[] = { 0, limit_for(&all, least.weights) };
+    for (int i = 0; i < 2; i++) {
+        styx_session *s = open_session(limits[i]);
+        must(draw(s, &result, &err), &err);
+        assert_int_equal(resident_weights(&mappings), 0);
+        assert_true(mappings >= 3);
+        styx_result_free(&result);
+        styx_session_free(s);
+    }
+}
+
+/* A file that loses its end while it is used is an error, not a crash. */
+static void test_cut_file(void **state)
+{
+    const char *folder = test_folder();
+    char command[1024], cut[600];
+    styx_model *copy = NULL;
+    struct footprint all, least;
+    struct styx_result result;
+    styx_error err;
+    (void)state;
+    assert_non_null(folder);
+    snprintf(command, sizeof command, "cp -r '%s' '%s/copy'", MODELS "tiny_sd15", folder);
+    assert_int_equal(system(command), 0);
+    snprintf(cut, sizeof cut, "%s/copy/unet/diffusion_pytorch_model.safetensors", folder);
+    must(styx_model_open(in_folder(folder, "copy"), NULL, &copy, &err), &err);
+    measure(&all, &least);
+
+    styx_session *streaming = open_session(limit_for(&all, least.weights));
+    must(draw_with(streaming, copy, &result, &err), &err);
+    styx_result_free(&result);
+    assert_int_equal(truncate(cut, 100000), 0);
+    assert_int_equal(draw_with(streaming, copy, &result, &err), STYX_ERR_IO);
+    assert_non_null(strstr(err.text, "unet/diffusion_pytorch_model.safetensors: cannot read: the "
+                                     "file ended early"));
+    styx_session_free(streaming);
+
+    styx_session *loading = open_session(0);
+    assert_int_equal(draw_with(loading, copy, &result, &err), STYX_ERR_IO);
+    assert_non_null(strstr(err.text, "the file ended early"));
+    styx_session_free(loading);
+    styx_model_free(copy);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_too_little),
+        cmocka_unit_test(test_mappings_stay_empty),
+        cmocka_unit_test(test_cut_file),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -182,11 +182,18 @@ static void eight_bits_with_scales(void **state)
     memcpy(data + 8, scale, 8);
     struct store *s =
         open_good("{\"w\":{\"dtype\":\"I8\",\"shape\":[2,4],\"data_offsets\":[0,8]},"
-                  "\"w.scale\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[8,16]}}",
+                  "\"w.scale\":{\"dtype\":\"F16\",\"shape\":[2,2],\"data_offsets\":[8,16]}} ",
                   data, sizeof data);
     assert_int_equal(store_span(s, store_find(s, "w"), &span, NULL), STYX_OK);
     span_read(&span, 0, 8, got);
     assert_memory_equal(got, want, sizeof want);
+    for (size_t from = 0; from < 8; from++)
+        for (size_t n = 0; from + n <= 8; n++) {
+            memset(got, 0, sizeof got);
+            assert_int_equal(span_load(&span, from, n, got, NULL), STYX_OK);
+            assert_memory_equal(got, want + from, n * sizeof *want);
+        }
+    assert_non_null(span.file);
     assert_true(store_find(s, "w.scale")->companion);
     store_unref(s);
 
