@@ -330,6 +330,7 @@ static int cpu_run(void *plan, const struct run_args *args, styx_error *err)
 const struct backend backend_cpu = {
     .name = "cpu",
     .halo = true,
+    .mixes = true,
     .dtype = { [DT_F32] = true, [DT_BF16] = true },
     .open = cpu_open,
     .close = cpu_close,

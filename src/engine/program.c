@@ -70,6 +70,7 @@ int program_record(const struct program_key *key, const struct backend *b, tape 
     tape *t = tape_new(network_names[key->network], key->type);
     if (!t)
         return fail_nomem(err, sizeof *t);
+    t->sums = b->mixes ? DT_F32 : key->type;
     record(t, key);
     int code = tape_finish(t, b->merge, b->halo, err);
     if (code) {

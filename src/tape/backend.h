@@ -46,6 +46,7 @@ struct backend {
     bool halo;  /* wants tape_halo before the plan */
     bool merge; /* wants tape_merge and tape_defer: few large products, sums in the norms */
     bool apart; /* telling the seconds of instructions slows a run: time a whole one without */
+    bool mixes; /* runs a program whose sums are F32 though its activations are not (tape.sums) */
     bool dtype[DT_COUNT]; /* activation types it can run */
 
     /* MUST fail with one sentence when the device, driver or library is not there. */

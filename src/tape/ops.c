@@ -27,7 +27,7 @@ tape *tape_new(const char *name, enum dtype type)
     }
     r->dummy = (tensor){ .n = 1, .h = 1, .w = 1, .c = 1, .type = type, .def = -1, .last = -1 };
     t->name = name;
-    t->type = type;
+    t->type = t->sums = type;
     t->rec = r;
     return t;
 }
@@ -145,6 +145,14 @@ static tensor *emit(tape *t, int n, int h, int w, int c, instr i)
     return x;
 }
 
+/* The same in another type. */
+static tensor *emit_as(tape *t, enum dtype type, int n, int h, int w, int c, instr i)
+{
+    tensor *x = emit(t, n, h, w, c, i);
+    x->type = type;
+    return x;
+}
+
 /* Declares PATH.at.leaf; unused trailing dimensions are 0. */
 static int declare(tape *t, const char *at, const char *leaf, int a, int b, int kh, int kw)
 {
@@ -189,7 +197,7 @@ tensor *embed(tape *t, tensor *ids, const char *at, int vocabulary, int dim)
 {
     instr i = { .op = OP_EMBED, .in = { ids }, .bias = -1 };
     i.weight = declare(t, at, "weight", vocabulary, dim, 0, 0);
-    return emit(t, ids->n, ids->h, ids->w, dim, i);
+    return emit_as(t, t->sums, ids->n, ids->h, ids->w, dim, i);
 }
 
 tensor *position(tape *t, tensor *x, const char *at, int length)
@@ -199,7 +207,7 @@ tensor *position(tape *t, tensor *x, const char *at, int length)
         tape_fail(t, STYX_ERR_INVALID, "%s has %d positions, %d were asked for", at, length,
                   x->h * x->w);
     i.weight = declare(t, at, "weight", length, x->c, 0, 0);
-    return emit(t, x->n, x->h, x->w, x->c, i);
+    return emit_as(t, x->type, x->n, x->h, x->w, x->c, i);
 }
 
 tensor *prepend(tape *t, tensor *x, const char *at)
@@ -328,7 +336,7 @@ tensor *add(tape *t, tensor *a, tensor *b)
     if (a->n != b->n || a->c != b->c || !(same || row))
         tape_fail(t, STYX_ERR_INVALID, "sum of %dx%dx%dx%d and %dx%dx%dx%d", a->n, a->h, a->w, a->c,
                   b->n, b->h, b->w, b->c);
-    return emit(t, a->n, a->h, a->w, a->c, i);
+    return emit_as(t, a->type, a->n, a->h, a->w, a->c, i);
 }
 
 tensor *act(tape *t, tensor *x, enum act a)
@@ -361,7 +369,7 @@ tensor *upsample(tape *t, tensor *x, int h, int w)
 tensor *row(tape *t, tensor *x, tensor *index)
 {
     instr i = { .op = OP_ROW, .in = { x, index }, .weight = -1, .bias = -1 };
-    return emit(t, x->n, 1, 1, x->c, i);
+    return emit_as(t, x->type, x->n, 1, 1, x->c, i);
 }
 
 size_t param_count(const param *p)

@@ -110,6 +110,8 @@ enum { TAPE_MAX_IN = 16, TAPE_MAX_OUT = 32 };
 typedef struct tape {
     const char *name; /* "unet", "vae.decode", ...: for explain and messages */
     enum dtype type;  /* of activations */
+    enum dtype sums;  /* of those that begin with embedded words and are only added to: the type, or
+                         F32 where the backend mixes them */
     instr *code;
     int ncode, once; /* code[0..once) is the prologue */
     param *params;

@@ -1,8 +1,7 @@
 """Pictures in bf16 are near those in f32 (PSNR of 35 dB), with the model that comes with Styx.
 
-Two pictures of 20 steps, each of them; with STYX_ACCURACY=all 20 pictures of the default steps, all
-their pixels together, and the PSNR of each. One of them takes another turn in bf16 (28 dB); of the
-others the least is 43 dB.
+Two pictures of 20 steps; with STYX_ACCURACY=all 20 pictures of the default steps, and the PSNR of
+each. The tree took another turn while the text encoder's sums were rounded to bf16.
 """
 import json
 import math
@@ -11,11 +10,12 @@ import unittest
 
 from command import ROOT, CommandTest, png_pixels
 
+TREE = "a tree on a hill, bright sky"
 PROMPTS = [
     "a red apple on a green background", "a house, night with stars", "a mushroom on green hills",
     "three lemons", "a blue car on a sunset beach", "a cat in the snow", "a rocket in space",
     "a small dog on the left", "a yellow flower", "two pears on a wooden table",
-    "a ship at sea", "a purple butterfly", "a tree on a hill, bright sky", "a robot in a city",
+    "a ship at sea", "a purple butterfly", TREE, "a robot in a city",
     "a pumpkin at night", "a teal fish under water", "a big strawberry", "an umbrella in the rain",
     "a crown on a pink background", "a penguin on ice",
 ]
@@ -35,8 +35,9 @@ def psnr(square):
 
 class Accuracy(CommandTest):
     def draw(self, prompts, dtype):
+        seeds = [PROMPTS.index(prompt) for prompt in prompts]
         lines = [{"prompt": prompt, "seed": seed, "output": f"{dtype}-{seed}.png"}
-                 for seed, prompt in enumerate(prompts)]
+                 for prompt, seed in zip(prompts, seeds)]
         self.path("prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
         self.styx("generate", "--prompts", "prompts.jsonl", "--dtype", dtype, "--vae-dtype", dtype,
                   *([] if ALL else ["--steps", 20]), timeout=3600 if ALL else 300,
@@ -44,17 +45,14 @@ class Accuracy(CommandTest):
         return [self.read(line["output"]) for line in lines]
 
     def test_bf16_is_near_f32(self):
-        prompts = PROMPTS if ALL else PROMPTS[:2]
+        prompts = PROMPTS if ALL else [PROMPTS[0], TREE]
         pairs = zip(self.draw(prompts, "f32"), self.draw(prompts, "bf16"))
         found = [error(*pair) for pair in pairs]
-        if not ALL:
-            self.assertGreaterEqual(psnr(max(found)), 35)
-            return
-        for prompt, square in zip(prompts, found):
-            print(f"{psnr(square):5.1f} dB  {prompt}")
-        together = psnr(sum(found) / len(found))
-        print(f"{together:5.1f} dB together")
-        self.assertGreaterEqual(together, 35)
+        if ALL:
+            for prompt, square in zip(prompts, found):
+                print(f"{psnr(square):5.1f} dB  {prompt}")
+            print(f"{psnr(sum(found) / len(found)):5.1f} dB together")
+        self.assertGreaterEqual(psnr(max(found)), 35)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,32 @@ static void test_counts(void **state)
     check_count(t, 694659840);
 }
 
+/* Sums in F32: all that layer norms read, which every layer adds to; products stay as they are. */
+static void test_sums_are_wider(void **state)
+{
+    struct clip_config clip;
+    json_t *c = parse(CLIP_L);
+    tape *t = tape_new("text", DT_BF16);
+    styx_error err;
+    (void)state;
+    assert_int_equal(clip_text_read(c, "test", &clip, NULL), 0);
+    json_decref(c);
+    t->sums = DT_F32;
+    clip_text(t, &clip, 1, 77, 12, true);
+    if (tape_finish(t, false, true, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < t->ncode; i++) {
+        const instr *o = &t->code[i];
+        bool sum = o->residual || o->op == OP_EMBED || o->op == OP_POSITION;
+        if (o->op == OP_LAYER_NORM || o->op == OP_POSITION)
+            assert_int_equal(o->in[0]->type, DT_F32);
+        if (o->op == OP_LINEAR)
+            assert_int_equal(o->in[0]->type, DT_BF16);
+        assert_int_equal(o->out->type, sum ? DT_F32 : DT_BF16);
+    }
+    tape_free(t);
+}
+
 static double milliseconds(void)
 {
     struct timespec t;
@@ -208,10 +234,15 @@ static void test_arena(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),          cmocka_unit_test(test_planning_is_fast),
-        cmocka_unit_test(test_arena),           cmocka_unit_test(test_merging_saves_products),
-        cmocka_unit_test(test_programs),        cmocka_unit_test(test_merged_programs),
-        cmocka_unit_test(test_programs_on_cpu), cmocka_unit_test(test_programs_on_card),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_sums_are_wider),
+        cmocka_unit_test(test_planning_is_fast),
+        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_merging_saves_products),
+        cmocka_unit_test(test_programs),
+        cmocka_unit_test(test_merged_programs),
+        cmocka_unit_test(test_programs_on_cpu),
+        cmocka_unit_test(test_programs_on_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
