@@ -1,5 +1,6 @@
-/* attention.c - the fastest of cuDNN's fused attention and our own kernel; heads too wide for both
- * (the autoencoder's 512) as two products with a softmax between them, some queries at a time. */
+/* attention.c - our own kernel, where it is not made for the card the fastest of it and cuDNN's
+ * fused attention; heads too wide for both (the autoencoder's 512) as two products with a softmax
+ * between them, some queries at a time. */
 #include "cuda/step.h"
 #include <math.h>
 #include <stdio.h>
@@ -209,7 +210,8 @@ static int library_plans(struct plan *p, const instr *o, struct dnn_plan **plan,
     a.out_row = gview_of(p, o->out).row;
     *count = 0;
     if (a.type == DT_F32 || a.d % 8 || a.d > FUSED_MOST || a.keys % LIBRARY_KEYS ||
-        (long)a.queries * a.keys < LIBRARY_LEAST)
+        (long)a.queries * a.keys < LIBRARY_LEAST ||
+        launch_attention_leads(p->g, a.type, a.d, a.causal))
         return STYX_OK;
     return dnn_attention_plans(p->g->dnn, &a, LIBRARY_WORKSPACE, LIBRARY_PLANS, plan, count, err);
 }

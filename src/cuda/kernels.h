@@ -5,10 +5,12 @@
 #include "base/error.h"
 
 /* Every kernels/FILE.cu is one fat binary, which becomes one module. */
-#define KERNEL_SOURCES(X) X(attention) X(conv) X(eight) X(flash) X(norm) X(pack) X(simple)
+#define KERNEL_SOURCES(X)                                                                          \
+    X(attention) X(conv) X(eight) X(flash) X(hopper_flash) X(norm) X(pack) X(simple)
 
-/* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu and
- * conv_eight, made for the tensor cores of 8.0 and later, exist for the last two only. */
+/* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
+ * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
+ * only. hopper_*.cu are for 9.0 alone. */
 #define KERNEL_LIST(X)                                                                             \
     X(attention, attention)                                                                        \
     X(conv, conv_eight)                                                                            \
@@ -24,6 +26,14 @@
     X(flash, flash96)                                                                              \
     X(flash, flash128)                                                                             \
     X(flash, flash160)                                                                             \
+    X(hopper_flash, hopper_flash40)                                                                \
+    X(hopper_flash, hopper_flash64)                                                                \
+    X(hopper_flash, hopper_flash80)                                                                \
+    X(hopper_flash, hopper_flash160)                                                               \
+    X(hopper_flash, hopper_short40)                                                                \
+    X(hopper_flash, hopper_short64)                                                                \
+    X(hopper_flash, hopper_short80)                                                                \
+    X(hopper_flash, hopper_short160)                                                               \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
     X(norm, group_norm_held)                                                                       \

@@ -82,6 +82,8 @@ CUresult launch_to_f32(const struct gpu *g, const struct gview *x, CUdeviceptr t
  * are multiples of 8 up to 160 use the tensor cores on sm_80 and later. */
 CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
                           const struct gview *v, int heads, bool causal, const struct gview *out);
+/* Are the kernels for these heads made for the card, and so no slower than a library's? */
+bool launch_attention_leads(const struct gpu *g, enum dtype type, int width, bool causal);
 
 /* out[r] = softmax of row r of scores times scale: rows of `columns` numbers, f32 in, out of the
  * given type, both dense. For heads too wide for the kernel above. */

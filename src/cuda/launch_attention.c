@@ -45,6 +45,65 @@ static struct grid plain_attention_grid(int width, int *queries)
     return grid;
 }
 
+/* The kernels of hopper_flash.cu: for heads up to `width`; `keys` at a time, or at most if there is
+ * one stage. */
+static const struct hopper_flash {
+    int width, keys, groups, stages;
+    enum kernel_name name;
+} hopper_flashes[] = {
+    { 40, 80, 2, 1, KERNEL_hopper_short40 },   { 40, 64, 4, 4, KERNEL_hopper_flash40 },
+    { 64, 80, 1, 1, KERNEL_hopper_short64 },   { 64, 64, 2, 4, KERNEL_hopper_flash64 },
+    { 80, 80, 1, 1, KERNEL_hopper_short80 },   { 80, 64, 2, 4, KERNEL_hopper_flash80 },
+    { 160, 80, 1, 1, KERNEL_hopper_short160 }, { 160, 64, 1, 2, KERNEL_hopper_flash160 },
+};
+
+bool launch_attention_leads(const struct gpu *g, enum dtype type, int width, bool causal)
+{
+    return g->sm == 90 && type != DT_F32 && !causal && width % 8 == 0 && width <= 160;
+}
+
+/* For heads that launch_attention_leads with: there is one. */
+static const struct hopper_flash *choose_hopper_flash(const struct attention_args *a)
+{
+    const struct hopper_flash *f = hopper_flashes;
+    while (a->width > f->width || (f->stages == 1 && a->keys > f->keys))
+        f++;
+    return f;
+}
+
+static CUresult head_tiles(const struct gpu *g, const struct gview *x, int heads, int keys,
+                           struct tile_map *map)
+{
+    int width = x->c / heads;
+    long tokens = (long)x->h * x->w;
+    struct tiles tiles = { .dims = 4,
+                           .size = { width, heads, tokens, x->n },
+                           .stride = { 1, width, x->row, tokens * x->row },
+                           .tile = { 64, 1, keys, 1 } };
+    return launch_tiles(g, x->type, x->data, &tiles, map);
+}
+
+static CUresult launch_hopper_flash(const struct gpu *g, const struct attention_args *a,
+                                    const struct gview *q, const struct gview *k,
+                                    const struct gview *v)
+{
+    const struct hopper_flash *f = choose_hopper_flash(a);
+    struct hopper_attention_args args = { .a = *a };
+    int queries = f->groups * 64;
+    CUresult result = head_tiles(g, k, a->heads, f->keys, &args.keys);
+    if (result == CUDA_SUCCESS)
+        result = head_tiles(g, v, a->heads, f->keys, &args.values);
+    if (result != CUDA_SUCCESS)
+        return result;
+    struct grid grid = { .x = (unsigned)((a->queries + queries - 1) / queries),
+                         .y = (unsigned)a->heads,
+                         .z = (unsigned)q->n,
+                         .block_x = (unsigned)f->groups * 128,
+                         .block_y = 1 };
+    grid.shared = (unsigned)FLASH_SHARED(f->width, f->keys, f->groups, f->stages);
+    return launch_kernel(g, f->name, q->type, grid, &args);
+}
+
 CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,
                           const struct gview *v, int heads, bool causal, const struct gview *out)
 {
@@ -62,9 +121,10 @@ CUresult launch_attention(const struct gpu *g, const struct gview *q, const stru
     a.scale = (float)(1.4426950408889634 / sqrt(a.width));
     if (a.width < 1 || a.width > 512)
         return CUDA_ERROR_INVALID_VALUE;
-    const struct flash *f = choose_flash(
-        g, q->type, launch_wide(q) && launch_wide(k) && launch_wide(v) && launch_wide(out), &a,
-        q->n);
+    bool wide = launch_wide(q) && launch_wide(k) && launch_wide(v) && launch_wide(out);
+    if (wide && launch_attention_leads(g, q->type, a.width, causal))
+        return launch_hopper_flash(g, &a, q, k, v);
+    const struct flash *f = choose_flash(g, q->type, wide, &a, q->n);
     struct grid grid = { .block_x = 128, .block_y = 1 };
     int queries;
     if (f) {

@@ -113,6 +113,16 @@ struct attention_args {
     float scale; /* log2(e) / sqrt(width): the softmax is taken with powers of two */
 };
 
+/* hopper_flash.cu: tiles of 64 channels of a head of up to `width`, and `keys` tokens; 64 queries
+ * for each of `groups`; stages of tiles. */
+struct hopper_attention_args {
+    struct attention_args a;
+    struct tile_map keys, values;
+};
+#define FLASH_SHARED(width, keys, groups, stages)                                                  \
+    ((stages) * (2 * (((width) + 63) / 64) * (keys)*128 + 4 * 8) +                                 \
+     (groups)*64 * (((width) + 15) / 16 * 2 + 1) * 16)
+
 struct conv_args {
     struct rows x, shift, residual, out;
     device_address weight, bias;

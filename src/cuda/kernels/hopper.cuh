@@ -13,6 +13,19 @@
 
 #define CONSTANT_ARGS(T, name) const __grid_constant__ T name
 
+// True in one lane of a warp, all of which ask: the compiler knows that what follows happens once.
+__device__ __forceinline__ bool elected()
+{
+    unsigned mine;
+    asm volatile("{\n"
+                 ".reg .pred mine;\n"
+                 "elect.sync _|mine, 0xffffffff;\n"
+                 "selp.u32 %0, 1, 0, mine;\n"
+                 "}\n"
+                 : "=r"(mine));
+    return mine;
+}
+
 // ---- clusters of blocks (struct grid)
 
 // All threads of all blocks of the cluster.
@@ -106,7 +119,7 @@ __device__ __forceinline__ void tile_prepare(const tile_map *map)
     asm volatile("prefetch.tensormap [%0];\n" ::"l"(map) : "memory");
 }
 
-// The tile that begins at column x of row y (of image z). What lies outside is zeros. b counts the
+// The tile that begins at column x of row y (of z, of w). What lies outside is zeros. b counts the
 // whole tile's bytes in any case.
 __device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y)
 {
@@ -122,6 +135,15 @@ __device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrie
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5}], [%2];\n" ::"r"(shared_address(to)),
                  "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
+__device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y,
+                                           int z, int w)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2];\n" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z), "r"(w)
                  : "memory");
 }
 
@@ -165,6 +187,12 @@ __device__ __forceinline__ unsigned long long tile_across(const void *from, unsi
            (unsigned long long)(next >> 4 & 0x3fff) << 16 | (1024ull >> 4) << 32 | 1ull << 62;
 }
 
+// The same, so many bytes (a multiple of 16) further.
+__device__ __forceinline__ unsigned long long tile_further(unsigned long long tile, unsigned bytes)
+{
+    return tile + (bytes >> 4);
+}
+
 // Before the first product, and wherever its registers were touched since the last.
 __device__ __forceinline__ void products_begin()
 {
@@ -181,6 +209,21 @@ __device__ __forceinline__ void products_commit()
 template <int LEFT> __device__ __forceinline__ void products_wait()
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(LEFT) : "memory");
+}
+
+// The compiler moves no work with these registers over this place.
+template <int N> __device__ __forceinline__ void pin(float (&x)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+f"(x[i])::"memory");
+}
+
+template <int N> __device__ __forceinline__ void pin(unsigned (&x)[N])
+{
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        asm volatile("" : "+r"(x[i])::"memory");
 }
 
 // The sums' numbers in the text, and their operands.

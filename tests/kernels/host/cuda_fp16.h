@@ -85,6 +85,11 @@ static inline float __shfl_sync(unsigned, float x, int from)
     return static_cast<const float *>(emulate_exchange(&x, sizeof x))[from % 32];
 }
 
+static inline unsigned __shfl_sync(unsigned, unsigned x, int from)
+{
+    return static_cast<const unsigned *>(emulate_exchange(&x, sizeof x))[from % 32];
+}
+
 static inline float __shfl_xor_sync(unsigned, float x, int step)
 {
     return static_cast<const float *>(emulate_exchange(&x, sizeof x))[emulate_lane() ^ step];
@@ -93,6 +98,15 @@ static inline float __shfl_xor_sync(unsigned, float x, int step)
 static inline unsigned __shfl_xor_sync(unsigned, unsigned x, int step)
 {
     return static_cast<const unsigned *>(emulate_exchange(&x, sizeof x))[emulate_lane() ^ step];
+}
+
+static inline bool __any_sync(unsigned, bool x)
+{
+    const bool *all = static_cast<const bool *>(emulate_exchange(&x, sizeof x));
+    bool any = false;
+    for (int lane = 0; lane < 32; lane++)
+        any = any || all[lane];
+    return any;
 }
 
 #endif

@@ -5,6 +5,11 @@
 
 #define CONSTANT_ARGS(T, name) const T name
 
+static inline bool elected()
+{
+    return emulate_lane() == 0;
+}
+
 // ---- clusters
 
 static inline void cluster_meet()
@@ -92,18 +97,22 @@ static inline void tile_fill(void *to, const emulate_map &map, const int (&first
     unsigned char *line = static_cast<unsigned char *>(to);
     if ((uintptr_t)to % 128 || map.tile[0] * 2 > 128)
         emulate_die("a tile that is not where tiles may be");
-    for (int z = first[2]; z < first[2] + map.tile[2]; z++)
-        for (int y = first[1]; y < first[1] + map.tile[1]; y++, line += map.tile[0] * 2)
-            for (int i = 0; i < map.tile[0]; i++) {
-                int x = first[0] + i;
-                bool there = x >= 0 && x < map.size[0] && y >= 0 && y < map.size[1] && z >= 0 &&
-                             z < map.size[2];
-                const unsigned char *from =
-                    map.data + 2 * x + map.stride[1] * y + map.stride[2] * z;
-                memset(tile_byte(line + 2 * i), 0, 2);
-                if (there)
-                    memcpy(tile_byte(line + 2 * i), from, 2);
+    int lines = map.tile[1] * map.tile[2] * map.tile[3];
+    for (int i = 0; i < lines; i++, line += map.tile[0] * 2)
+        for (int j = 0; j < map.tile[0]; j++) {
+            const int in_tile[4] = { j, i % map.tile[1], i / map.tile[1] % map.tile[2],
+                                     i / map.tile[1] / map.tile[2] };
+            const unsigned char *from = map.data + 2 * (first[0] + j);
+            bool there = true;
+            for (int k = 0; k < 4; k++) {
+                int at = first[k] + in_tile[k];
+                there = there && at >= 0 && at < map.size[k];
+                from += k ? map.stride[k] * at : 0;
             }
+            memset(tile_byte(line + 2 * j), 0, 2);
+            if (there)
+                memcpy(tile_byte(line + 2 * j), from, 2);
+        }
 }
 
 struct tile_copy {
@@ -117,13 +126,15 @@ static inline void tile_arrive(const void *copy)
 {
     const tile_copy *c = static_cast<const tile_copy *>(copy);
     tile_fill(c->to, c->map, c->first);
-    c->b->bytes -= c->map.tile[0] * c->map.tile[1] * c->map.tile[2] * 2;
+    const int *tile = c->map.tile;
+    c->b->bytes -= tile[0] * tile[1] * tile[2] * tile[3] * 2;
     barrier_settle(c->b);
 }
 
-static inline void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y, int z = 0)
+static inline void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y, int z = 0,
+                              int w = 0)
 {
-    tile_copy c = { to, b, {}, { x, y, z, 0 } };
+    tile_copy c = { to, b, {}, { x, y, z, w } };
     memcpy(&c.map, map, sizeof c.map);
     emulate_copy(tile_arrive, &c, sizeof c);
 }
@@ -153,6 +164,13 @@ static inline unsigned long long tile_at(const void *from)
 static inline unsigned long long tile_across(const void *from, unsigned next)
 {
     return (uintptr_t)from | (unsigned long long)(next >> 4) << 48;
+}
+static inline unsigned long long tile_further(unsigned long long tile, unsigned bytes)
+{
+    return tile + bytes;
+}
+template <typename T, int N> static inline void pin(T (&)[N])
+{
 }
 static inline void products_begin()
 {

@@ -1,0 +1,355 @@
+// hopper_flash.cu - attention on the tensor cores of 9.0: 16-bit numbers, f32 sums.
+//
+// A block has 64 queries of one head for each of its warpgroups. Keys and values come KEYS at a
+// time into a ring of STAGES places in shared memory. The last ones come first, so that only the
+// first of them may have rows that are no keys. The warps take turns at asking for the next ones:
+// who does all of it falls behind, and all others wait for him.
+//
+// A warp holds 16 queries, their scores, powers and sums in registers, laid out as flash.cu has
+// them. While the values are summed with the powers of some keys, the next scores come; there must
+// be warps enough besides to fill the gaps. Powers are relative to a base that follows the
+// greatest score only when it is left behind by 2^SLACK: that happens in few rounds, and no other
+// needs to know what the row's other lanes have, nor to rescale the sums.
+#include "cuda/kernels/flash.cuh"
+#include "cuda/kernels/hopper.cuh"
+
+enum side { KEY, VALUE };
+
+// Where things lie in shared memory: tiles of keys and values for every stage, results on their way
+// out, and for every tile a barrier that tells that it is there and one that tells that it was
+// used.
+template <int D, int KEYS, int GROUPS, int STAGES> struct layout {
+    static constexpr int WARPS = GROUPS * 4;
+    static constexpr int PANEL = KEYS * 128, PANELS = (D + 63) / 64; // a panel: 64 channels
+    static constexpr int TILE = PANELS * PANEL;
+    static constexpr int RESULTS = STAGES * 2 * TILE;
+    static constexpr int BARRIERS = RESULTS + WARPS * 16 * PITCH<D> * 2;
+    static_assert(BARRIERS + STAGES * 4 * 8 == FLASH_SHARED(D, KEYS, GROUPS, STAGES),
+                  "as the launch has it");
+};
+
+// The tiles of a block, counted in the order of their use.
+template <int D, int KEYS, int GROUPS, int STAGES> struct ring {
+    typedef layout<D, KEYS, GROUPS, STAGES> at;
+
+    const hopper_attention_args &args;
+    unsigned char *shared;
+    int count;
+
+    __device__ __forceinline__ unsigned char *tile(int i, side s) const
+    {
+        return shared + ((unsigned)i % STAGES * 2 + s) * at::TILE;
+    }
+    __device__ __forceinline__ barrier *there(int i, side s) const
+    {
+        return reinterpret_cast<barrier *>(shared + at::BARRIERS) +
+               ((unsigned)i % STAGES * 2 + s) * 2;
+    }
+    __device__ __forceinline__ barrier *used(int i, side s) const
+    {
+        return there(i, s) + 1;
+    }
+    __device__ __forceinline__ unsigned turn(int i) const
+    {
+        return (unsigned)i / STAGES & 1;
+    }
+
+    __device__ __forceinline__ void wait(int i, side s) const
+    {
+        barrier_wait(there(i, s), turn(i));
+    }
+    __device__ __forceinline__ void release(int i, side s) const
+    {
+        if (threadIdx.x % 32 == 0)
+            barrier_arrive(used(i, s));
+    }
+
+    // One thread.
+    __device__ __forceinline__ void ask(int i, side s) const
+    {
+        barrier_expect(there(i, s), at::TILE);
+#pragma unroll
+        for (int p = 0; p < at::PANELS; p++)
+            tile_fetch(tile(i, s) + p * at::PANEL, s == KEY ? &args.keys : &args.values,
+                       there(i, s), p * 64, blockIdx.y, (count - 1 - i) * KEYS, blockIdx.z);
+    }
+
+    // One thread.
+    __device__ __forceinline__ void begin() const
+    {
+#pragma unroll
+        for (int i = 0; i < STAGES * 2; i++) {
+            barrier_start(there(i / 2, side(i % 2)), 1);
+            barrier_start(used(i / 2, side(i % 2)), at::WARPS);
+        }
+        barriers_started();
+        for (int i = 0; i < min(STAGES, count); i++) {
+            ask(i, KEY);
+            ask(i, VALUE);
+        }
+    }
+
+    // One thread: asks for the tile that comes into the place of tile i.
+    __device__ __forceinline__ void replace(int i, side s) const
+    {
+        if (i < 0 || i + STAGES >= count)
+            return;
+        barrier_wait(used(i, s), turn(i));
+        ask(i + STAGES, s);
+    }
+};
+
+// The same results as the products have them.
+template <int N> __device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * N]
+{
+    return reinterpret_cast<float(&)[4 * N]>(x);
+}
+
+// A warp's 16 queries.
+template <typename T, int D, int KEYS> struct flash16 {
+    static constexpr int PANEL = KEYS * 128;
+    static constexpr int COLUMNS = KEYS / 8; // results of 16 x 8 of the scores
+    static constexpr float SLACK = 8;        // f16 has powers up to 2^16
+
+    float scale;
+    unsigned query[DEPTH<D>][4], power[COLUMNS / 2][4];
+    float score[COLUMNS][4], sum[D / 8][4];
+    float base[2], total[2], factor[2]; // of rows g and g + 8; total: of the lane's columns
+
+    // Rows from `rows` on are zeros, and so is what lies beside the head.
+    __device__ __forceinline__ void start(const T *q, long row, int rows, int width)
+    {
+        int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+        for (int d = 0; d < DEPTH<D>; d++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int r = g + i % 2 * 8, c = d * 16 + i / 2 * 8 + t * 2;
+                bool there = r < rows && c < width;
+                query[d][i] = there ? *reinterpret_cast<const unsigned *>(q + r * row + c) : 0;
+            }
+        base[0] = base[1] = -INFINITY;
+        total[0] = total[1] = 0;
+    }
+
+    __device__ __forceinline__ void meet_keys(const unsigned char *tile)
+    {
+        unsigned long long keys = tile_at(tile);
+#pragma unroll
+        for (int d = 0; d < DEPTH<D>; d++)
+            product_of<T, KEYS>::template held<0>(
+                flat(score), query[d], tile_further(keys, d / 4 * PANEL + d % 4 * 32), d > 0);
+        products_commit();
+    }
+
+    __device__ __forceinline__ void meet_values(const unsigned char *tile, bool first)
+    {
+        unsigned long long values = tile_across(tile, PANEL);
+#pragma unroll
+        for (int j = 0; j < COLUMNS / 2; j++)
+            product_of<T, D>::template held<1>(flat(sum), power[j], tile_further(values, j * 2048),
+                                               j > 0 || !first);
+        products_commit();
+    }
+
+    // The base of row i becomes its greatest score; `greatest` is this lane's.
+    __device__ __forceinline__ void lift(int i, float greatest)
+    {
+        greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 1));
+        greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 2));
+        float before = base[i];
+        base[i] = fmaxf(before, greatest * scale);
+        factor[i] = power_of_two(before - base[i]);
+        total[i] *= factor[i];
+    }
+
+    // Are the scores too great for the base? Then it was lifted, and the sums await their factor.
+    __device__ __forceinline__ bool outgrown()
+    {
+        float greatest[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float part[4]; // they do not wait for each other
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++) {
+                float greater = fmaxf(score[j][2 * i], score[j][2 * i + 1]);
+                part[j % 4] = j < 4 ? greater : fmaxf(part[j % 4], greater);
+            }
+            greatest[i] = fmaxf(fmaxf(part[0], part[1]), fmaxf(part[2], part[3]));
+        }
+        bool out = __any_sync(0xffffffffu, greatest[0] * scale > base[0] + SLACK ||
+                                               greatest[1] * scale > base[1] + SLACK);
+        if (out) {
+            lift(0, greatest[0]);
+            lift(1, greatest[1]);
+        }
+        return out;
+    }
+
+    // Scores of columns FROM to TO become powers.
+    template <int FROM, int TO> __device__ __forceinline__ void soften()
+    {
+#pragma unroll
+        for (int j = FROM; j < TO; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                score[j][i] = power_of_two(fmaf(score[j][i], scale, -base[i / 2]));
+            total[0] += score[j][0] + score[j][1];
+            total[1] += score[j][2] + score[j][3];
+        }
+    }
+
+    __device__ __forceinline__ void rescale()
+    {
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                sum[j][i] *= factor[i / 2];
+    }
+
+    __device__ __forceinline__ void pack_powers()
+    {
+#pragma unroll
+        for (int j = 0; j < COLUMNS / 2; j++)
+            pack<T>(power[j], score[2 * j], score[2 * j + 1]);
+    }
+
+    __device__ __forceinline__ void pin_sums()
+    {
+        pin(flat(sum));
+#pragma unroll
+        for (int j = 0; j < COLUMNS / 2; j++)
+            pin(power[j]);
+    }
+};
+
+template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention {
+    typedef layout<D, KEYS, GROUPS, STAGES> at;
+    static constexpr int EARLY = 2; // columns of 8 keys softened while values are summed
+
+    ring<D, KEYS, GROUPS, STAGES> tiles;
+    flash16<T, D, KEYS> f;
+    unsigned warp; // passed around, so that the compiler knows that all lanes have the same
+
+    __device__ __forceinline__ attention(const hopper_attention_args &args, unsigned char *shared)
+        : tiles{ args, shared, (args.a.keys + KEYS - 1) / KEYS },
+          warp(__shfl_sync(0xffffffffu, threadIdx.x / 32, 0))
+    {
+    }
+
+    // The first scores.
+    __device__ __forceinline__ void begin(int keys)
+    {
+        tiles.wait(0, KEY);
+        products_begin();
+        f.meet_keys(tiles.tile(0, KEY));
+        products_wait<0>();
+        pin(flat(f.score));
+        tiles.release(0, KEY);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            hide(f.score, i, keys - (tiles.count - 1) * KEYS);
+        f.outgrown();
+        f.template soften<0, KEYS / 8>();
+        f.pack_powers();
+        tiles.wait(0, VALUE);
+    }
+
+    // Tile i's keys and the values of the one before.
+    __device__ __forceinline__ void round(int i)
+    {
+        f.pin_sums();
+        pin(flat(f.score));
+        products_begin();
+        f.meet_keys(tiles.tile(i, KEY));
+        f.meet_values(tiles.tile(i - 1, VALUE), i == 1);
+        products_wait<1>();
+        pin(flat(f.score));
+        tiles.release(i, KEY);
+        if (warp == (unsigned)i % at::WARPS) {
+            if (elected()) {
+                tiles.replace(i - 1, KEY);
+                tiles.replace(i - 2, VALUE);
+            }
+            __syncwarp();
+        }
+        bool out = f.outgrown();
+        f.template soften<0, EARLY>();
+        pin(flat(f.score));
+        // The compiler would wait for the products first, but does not move that over a branch.
+        if (i + 1 < tiles.count)
+            tiles.wait(i + 1, KEY);
+        tiles.wait(i, VALUE);
+        products_wait<0>();
+        f.pin_sums();
+        tiles.release(i - 1, VALUE);
+        if (out)
+            f.rescale();
+        f.template soften<EARLY, KEYS / 8>();
+        f.pack_powers();
+    }
+
+    __device__ __forceinline__ void run()
+    {
+        const attention_args &a = tiles.args.a;
+        int first = (blockIdx.x * at::WARPS + warp) * 16;
+        int head = blockIdx.y * a.width, left = a.queries - first;
+        if (threadIdx.x == 0)
+            tiles.begin();
+        f.scale = a.scale;
+        f.start(at_row(a.q, a.queries, first) + head, a.q.row, left, a.width);
+        __syncthreads();
+        begin(a.keys);
+        if (tiles.count > 1)
+            tiles.wait(1, KEY);
+        for (int i = 1; i < tiles.count; i++)
+            round(i);
+        f.pin_sums();
+        products_begin();
+        f.meet_values(tiles.tile(tiles.count - 1, VALUE), tiles.count == 1);
+        products_wait<0>();
+        f.pin_sums();
+        T *results = reinterpret_cast<T *>(tiles.shared + at::RESULTS);
+        finish<T, D>(f.sum, f.total, results + warp * 16 * PITCH<D>,
+                     at_row(a.out, a.queries, first) + head, a.out.row, left, a.width);
+    }
+
+    static __device__ __forceinline__ T *at_row(const rows &r, int tokens, int token)
+    {
+        return ::at<T>(r, (long)blockIdx.z * tokens + token);
+    }
+};
+
+template <typename T, int D, int KEYS, int GROUPS, int STAGES>
+__device__ __forceinline__ void run(const hopper_attention_args &args)
+{
+    begin();
+    DYNAMIC_SHARED(unsigned char, shared);
+    attention<T, D, KEYS, GROUPS, STAGES> a(args, shared);
+    a.run();
+}
+
+// BLOCKS: on a multiprocessor at once.
+#define FLASH(name, D, KEYS, GROUPS, STAGES, BLOCKS)                                               \
+    extern "C" __global__ void __launch_bounds__(GROUPS * 128, BLOCKS)                             \
+        name##_f16(CONSTANT_ARGS(hopper_attention_args, args))                                     \
+    {                                                                                              \
+        run<f16, D, KEYS, GROUPS, STAGES>(args);                                                   \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(GROUPS * 128, BLOCKS)                             \
+        name##_bf16(CONSTANT_ARGS(hopper_attention_args, args))                                    \
+    {                                                                                              \
+        run<bf16, D, KEYS, GROUPS, STAGES>(args);                                                  \
+    }
+
+FLASH(hopper_flash40, 40, 64, 4, 4, 1)
+FLASH(hopper_flash64, 64, 64, 2, 4, 1)
+FLASH(hopper_flash80, 80, 64, 2, 4, 1)
+FLASH(hopper_flash160, 160, 64, 1, 2, 1)
+
+// Up to 80 keys: prompts have 77.
+FLASH(hopper_short40, 40, 80, 2, 1, 2)
+FLASH(hopper_short64, 64, 80, 1, 1, 3)
+FLASH(hopper_short80, 80, 80, 1, 1, 3)
+FLASH(hopper_short160, 160, 80, 1, 1, 2)
