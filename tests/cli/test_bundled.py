@@ -46,16 +46,16 @@ class Bundled(CommandTest):
 
     def test_background_and_object_follow_the_prompt(self):
         red, green, blue = mean(self.draw("a red apple on a green background"), 0.4, 0.4, 0.6, 0.6)
-        self.assertGreater(red, green + 40)
-        self.assertGreater(red, blue + 40)
+        self.assertGreater(red, green + 100)
+        self.assertGreater(red, blue + 100)
         red, green, blue = mean(self.read("a.png"), 0, 0, 1, 0.06)
-        self.assertGreater(green, red)
-        self.assertGreater(green, blue)
+        self.assertGreater(green, red + 40)
+        self.assertGreater(green, blue + 40)
 
     def test_night_is_darker_than_day(self):
-        day, night = (sum(mean(self.draw(f"a house, {when}"), 0, 0, 1, 0.3))
-                      for when in ("bright sky", "night with stars"))
-        self.assertGreater(day, night + 100)
+        day, night = (sum(mean(self.draw(f"a house {when}"), 0, 0, 1, 0.3))
+                      for when in ("in a bright sky", "at night"))
+        self.assertGreater(day, night + 250)
 
     def test_strength_decides_how_much_is_redrawn(self):
         """A little keeps object and layout, much follows the new words alone."""
@@ -65,10 +65,10 @@ class Bundled(CommandTest):
                       *SOME_STEPS, "-o", "b.png", "--force", environment={"STYX_MODEL": str(MODEL)})
             changed.append(difference(before, self.read("b.png")))
         self.assertEqual(changed, sorted(changed))
-        self.assertLess(changed[0], 40)
-        self.assertGreater(changed[2], 2 * changed[0])
+        self.assertLess(changed[0], 35)
+        self.assertGreater(changed[2], 3 * changed[0])
         self.assertGreater(sum(mean(before, 0, 0, 1, 0.2)),
-                           sum(mean(self.read("b.png"), 0, 0, 1, 0.2)) + 200)
+                           sum(mean(self.read("b.png"), 0, 0, 1, 0.2)) + 300)
 
     def test_the_chain_of_the_notebook(self):
         recipe = json.loads((ROOT / "examples" / "notebook-bundled.json").read_text())
