@@ -61,7 +61,7 @@ demo() {
     build -DSTYX_TESTS=OFF
     mkdir -p out
     say "drawing"
-    build/styx generate "a red apple on a sunset beach" --seed 7 -o out/apple.png --force
+    build/styx generate "a red apple at sunset" --seed 7 -o out/apple.png --force
     say "editing it"
     build/styx edit out/apple.png "a red apple at night with stars" --strength 0.5 --seed 7 \
         -o out/apple-night.png --force

@@ -9,7 +9,7 @@ pipe = StableDiffusionPipeline.from_pretrained("styx-emoji")
 edit = AutoPipelineForImage2Image.from_pipe(pipe)  # the same weights, held once
 generator = torch.Generator().manual_seed(7)
 
-image = pipe("a red apple on a sunset beach", num_inference_steps=20, generator=generator).images[0]
+image = pipe("a red apple at sunset", num_inference_steps=20, generator=generator).images[0]
 image.save("edit-0.png")
 for i, strength in enumerate((0.5, 0.7), 1):
     image = edit("a red apple at night with stars", image=image, strength=strength,

@@ -6,7 +6,7 @@ from styx import torch
 from styx.diffusers import AutoPipelineForInpainting, StableDiffusionPipeline
 
 pipe = StableDiffusionPipeline.from_pretrained("styx-emoji")
-image = pipe("a red apple on a sunset beach", num_inference_steps=20,
+image = pipe("a red apple at sunset", num_inference_steps=20,
              generator=torch.Generator().manual_seed(7)).images[0]
 
 mask = Image.new("L", image.size, 0)  # white is repainted

@@ -6,7 +6,7 @@ from styx.diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 pipe = StableDiffusionPipeline.from_pretrained("styx-emoji")
 scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
 
-texts = ["", "a red apple on a sunset beach"]
+texts = ["", "a red apple at sunset"]
 tokens = pipe.tokenizer(texts, padding="max_length", max_length=77, truncation=True,
                         return_tensors="pt")
 context = pipe.text_encoder(tokens.input_ids).last_hidden_state

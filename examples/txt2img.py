@@ -5,7 +5,7 @@ import sys
 from styx import torch
 from styx.diffusers import StableDiffusionPipeline
 
-prompt = sys.argv[1] if len(sys.argv) > 1 else "a red apple on a sunset beach"
+prompt = sys.argv[1] if len(sys.argv) > 1 else "a red apple at sunset"
 output = sys.argv[2] if len(sys.argv) > 2 else "picture.png"
 
 # A folder in the diffusers layout or a name in Hugging Face's cache works as well.
