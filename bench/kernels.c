@@ -351,13 +351,14 @@ static void profile(struct plan *p, int runs, double peak)
     double *best = malloc((size_t)t->ncode * sizeof *best), least = 1e30, flops = 0, share = 0;
     int threads = pool_threads(p->dev->pool);
     struct line *lines = calloc((size_t)t->ncode, sizeof *lines);
+    styx_error err = { 0 };
     int n = 0;
     for (int r = 0; r < runs; r++) {
         double begin = now(), busy = cpu_seconds();
         for (int i = t->once; i < t->ncode; i++) {
             double from = now();
             if (p->step[i].packed && p->step[i].packed->streamed)
-                pack_stream(p->weights, p->step[i].packed);
+                must(pack_stream(p->weights, p->step[i].packed, &err), &err);
             p->step[i].run(p, &p->step[i]);
             from = now() - from;
             best[i] = r == 0 || from < best[i] ? from : best[i];
