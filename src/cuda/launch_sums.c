@@ -32,45 +32,48 @@ static unsigned whole_rows(unsigned rows, bool vector, enum dtype type)
     return rows > numbers ? rows / numbers * numbers : rows;
 }
 
-/* How many blocks share an image does not depend on the card, so that sums do not either. */
-static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
+/* The threads of a block, and the blocks for the groups of every image. */
+static struct grid group_norm_block(struct group_norm_args *a, int images, enum dtype type)
 {
     a->slab = slab_of(a, type, 128);
     struct grid grid = launch_grid(1, a->slab * (a->channels / a->groups), a->vector, type);
     grid.block_y = whole_rows(STREAMED_THREADS / grid.block_x, a->vector, type);
     grid.y = (unsigned)(a->groups / a->slab);
     grid.z = (unsigned)images;
+    return grid;
+}
+
+/* How many blocks share an image does not depend on the card, so that sums do not either. */
+static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
+{
+    struct grid grid = group_norm_block(a, images, type);
     int most = MOST_CHUNKS / ((int)grid.y * images), rows = 4 * (int)grid.block_y;
     cut(a, a->area / rows < most ? a->area / rows : most);
     grid.x = (unsigned)a->chunks;
     return grid;
 }
 
-/* The one launch, if a block of whole warps holds its groups of an image in its registers. */
-static bool group_norm_held(struct group_norm_args *a, int images, enum dtype type,
-                            struct grid *grid)
+/* The one launch, if registers hold the map and all its blocks run at once. Where they do, how many
+ * there are does not depend on the card either. */
+static bool group_norm_held(const struct gpu *g, struct group_norm_args *a, int images,
+                            enum dtype type, struct grid *grid)
 {
-    int slab = slab_of(a, type, 64), width = a->channels / a->groups;
-    int lanes = slab * width * (int)dtype_bytes(type) / 16;
-    int step = 16 / (int)dtype_bytes(type); /* of rows: whole warps, and as whole_rows has it */
-    while (lanes && lanes * step % 32)
-        step *= 2;
-    if (!a->vector || lanes * step > HELD_THREADS)
+    enum { BLOCKS = 256, SHARED_OF_TWO = 32 * 1024 }; /* the smallest cards' multiprocessors: 64 */
+    struct group_norm_args k = *a;
+    struct grid in = group_norm_block(&k, images, type);
+    int channels = k.slab * (k.channels / k.groups);
+    bool whole = (int)in.block_x * 16 == channels * (int)dtype_bytes(type); /* each once */
+    int rows = (int)in.block_y, apart = (int)(in.y * in.z); /* blocks that do not meet */
+    int pieces = BLOCKS / apart, most = k.area / (2 * rows);
+    pieces = pieces < most ? pieces : most;
+    cut(&k, pieces > 1 ? pieces : 1);
+    in.x = (unsigned)k.chunks;
+    in.shared = (unsigned)((rows * channels + k.slab) * (int)sizeof(struct group_sum));
+    if (!k.vector || !whole || apart > BLOCKS || k.chunk > HELD * rows ||
+        in.shared > SHARED_OF_TWO || k.chunks * apart > HELD_BLOCKS * g->processors)
         return false;
-    int rows = (THREADS + lanes * step - 1) / (lanes * step) * step;
-    int wide_rows = HELD_THREADS / (lanes * step) * step;
-    if (a->area > HELD * wide_rows)
-        return false;
-    a->slab = slab;
-    a->chunk = a->area;
-    a->chunks = 1;
-    *grid = (struct grid){ .x = 1,
-                           .y = (unsigned)(a->groups / slab),
-                           .z = (unsigned)images,
-                           .block_x = (unsigned)lanes,
-                           .block_y = (unsigned)(a->area > HELD * rows ? wide_rows : rows) };
-    grid->shared =
-        (unsigned)(slab * (int)sizeof(struct group_sum)) * (grid->block_y * (unsigned)width + 2);
+    *a = k;
+    *grid = in;
     return true;
 }
 
@@ -101,7 +104,7 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     if (groups < 1 || a.channels % groups)
         return CUDA_ERROR_INVALID_VALUE;
     struct grid grid = { 0 };
-    if (group_norm_held(&a, out->n, out->type, &grid))
+    if (group_norm_held(g, &a, out->n, out->type, &grid))
         return launch_kernel(g, KERNEL_group_norm_held, out->type, grid, &a);
     grid = group_norm_grid(&a, out->n, out->type);
     unsigned slab = (unsigned)(a.slab * (int)sizeof(struct group_sum));
@@ -123,7 +126,6 @@ size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups)
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
                            CUdeviceptr beta, float eps, const struct gview *out, CUdeviceptr scales)
 {
-    enum { TOKENS = 4 }; /* of a block */
     long pixels = gview_pixels(out);
     struct layer_norm_args a = {
         .x = launch_rows(x),

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-enum { MOST_BLOCKS = 8, MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
+enum { MOST_BLOCKS = 32, MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
 enum { STACK = 128 * 1024, SHARED = 227 * 1024, SLOT = 64, MOST_COPIES = 256 };
 enum { NAMED = 16, TILE_COPY = 256 };
 
@@ -326,7 +326,8 @@ void emulate(const struct emulate_launch *l)
     emulate_grid_size = l->grid;
     emulate_block_size = l->block;
     if (!l->block.x || !l->block.y || l->block.x * l->block.y > MOST_THREADS || l->block.z != 1 ||
-        l->shared > SHARED || l->grid.x % l->cluster || l->grid.y > 65535 || l->grid.z > 65535)
+        l->shared > SHARED || l->cluster > MOST_BLOCKS || l->grid.x % l->cluster ||
+        l->grid.y > 65535 || l->grid.z > 65535)
         emulate_die("a launch that no card would accept");
     for (at.z = 0; at.z < l->grid.z; at.z++)
         for (at.y = 0; at.y < l->grid.y; at.y++)

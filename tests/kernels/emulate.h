@@ -1,10 +1,11 @@
 /* emulate.h - runs a CUDA kernel on the processor, thread by thread.
  *
- * The threads of a block (of all blocks of a cluster) are coroutines that take turns in an order
- * drawn anew for each turn, and give way at barriers: a missing barrier shows as a wrong number, a
- * barrier that not all reach as a deadlock. Shared memory is NaN when a block begins, and writing
- * past what was asked for is an error. Copies in the background arrive when they are awaited, or at
- * once: both are allowed. Every mistake of a kernel ends the program with a sentence. */
+ * The threads of a block (of all blocks that act together) are coroutines that take turns in an
+ * order drawn anew for each turn, and give way at barriers: a missing barrier shows as a wrong
+ * number, a barrier that not all reach as a deadlock. Shared memory is NaN when a block begins, and
+ * writing past what was asked for is an error. Copies in the background arrive when they are
+ * awaited, or at once: both are allowed. Every mistake of a kernel ends the program with a
+ * sentence. */
 #ifndef STYX_TESTS_EMULATE_H
 #define STYX_TESTS_EMULATE_H
 #include <stdbool.h>
@@ -23,7 +24,7 @@ struct emulate_launch {
     const void *args;
     struct emulate_index grid, block;
     unsigned shared;  /* bytes */
-    unsigned cluster; /* blocks along x */
+    unsigned cluster; /* blocks along x that act together */
     bool late;        /* copies in the background arrive when they are awaited */
 };
 

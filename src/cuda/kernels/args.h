@@ -32,14 +32,16 @@ struct group_norm_args {
     float eps;
 };
 
-/* Threads of a block of the group norm in two launches at most; in one launch: the same, and the
- * vectors that a thread keeps. */
-enum { STREAMED_THREADS = 256, HELD_THREADS = 512, HELD = 12 };
+/* Threads of a block of group norm at most; in one launch, the vectors that a thread keeps and the
+ * blocks that are certain to run on a multiprocessor at the same time. */
+enum { STREAMED_THREADS = 256, HELD = 12, HELD_BLOCKS = 2 };
 
 /* The mean of some values and the sum of their squared distances from it. */
 struct group_sum {
     float mean, spread;
 };
+
+enum { TOKENS = 4 }; /* of a block of layer norm, a warp each */
 
 struct layer_norm_args {
     struct rows x, out;

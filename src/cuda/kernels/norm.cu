@@ -353,24 +353,22 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
 STREAMED_EVERY(group_sums)
 STREAMED_EVERY(group_norm)
 
-// ---- group norm in one launch, where a block holds its groups of an image in its registers
+// ---- group norm in one launch, where its blocks hold the map in their registers
+//
+// The blocks that share an image's groups meet in the middle: each leaves its sums, waits for the
+// others', and writes what it kept. The launch sees to it that all of them run at once.
 
-// of[g]: mean and 1 / deviation, from the sums of the whole image.
-__device__ __forceinline__ void settle(const group_norm_args &a, const piece &b,
-                                       const group_sum *all, group_sum *of)
-{
-    float count = (float)a.area * (float)b.width;
-    for (int g = threadIdx.y * blockDim.x + threadIdx.x; g < a.slab; g += blockDim.x * blockDim.y)
-        of[g] = { all[g].mean, rsqrtf(all[g].spread / count + a.eps) };
-}
+enum { MEETINGS = 256 }; // of a launch; as many as there are blocks at most
+
+__device__ unsigned meetings[2 * MEETINGS];
 
 template <typename T> __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
 {
     constexpr int N = WIDE<T>;
-    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group: all, of
+    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group
     piece b(a);
     int channels = a.slab * b.width, in = threadIdx.x * N;
-    group_sum *all = each + blockDim.y * channels, *of = all + a.slab;
+    group_sum *of = each + blockDim.y * channels;
     pixels<T, N, HELD> x;
     {
         source<T, N> from(a, b, b.channel + in);
@@ -388,16 +386,17 @@ template <typename T> __device__ __forceinline__ void group_norm_held(const grou
     }
     x.forget();
     __syncthreads();
-    join_channels<N>(a, b, each, all);
-    __syncthreads();
-    settle(a, b, all, of);
+    long chunk = (long)b.image * a.chunks + blockIdx.x;
+    join_channels<N>(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
+    meet(meetings + 2 * (blockIdx.z * gridDim.y + blockIdx.y), gridDim.x);
+    join_pieces(a, b, of);
     __syncthreads();
     to.use(of, in, b.width);
     to.write(x, threadIdx.y, b.count);
 }
 
 #define HOLDING(type, T)                                                                           \
-    extern "C" __global__ void __launch_bounds__(HELD_THREADS, 1)                                  \
+    extern "C" __global__ void __launch_bounds__(STREAMED_THREADS, HELD_BLOCKS)                    \
         group_norm_held_##type(const group_norm_args a)                                            \
     {                                                                                              \
         begin();                                                                                   \
@@ -433,37 +432,49 @@ __device__ __forceinline__ void token_eight(const layer_norm_args &a, int p, flo
         at<float>(a.scales)[p] = scale_of(most);
 }
 
-// The token stays in registers: K times 32 lanes times N numbers hold it.
+// The token stays in registers: K times 32 lanes times N numbers hold it. All loads are on their
+// way before the first is used, but gains and offsets only where there are registers for them.
 template <typename T, int N, int K> __device__ void layer_norm_held(const layer_norm_args &a, int p)
 {
     const T *from = at<T>(a.x, p);
-    float x[K][N], gain[N], offset[N], mean = 0, spread = 0;
+    constexpr int AHEAD = K * N <= 40 ? K : 1;
+    lane<T, N> raw[K];
+    float x[K][N] = {}, gain[AHEAD][N], offset[AHEAD][N], mean = 0, spread = 0;
 #pragma unroll
     for (int k = 0; k < K; k++) {
         int c = (k * 32 + threadIdx.x) * N;
-        for (int i = 0; i < N; i++)
-            x[k][i] = 0;
-        if (c < a.channels)
-            load<T, N>(from + c, x[k]);
-        for (int i = 0; i < N; i++)
-            mean += x[k][i];
+        raw[k] = {};
+        if (c >= a.channels)
+            continue;
+        raw[k] = *reinterpret_cast<const lane<T, N> *>(from + c);
+        if (AHEAD < K)
+            continue;
+        load_f32<N>(at<float>(a.gamma) + c, gain[k % AHEAD]);
+        load_f32<N>(at<float>(a.beta) + c, offset[k % AHEAD]);
     }
+#pragma unroll
+    for (int k = 0; k < K; k++)
+        for (int i = 0; i < N; i++)
+            mean += to_float(raw[k].v[i]);
     mean = warp_sum(mean) / (float)a.channels;
 #pragma unroll
     for (int k = 0; k < K; k++)
         if ((int)(k * 32 + threadIdx.x) * N < a.channels)
             for (int i = 0; i < N; i++)
-                spread += (x[k][i] - mean) * (x[k][i] - mean);
+                spread += (to_float(raw[k].v[i]) - mean) * (to_float(raw[k].v[i]) - mean);
     float scale = rsqrtf(warp_sum(spread) / (float)a.channels + a.eps);
 #pragma unroll
     for (int k = 0; k < K; k++) {
         int c = (k * 32 + threadIdx.x) * N;
         if (c >= a.channels)
             break;
-        load_f32<N>(at<float>(a.gamma) + c, gain);
-        load_f32<N>(at<float>(a.beta) + c, offset);
+        if (AHEAD < K) {
+            load_f32<N>(at<float>(a.gamma) + c, gain[0]);
+            load_f32<N>(at<float>(a.beta) + c, offset[0]);
+        }
         for (int i = 0; i < N; i++)
-            x[k][i] = (x[k][i] - mean) * scale * gain[i] + offset[i];
+            x[k][i] =
+                (to_float(raw[k].v[i]) - mean) * scale * gain[k % AHEAD][i] + offset[k % AHEAD][i];
         if (!a.scales)
             store<T, N>(at<T>(a.out, p) + c, x[k]);
     }
@@ -504,7 +515,18 @@ template <typename T> __device__ __forceinline__ void layer_norm(const layer_nor
         layer_norm_any<T>(a, p);
 }
 
-FOR_EVERY_TYPE(layer_norm, layer_norm_args)
+// Four blocks on a multiprocessor, so that 2048 tokens are at work at once on the largest cards.
+#define LAYER_NORM(type, T)                                                                        \
+    extern "C" __global__ void __launch_bounds__(32 * TOKENS, 4)                                   \
+        layer_norm_##type(const layer_norm_args a)                                                 \
+    {                                                                                              \
+        begin();                                                                                   \
+        layer_norm<T>(a);                                                                          \
+    }
+
+LAYER_NORM(f32, float)
+LAYER_NORM(bf16, bf16)
+LAYER_NORM(f16, f16)
 
 // ---- softmax: a block for each row of f32 scores, which it reads twice (the second time from a
 // cache)

@@ -114,6 +114,27 @@ __device__ __forceinline__ unsigned e4m3_pair(float low, float high)
 #endif
 }
 
+// All threads of `blocks` blocks pass when the last of them has come; what each wrote before is
+// then to be seen by all. at: two counters that are zero, and are again when all have left.
+__device__ __forceinline__ void meet(unsigned *at, unsigned blocks)
+{
+    __syncthreads();
+    if (blocks > 1 && threadIdx.x == 0 && threadIdx.y == 0) {
+        unsigned come;
+        __threadfence();
+        atomicAdd(at, 1);
+        do
+            asm volatile("ld.volatile.global.u32 %0, [%1];\n" : "=r"(come) : "l"(at) : "memory");
+        while (come < blocks);
+        __threadfence();
+        if (atomicAdd(at + 1, 1) == blocks - 1) {
+            at[1] = 0;
+            at[0] = 0;
+        }
+    }
+    __syncthreads();
+}
+
 // ---- 9.0 and later: kernels that start before the one before them has ended
 
 // First in every kernel: the next one may be set up, and this one waits until all that was launched

@@ -98,5 +98,17 @@ static inline void forget(uint4 &)
 static inline void begin()
 {
 }
+static inline void meet(unsigned *at, unsigned blocks)
+{
+    emulate_sync();
+    if (blocks > 1 && emulate_thread.x == 0 && emulate_thread.y == 0) {
+        at[0]++;
+        while (at[0] < blocks)
+            emulate_give_way();
+        if (++at[1] == blocks)
+            at[0] = at[1] = 0;
+    }
+    emulate_sync();
+}
 
 #endif
