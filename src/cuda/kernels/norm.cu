@@ -439,7 +439,7 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
     const T *from = at<T>(a.x, p);
     constexpr int AHEAD = K * N <= 40 ? K : 1;
     lane<T, N> raw[K];
-    float x[K][N] = {}, gain[AHEAD][N], offset[AHEAD][N], mean = 0, spread = 0;
+    float gain[AHEAD][N], offset[AHEAD][N], mean = 0, spread = 0;
 #pragma unroll
     for (int k = 0; k < K; k++) {
         int c = (k * 32 + threadIdx.x) * N;
@@ -463,23 +463,33 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
             for (int i = 0; i < N; i++)
                 spread += (to_float(raw[k].v[i]) - mean) * (to_float(raw[k].v[i]) - mean);
     float scale = rsqrtf(warp_sum(spread) / (float)a.channels + a.eps);
-#pragma unroll
-    for (int k = 0; k < K; k++) {
+    auto normed = [&](int k, float(&y)[N]) {
         int c = (k * 32 + threadIdx.x) * N;
         if (c >= a.channels)
-            break;
+            return false;
         if (AHEAD < K) {
             load_f32<N>(at<float>(a.gamma) + c, gain[0]);
             load_f32<N>(at<float>(a.beta) + c, offset[0]);
         }
         for (int i = 0; i < N; i++)
-            x[k][i] =
+            y[i] =
                 (to_float(raw[k].v[i]) - mean) * scale * gain[k % AHEAD][i] + offset[k % AHEAD][i];
-        if (!a.scales)
-            store<T, N>(at<T>(a.out, p) + c, x[k]);
-    }
-    if (a.scales)
+        return true;
+    };
+    if (a.scales) {
+        float x[K][N] = {};
+#pragma unroll
+        for (int k = 0; k < K; k++)
+            normed(k, x[k]);
         token_eight<T, N, K>(a, p, x);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        float y[N];
+        if (normed(k, y))
+            store<T, N>(at<T>(a.out, p) + (k * 32 + threadIdx.x) * N, y);
+    }
 }
 
 // Any width, read three times.
