@@ -56,50 +56,33 @@ static void leave_tiles(void)
     shaped = 0;
 }
 
-/* The first `whole` words of each tap, a multiple of 16, of c = (or +=) sum over taps of a b, where
- * the words of b are ldb bytes apart. tall: more than 16 rows; broad: 32 columns, else 16. */
-INLINE void matrix(const bool tall, const bool broad, const char *a, long lda, const long *tap,
-                   int taps, const char *b, long ldb, int words, int whole, float *c, long ldc,
-                   bool more, struct stream next)
+/* Sums of more than 16 rows are `tall`, those of 32 columns, not 16, `broad`; c's rows are ldc
+ * floats apart. */
+INLINE void load_sums(const bool tall, const bool broad, const float *c, long ldc)
+{
+    const float *below = c + HEIGHT * ldc;
+    _tile_loadd(SUM, c, 4 * ldc);
+    if (broad)
+        _tile_loadd(SUM_RIGHT, c + WIDTH, 4 * ldc);
+    if (tall)
+        _tile_loadd(SUM_BELOW, below, 4 * ldc);
+    if (tall && broad)
+        _tile_loadd(SUM_BELOW_RIGHT, below + WIDTH, 4 * ldc);
+}
+
+INLINE void clear_sums(const bool tall)
+{
+    _tile_zero(SUM);
+    _tile_zero(SUM_RIGHT);
+    if (tall) {
+        _tile_zero(SUM_BELOW);
+        _tile_zero(SUM_BELOW_RIGHT);
+    }
+}
+
+INLINE void store_sums(const bool tall, const bool broad, float *c, long ldc)
 {
     float *below = c + HEIGHT * ldc;
-    if (more) {
-        _tile_loadd(SUM, c, 4 * ldc);
-        if (broad)
-            _tile_loadd(SUM_RIGHT, c + WIDTH, 4 * ldc);
-        if (tall)
-            _tile_loadd(SUM_BELOW, below, 4 * ldc);
-        if (tall && broad)
-            _tile_loadd(SUM_BELOW_RIGHT, below + WIDTH, 4 * ldc);
-    } else {
-        _tile_zero(SUM);
-        _tile_zero(SUM_RIGHT);
-        if (tall) {
-            _tile_zero(SUM_BELOW);
-            _tile_zero(SUM_BELOW_RIGHT);
-        }
-    }
-    for (int t = 0; t < taps; t++, b += ldb * words) {
-        const char *in = a + tap[t], *weight = b;
-        for (int k = 0; k < whole; k += WORDS, in += 4 * WORDS, weight += ldb * WORDS) {
-            for (long at = 0; next.from && at < WORDS * next.step; at += 64)
-                __builtin_prefetch(next.from + at, 0, 2);
-            next.from += WORDS * next.step;
-            _tile_loadd(INPUT, in, lda);
-            _tile_loadd(WEIGHT, weight, ldb);
-            _tile_dpbf16ps(SUM, INPUT, WEIGHT);
-            if (tall) {
-                _tile_loadd(INPUT_BELOW, in + HEIGHT * lda, lda);
-                _tile_dpbf16ps(SUM_BELOW, INPUT_BELOW, WEIGHT);
-            }
-            if (broad) {
-                _tile_loadd(WEIGHT_RIGHT, weight + 4 * WIDTH, ldb);
-                _tile_dpbf16ps(SUM_RIGHT, INPUT, WEIGHT_RIGHT);
-            }
-            if (tall && broad)
-                _tile_dpbf16ps(SUM_BELOW_RIGHT, INPUT_BELOW, WEIGHT_RIGHT);
-        }
-    }
     _tile_stored(SUM, c, 4 * ldc);
     if (broad)
         _tile_stored(SUM_RIGHT, c + WIDTH, 4 * ldc);
@@ -107,6 +90,31 @@ INLINE void matrix(const bool tall, const bool broad, const char *a, long lda, c
         _tile_stored(SUM_BELOW, below, 4 * ldc);
     if (tall && broad)
         _tile_stored(SUM_BELOW_RIGHT, below + WIDTH, 4 * ldc);
+}
+
+/* Adds a times b: the first `whole` of a tap's words, a multiple of 16; those of b are ldb bytes
+ * apart. */
+INLINE void add_tap(const bool tall, const bool broad, const char *a, long lda, const char *b,
+                    long ldb, int whole, struct stream *next)
+{
+    for (int k = 0; k < whole; k += WORDS, a += 4 * WORDS, b += ldb * WORDS) {
+        for (long at = 0; next->from && at < WORDS * next->step; at += 64)
+            __builtin_prefetch(next->from + at, 0, 2);
+        next->from += WORDS * next->step;
+        _tile_loadd(INPUT, a, lda);
+        _tile_loadd(WEIGHT, b, ldb);
+        _tile_dpbf16ps(SUM, INPUT, WEIGHT);
+        if (tall) {
+            _tile_loadd(INPUT_BELOW, a + HEIGHT * lda, lda);
+            _tile_dpbf16ps(SUM_BELOW, INPUT_BELOW, WEIGHT);
+        }
+        if (broad) {
+            _tile_loadd(WEIGHT_RIGHT, b + 4 * WIDTH, ldb);
+            _tile_dpbf16ps(SUM_RIGHT, INPUT, WEIGHT_RIGHT);
+        }
+        if (tall && broad)
+            _tile_dpbf16ps(SUM_BELOW_RIGHT, INPUT_BELOW, WEIGHT_RIGHT);
+    }
 }
 
 /* ---- products ---- */
@@ -125,17 +133,29 @@ static void by_vectors(int rows, const char *a, long lda, const long *tap, int t
         }
 }
 
+INLINE void add_taps(const bool tall, const char *a, long lda, const long *tap, int taps,
+                     const char *b, int words, int whole, float *c, long ldc, bool more,
+                     struct stream next)
+{
+    if (more)
+        load_sums(tall, true, c, ldc);
+    else
+        clear_sums(tall);
+    for (int t = 0; t < taps; t++)
+        add_tap(tall, true, a + tap[t], lda, b + 4L * PANEL * words * t, 4 * PANEL, whole, &next);
+    store_sums(tall, true, c, ldc);
+}
+
 static void tall_tile(int rows, const char *a, long lda, const long *tap, int taps, const char *b,
                       int words, float *c, long ldc, bool more, struct stream next)
 {
     int whole = words / WORDS * WORDS;
-    long ldb = 4 * PANEL;
     if (whole) {
         shape_tiles(rows);
         if (rows > HEIGHT)
-            matrix(true, true, a, lda, tap, taps, b, ldb, words, whole, c, ldc, more, next);
+            add_taps(true, a, lda, tap, taps, b, words, whole, c, ldc, more, next);
         else
-            matrix(false, true, a, lda, tap, taps, b, ldb, words, whole, c, ldc, more, next);
+            add_taps(false, a, lda, tap, taps, b, words, whole, c, ldc, more, next);
     }
     if (whole < words)
         by_vectors(rows, a, lda, tap, taps, b, words, whole, c, ldc, more || whole);
@@ -157,18 +177,52 @@ ALL_TALL(TALL_TILE)
 
 /* ---- attention ---- */
 
+/* Queries times a panel of keys, cut into turns of two products: 16 words of the sums of the upper
+ * or the lower 16 queries. */
+struct turns {
+    const char *q, *keys;
+    long line; /* bytes of a query */
+    int done, all;
+};
+
+static struct turns begin_keys(const char *q, int words, const char *keys)
+{
+    clear_sums(true);
+    return (struct turns){ q, keys, 4L * words, 0, 2 * words / WORDS };
+}
+
+INLINE void multiply_keys(struct turns *t, int until)
+{
+    for (; t->done < until; t->done++) {
+        const char *q = t->q + t->done / 2 * 4 * WORDS;
+        const char *keys = t->keys + t->done / 2 * 4L * PANEL * WORDS;
+        if (t->done % 2 == 0) {
+            _tile_loadd(WEIGHT, keys, 4 * PANEL);
+            _tile_loadd(WEIGHT_RIGHT, keys + 4 * WIDTH, 4 * PANEL);
+            _tile_loadd(INPUT, q, t->line);
+            _tile_dpbf16ps(SUM, INPUT, WEIGHT);
+            _tile_dpbf16ps(SUM_RIGHT, INPUT, WEIGHT_RIGHT);
+        } else {
+            _tile_loadd(INPUT_BELOW, q + HEIGHT * t->line, t->line);
+            _tile_dpbf16ps(SUM_BELOW, INPUT_BELOW, WEIGHT);
+            _tile_dpbf16ps(SUM_BELOW_RIGHT, INPUT_BELOW, WEIGHT_RIGHT);
+        }
+    }
+}
+
 static void amx_scores(const char *q, enum dtype type, int words, const char *keys, float *s,
                        int block)
 {
-    long zero = 0, line = 4L * words;
     if (type != DT_BF16) {
         k_scores(q, type, words, keys, s, block);
         return;
     }
     shape_tiles(TALL);
-    for (int j = 0; j < block; j += PANEL, keys += line * PANEL)
-        matrix(true, true, q, line, &zero, 1, keys, 4 * PANEL, words, words, s + j, block, false,
-               NOTHING);
+    for (int j = 0; j < block; j += PANEL, keys += 4L * words * PANEL) {
+        struct turns t = begin_keys(q, words, keys);
+        multiply_keys(&t, t.all);
+        store_sums(true, true, s + j, block);
+    }
 }
 
 static void amx_softmax(float *s, int block, const int *valid, float scale, struct softmax *state,
@@ -180,24 +234,40 @@ static void amx_softmax(float *s, int block, const int *valid, float scale, stru
         k_softmax(s, block, valid, scale, state, p, type, o, cols);
 }
 
-INLINE void weigh_tall(const bool full, float (*s)[PANEL], float scale, const int *valid, int j,
-                       int block, float (*sum)[MAX_LANES], uint16_t *p)
+/* The weights of a row's 32 scores, of which `left` count unless full. They are stored at once: a
+ * tile that is loaded soon after can take them from the one store. */
+INLINE vec weigh_row(const bool full, const float *s, float scale, int left, uint16_t *p, vec sum)
 {
-    for (int m = 0; m < TALL; m++, p += block) {
-        vec all = v_load(sum[m]);
-        for (int v = 0; v < PANEL; v += VW)
-            all = weigh_scores(DT_BF16, full, v_load(s[m] + v), scale, valid[m] - j - v,
-                               (char *)(p + v), all);
-        v_store(sum[m], all);
+    vec w = v_exp2_small(true, v_load(s) * v_set(scale));
+    vec right = v_exp2_small(true, v_load(s + VW) * v_set(scale));
+    if (!full) {
+        w = w * first_ones(left);
+        right = right * first_ones(left - VW);
+    }
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(right, w));
+    return sum + w + right;
+}
+
+/* Vectors make weights of a panel's scores, four rows at a time, between the turns of the tiles
+ * with the next panel, so that both have work. */
+INLINE void weigh_tall(const bool full, float (*s)[PANEL], float scale, const int *valid, int j,
+                       int block, float (*sum)[MAX_LANES], uint16_t *p, struct turns *next)
+{
+    enum { GROUP = 4 };
+    for (int m = 0; m < TALL; m += GROUP) {
+        multiply_keys(next, next->all * (m + GROUP) / TALL);
+        for (int r = m; r < m + GROUP; r++)
+            v_store(sum[r], weigh_row(full, s[r], scale, valid[r] - j, p + (long)r * block + j,
+                                      v_load(sum[r])));
     }
 }
 
-/* The tiles multiply the next panel while vectors make weights of this one's scores. */
+/* The tiles keep a panel's scores until the vectors are done with the last one's: a load waits for
+ * an earlier store to an address that is equal in 12 bits, so two buffers would not help. */
 static void amx_weigh(const char *q, enum dtype type, int words, const char *keys, float scale,
                       const int *valid, int block, float (*sum)[MAX_LANES], void *p)
 {
-    _Alignas(64) float s[2][TALL][PANEL];
-    long zero = 0, line = 4L * words;
+    _Alignas(64) float s[TALL][PANEL];
     int least = block;
     if (type != DT_BF16) {
         k_weigh(q, type, words, keys, scale, valid, block, sum, p);
@@ -206,25 +276,31 @@ static void amx_weigh(const char *q, enum dtype type, int words, const char *key
     for (int r = 0; r < TALL; r++)
         least = valid[r] < least ? valid[r] : least;
     shape_tiles(TALL);
-    for (int j = 0; j <= block; j += PANEL, keys += line * PANEL) {
-        int last = j - PANEL;
-        float(*done)[PANEL] = s[last / PANEL & 1];
-        if (j < block)
-            matrix(true, true, q, line, &zero, 1, keys, 4 * PANEL, words, words,
-                   s[j / PANEL & 1][0], PANEL, false, NOTHING);
-        if (last < 0)
-            continue;
-        if (j <= least)
-            weigh_tall(true, done, scale, valid, last, block, sum, (uint16_t *)p + last);
+    struct turns t = begin_keys(q, words, keys);
+    multiply_keys(&t, t.all);
+    for (int j = 0; j < block; j += PANEL) {
+        store_sums(true, true, s[0], PANEL);
+        t = begin_keys(q, words, keys += 4L * words * PANEL);
+        if (j + PANEL == block)
+            t.all = 0;
+        if (j + PANEL <= least)
+            weigh_tall(true, s, scale, valid, j, block, sum, p, &t);
         else
-            weigh_tall(false, done, scale, valid, last, block, sum, (uint16_t *)p + last);
+            weigh_tall(false, s, scale, valid, j, block, sum, p, &t);
     }
+}
+
+INLINE void mix_columns(const bool broad, const void *p, int block, const char *v, float *o,
+                        int cols)
+{
+    struct stream nothing = NOTHING;
+    load_sums(true, broad, o, cols);
+    add_tap(true, broad, p, 2L * block, v, 4L * cols, block / 2, &nothing);
+    store_sums(true, broad, o, cols);
 }
 
 static void amx_mix(const void *p, int block, enum dtype type, const char *v, float *o, int cols)
 {
-    long zero = 0, ldb = 4L * cols, line = 2L * block;
-    int words = block / 2;
     if (type != DT_BF16) {
         k_mix(p, block, type, v, o, cols);
         return;
@@ -232,9 +308,9 @@ static void amx_mix(const void *p, int block, enum dtype type, const char *v, fl
     shape_tiles(TALL);
     for (int j = 0; j < cols; j += 2 * WIDTH, v += 8 * WIDTH, o += 2 * WIDTH)
         if (cols - j > WIDTH)
-            matrix(true, true, p, line, &zero, 1, v, ldb, words, words, o, cols, true, NOTHING);
+            mix_columns(true, p, block, v, o, cols);
         else
-            matrix(true, false, p, line, &zero, 1, v, ldb, words, words, o, cols, true, NOTHING);
+            mix_columns(false, p, block, v, o, cols);
 }
 
 const struct kernels kernels_amx = {

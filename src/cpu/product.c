@@ -5,11 +5,12 @@
 #include "cpu/cpu.h"
 
 enum {
-    RANGE = 20,           /* tiles of a job at most, */
-    RANGE_ROWS = 280,     /* and rows of them: their partial sums take 36 KB */
-    JOBS_PER_THREAD = 32, /* enough to balance the load */
-    SET_BYTES = 4096,     /* rows this far apart fall into one set of an L1 cache, */
-    SET_PLACES = 8        /* which holds so many lines */
+    RANGE = 20,            /* tiles of a job at most, */
+    RANGE_ROWS = 280,      /* and rows of them: their partial sums take 36 KB; */
+    RANGE_BYTES = 1 << 20, /* of inputs for a matrix unit, which waits where they leave the L2 */
+    JOBS_PER_THREAD = 32,  /* enough to balance the load */
+    SET_BYTES = 4096,      /* rows this far apart fall into one set of an L1 cache, */
+    SET_PLACES = 8         /* which holds so many lines */
 };
 
 /* Tiles are cut from lines, which are an image's rows, or whole images where rows would not fill
@@ -31,16 +32,20 @@ struct spot {
     int rows, x;
 };
 
-static int range_of(int rows)
+/* Tiles of a job; px: bytes from an input's row to the next. */
+static int range_of(const struct unit *u, long px)
 {
-    return rows * RANGE > RANGE_ROWS ? RANGE_ROWS / rows : RANGE;
+    int rows = u->rows * RANGE > RANGE_ROWS ? RANGE_ROWS : u->rows * RANGE;
+    if (u->matrix && rows * px > RANGE_BYTES)
+        rows = (int)(RANGE_BYTES / px);
+    return rows < u->rows ? 1 : rows / u->rows;
 }
 
 size_t product_scratch(const struct cpu *dev)
 {
     size_t most = 0;
     for (int i = 0; i < 2; i++) {
-        size_t rows = (size_t)(range_of(dev->k->unit[i].rows) * dev->k->unit[i].rows);
+        size_t rows = (size_t)(range_of(&dev->k->unit[i], 0) * dev->k->unit[i].rows);
         most = rows > most ? rows : most;
     }
     return most * PANEL * sizeof(float);
@@ -219,7 +224,8 @@ void product_run(const struct product *p)
 {
     struct cut c = { .p = p };
     const struct unit *unit = kernels_unit(p->plan->dev->k, p->w->type);
-    int rows = unit->rows, want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
+    int range = range_of(unit, p->in[0].px), rows = unit->rows;
+    int want = JOBS_PER_THREAD * pool_threads(p->plan->dev->pool);
     if (rows > SET_PLACES && !unit->matrix &&
         (p->in[0].px % SET_BYTES == 0 || p->in[1].px % SET_BYTES == 0))
         rows = (rows + 1) / 2;
@@ -228,7 +234,7 @@ void product_run(const struct product *p)
     c.tile = (c.line + c.per_line - 1) / c.per_line;
     c.per_line = (c.line + c.tile - 1) / c.tile;
     c.tiles = p->n * c.lines * c.per_line;
-    c.ranges = (c.tiles + range_of(rows) - 1) / range_of(rows);
+    c.ranges = (c.tiles + range - 1) / range;
     c.groups = (want + c.ranges - 1) / c.ranges;
     if (c.groups > p->w->panels)
         c.groups = p->w->panels;
