@@ -63,7 +63,7 @@ demo() {
     say "drawing"
     build/styx generate "a red apple at sunset" --seed 7 -o out/apple.png --force
     say "editing it"
-    build/styx edit out/apple.png "a red apple at night with stars" --strength 0.5 --seed 7 \
+    build/styx edit out/apple.png "a red apple at night with stars" --strength 0.7 --seed 7 \
         -o out/apple-night.png --force
     say "the pictures: $PWD/out/apple.png and $PWD/out/apple-night.png"
 }
