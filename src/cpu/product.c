@@ -5,12 +5,12 @@
 #include "cpu/cpu.h"
 
 enum {
-    RANGE = 20,            /* tiles of a job at most, */
-    RANGE_ROWS = 280,      /* and rows of them: their partial sums take 36 KB; */
-    RANGE_BYTES = 1 << 20, /* of inputs for a matrix unit, which waits where they leave the L2 */
-    JOBS_PER_THREAD = 32,  /* enough to balance the load */
-    SET_BYTES = 4096,      /* rows this far apart fall into one set of an L1 cache, */
-    SET_PLACES = 8         /* which holds so many lines */
+    RANGE = 20,               /* tiles of a job at most, */
+    RANGE_ROWS = 280,         /* and rows of them: their partial sums take 36 KB; */
+    RANGE_BYTES = 1400 << 10, /* of inputs for a matrix unit, which waits where they leave the L2 */
+    JOBS_PER_THREAD = 32,     /* enough to balance the load */
+    SET_BYTES = 4096,         /* rows this far apart fall into one set of an L1 cache, */
+    SET_PLACES = 8            /* which holds so many lines */
 };
 
 /* Tiles are cut from lines, which are an image's rows, or whole images where rows would not fill
