@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { MAX_DEPTH = 16 };
+enum { MAX_DEPTH = 16, LARGE_MAP = 32 << 20 };
 
 struct recorder {
     struct bump memory;
@@ -28,6 +28,7 @@ tape *tape_new(const char *name, enum dtype type)
     r->dummy = (tensor){ .n = 1, .h = 1, .w = 1, .c = 1, .type = type, .def = -1, .last = -1 };
     t->name = name;
     t->type = t->sums = type;
+    t->large = LARGE_MAP;
     t->rec = r;
     return t;
 }

@@ -3,6 +3,8 @@
 
 int tape_finish(tape *t, bool merge, bool halo, styx_error *err)
 {
+    if (halo)
+        tape_hasten(t);
     tape_fuse(t);
     if (merge) {
         tape_merge(t);
@@ -10,7 +12,9 @@ int tape_finish(tape *t, bool merge, bool halo, styx_error *err)
     }
     tape_prune(t);
     tape_hoist(t);
-    if (halo)
+    if (halo) {
         tape_halo(t);
+        tape_widen(t);
+    }
     return tape_plan(t, err);
 }

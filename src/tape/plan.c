@@ -48,10 +48,10 @@ static bool touches(const tensor *x, const tensor *home)
 static bool over(const instr *o, const tensor *x, int at)
 {
     const tensor *home, *y = o->out;
-    if (!x || x->part[0] || x->whole || x->last != at || x->kept || y->kept || x->halo || y->halo)
+    if (!x || x->part[0] || x->whole || x->last != at || x->kept || y->kept || x->halo != y->halo)
         return false;
     home = tensor_home(x);
-    if (home->last != at || home->kept || home->def < 0 || home->halo)
+    if (home->last != at || home->kept || home->def < 0 || home->halo != y->halo)
         return false;
     return x->bytes == y->bytes && home->bytes == y->bytes && x->type == y->type;
 }

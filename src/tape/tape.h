@@ -120,6 +120,7 @@ typedef struct tape {
     const char *in_name[TAPE_MAX_IN];
     bool in_once[TAPE_MAX_IN]; /* this input is the same for every step of a picture */
     int nin, nout;
+    size_t large; /* bytes of a map from which on its place in the arena counts (tape_hasten) */
     size_t arena; /* bytes, after tape_plan */
     size_t sum;   /* bytes of all values without reuse */
     bool coarse;  /* linear layers that are recorded now bear 8-bit factors, if one asks for them */
@@ -162,12 +163,14 @@ tensor *row(tape *t, tensor *x, tensor *index);
 /* Passes, in this order; each is optional, and the result of running must not change. tape_finish
  * does all of them (merge and halo: what the backend wishes) and reports the sticky error. */
 int tape_finish(tape *t, bool merge, bool halo, styx_error *err);
-void tape_fuse(tape *t);  /* activations, sums and views into producers and consumers */
-void tape_merge(tape *t); /* products of the same input become one (GPUs) */
-void tape_prune(tape *t); /* what nobody reads goes; its parameters stay declared */
-void tape_defer(tape *t); /* a sum before a group norm becomes the norm's (GPUs) */
-void tape_hoist(tape *t); /* what depends only on per-picture inputs goes first */
-void tape_halo(tape *t);  /* values read only by 3x3 convolutions get a zero border */
+void tape_hasten(tape *t); /* of a large map's readers, one that makes it smaller goes first */
+void tape_fuse(tape *t);   /* activations, sums and views into producers and consumers */
+void tape_merge(tape *t);  /* products of the same input become one (GPUs) */
+void tape_prune(tape *t);  /* what nobody reads goes; its parameters stay declared */
+void tape_defer(tape *t);  /* a sum before a group norm becomes the norm's (GPUs) */
+void tape_hoist(tape *t);  /* what depends only on per-picture inputs goes first */
+void tape_halo(tape *t);   /* values read only by 3x3 convolutions get a zero border */
+void tape_widen(tape *t);  /* large maps over which such a value can be written get its border */
 int tape_plan(tape *t, styx_error *err); /* offsets in one arena; reports the sticky error */
 
 size_t param_count(const param *p);    /* how many numbers it holds */

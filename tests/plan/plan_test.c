@@ -231,18 +231,32 @@ static void test_arena(void **state)
     tape_free(t);
 }
 
+/* The decoder's last level holds the room of four maps of 128 channels and borders, not of five. */
+static void test_large_maps(void **state)
+{
+    const size_t map = (size_t)512 * 512 * 128 * sizeof(float);
+    struct vae_config vae;
+    json_t *c = parse(VAE);
+    tape *t = tape_new("vae", DT_F32);
+    styx_error err;
+    (void)state;
+    assert_int_equal(vae_read(c, "test", &vae, NULL), 0);
+    json_decref(c);
+    vae_decode(t, &vae, 1, 64, 64);
+    if (tape_finish(t, false, true, &err))
+        fail_msg("%s", err.text);
+    assert_true(t->arena >= 4 * map && t->arena < 4 * map + map / 32);
+    tape_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_sums_are_wider),
-        cmocka_unit_test(test_planning_is_fast),
-        cmocka_unit_test(test_arena),
-        cmocka_unit_test(test_merging_saves_products),
-        cmocka_unit_test(test_programs),
-        cmocka_unit_test(test_merged_programs),
-        cmocka_unit_test(test_programs_on_cpu),
-        cmocka_unit_test(test_programs_on_card),
+        cmocka_unit_test(test_counts),           cmocka_unit_test(test_sums_are_wider),
+        cmocka_unit_test(test_planning_is_fast), cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_large_maps),       cmocka_unit_test(test_merging_saves_products),
+        cmocka_unit_test(test_programs),         cmocka_unit_test(test_merged_programs),
+        cmocka_unit_test(test_programs_on_cpu),  cmocka_unit_test(test_programs_on_card),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

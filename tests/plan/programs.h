@@ -237,6 +237,7 @@ static tape *naive(record_fn *record, unsigned seed)
 static tape *optimised(record_fn *record, unsigned seed, enum dtype type, bool halo, bool merge)
 {
     tape *t = tape_new("optimised", type);
+    t->large = 1; /* every map: these are small */
     record(t, seed);
     if (tape_finish(t, merge, halo, &t->err))
         fail_msg("%s", t->err.text);
