@@ -133,7 +133,7 @@ END
     done
     attempt "20 pictures, fp8" "$bundle/styx" generate --prompts "$out/fp8.jsonl" \
         --model models/styx-emoji --backend cuda --fp8 -q --force
-    for least in f16:35 bf16:25 fp8:20; do
+    for least in f16:35 bf16:25 fp8:25; do
         dtype=${least%:*}
         pairs=
         for i in $(seq 0 19); do

@@ -90,16 +90,17 @@ static CUresult launch_spread(const struct gpu *g, enum kernel_name name, const 
     return launch_kernel(g, name, out->type, launch_grid(pixels, out->c, vector, out->type), args);
 }
 
-/* Rows of c numbers of e4m3, a block each. */
+/* Rows of c numbers of e4m3, a block each whose threads take EIGHT_HELD vectors. */
 static CUresult launch_rows_eight(const struct gpu *g, enum kernel_name name, const struct gview *x,
                                   CUdeviceptr out, CUdeviceptr scales, int c)
 {
-    int lanes = c * (int)dtype_bytes(x->type) / 16, warps = (lanes + 31) / 32;
+    int lanes = c * (int)dtype_bytes(x->type) / 16;
+    unsigned warps = (unsigned)(lanes + 32 * EIGHT_HELD - 1) / (32 * EIGHT_HELD);
     struct eight_args a = { launch_rows(x), out, scales, c };
-    struct grid grid = { (unsigned)gview_pixels(x), 1, 1, 32, 1, 0 };
+    struct grid grid = { (unsigned)gview_pixels(x), 1, 1, 0, 1, 0 };
     if (!launch_wide(x) || !launch_wide_address(out) || c % 16)
         return CUDA_ERROR_INVALID_VALUE;
-    grid.block_x *= (unsigned)(warps < THREADS / 32 ? warps : THREADS / 32);
+    grid.block_x = 32 * (warps < THREADS / 32 ? warps : THREADS / 32);
     return launch_kernel(g, name, x->type, grid, &a);
 }
 

@@ -120,9 +120,15 @@ template <int N> __device__ __forceinline__ void store_f32(float *to, const floa
     }
 }
 
+// x (1 + erf(x / sqrt(2))) / 2, by formula 7.1.26 of Abramowitz and Stegun, which is off by 1.5e-7
+// at most and half as long as erff.
 __device__ __forceinline__ float gelu(float x)
 {
-    return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+    float z = fabsf(x) * 0.70710678f, t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
+    float sum = 0.254829592f +
+                t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)));
+    float tail = 0.5f * t * sum * __expf(-z * z); // (1 - erf(z)) / 2
+    return x * (x < 0 ? tail : 1.0f - tail);
 }
 
 // x sigmoid(slope x), to a few units in the last place of f32

@@ -29,18 +29,23 @@ template <typename T> __device__ __forceinline__ void geglu_eight(const eight_ar
     constexpr int N = WIDE<T>;
     const T *from = at<T>(a.x, blockIdx.x);
     unsigned char *to = at<unsigned char>(a.out) + (long)blockIdx.x * a.channels;
-    float most = LEAST_MOST, x[EIGHT_HELD][N], gate[N];
+    lane<T, N> value[EIGHT_HELD], gate[EIGHT_HELD];
+    float most = LEAST_MOST, x[EIGHT_HELD][N];
 #pragma unroll
-    for (int k = 0; k < EIGHT_HELD; k++) {
+    for (int k = 0; k < EIGHT_HELD; k++) { // all on their way before the first is used
         int c = (k * blockDim.x + threadIdx.x) * N;
-        if (c >= a.channels)
-            break;
-        load<T, N>(from + c, x[k]);
-        load<T, N>(from + a.channels + c, gate);
-        for (int i = 0; i < N; i++)
-            x[k][i] = rounded<T>(x[k][i] * gelu(gate[i]));
-        most = greatest(most, x[k]);
+        if (c < a.channels) {
+            value[k] = *reinterpret_cast<const lane<T, N> *>(from + c);
+            gate[k] = *reinterpret_cast<const lane<T, N> *>(from + a.channels + c);
+        }
     }
+#pragma unroll
+    for (int k = 0; k < EIGHT_HELD; k++)
+        if ((int)(k * blockDim.x + threadIdx.x) * N < a.channels) {
+            for (int i = 0; i < N; i++)
+                x[k][i] = rounded<T>(to_float(value[k].v[i]) * gelu(to_float(gate[k].v[i])));
+            most = greatest(most, x[k]);
+        }
     most = block_greatest(most);
 #pragma unroll
     for (int k = 0; k < EIGHT_HELD; k++) {
