@@ -6,7 +6,8 @@
 
 /* Every kernels/FILE.cu is one fat binary, which becomes one module. */
 #define KERNEL_SOURCES(X)                                                                          \
-    X(attention) X(conv) X(eight) X(flash) X(hopper_flash) X(norm) X(pack) X(simple)
+    X(attention)                                                                                   \
+    X(conv) X(eight) X(flash) X(hopper_flash) X(hopper_linear) X(norm) X(pack) X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
  * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
@@ -34,6 +35,10 @@
     X(hopper_flash, hopper_short64)                                                                \
     X(hopper_flash, hopper_short80)                                                                \
     X(hopper_flash, hopper_short160)                                                               \
+    X(hopper_linear, linear80)                                                                     \
+    X(hopper_linear, linear160)                                                                    \
+    X(hopper_linear, linear160_geglu)                                                              \
+    X(hopper_linear, linear256_geglu)                                                              \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
     X(norm, group_norm_held)                                                                       \

@@ -3,18 +3,14 @@
 
 enum { THREADS = 256, MOST_PIXELS = 1 << 30 };
 
-CUresult launch_clusters(const struct gpu *g, enum kernel_name name, enum dtype type,
-                         struct grid grid, int blocks, void *args)
+CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
+                       struct grid grid, void *args)
 {
     if (type > DT_F16 || !g->kernel[kernel_index(name, type)])
         return CUDA_ERROR_NOT_SUPPORTED;
     /* Set up while what was launched before still runs, for which the kernels wait (begin()). */
-    CUlaunchAttribute attributes[] = {
-        { .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-          .value.programmaticStreamSerializationAllowed = 1 },
-        { .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-          .value.clusterDim = { (unsigned)blocks, 1, 1 } },
-    };
+    CUlaunchAttribute early = { .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                .value.programmaticStreamSerializationAllowed = 1 };
     CUlaunchConfig config = { .gridDimX = grid.x,
                               .gridDimY = grid.y,
                               .gridDimZ = grid.z,
@@ -23,16 +19,10 @@ CUresult launch_clusters(const struct gpu *g, enum kernel_name name, enum dtype 
                               .blockDimZ = 1,
                               .sharedMemBytes = grid.shared,
                               .hStream = g->stream,
-                              .attrs = attributes,
-                              .numAttrs = (g->sm >= 90) + (blocks > 1) };
+                              .attrs = &early,
+                              .numAttrs = g->sm >= 90 };
     return g->cu->cuLaunchKernelEx(&config, g->kernel[kernel_index(name, type)], (void *[]){ args },
                                    NULL);
-}
-
-CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
-                       struct grid grid, void *args)
-{
-    return launch_clusters(g, name, type, grid, 1, args);
 }
 
 bool launch_wide_address(CUdeviceptr p)
@@ -57,8 +47,8 @@ CUresult launch_tiles(const struct gpu *g, enum dtype type, CUdeviceptr data,
 {
     CUtensorMapDataType of =
         type == DT_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    cuuint64_t size[4], stride[4];
-    cuuint32_t tile[4], every[4] = { 1, 1, 1, 1 };
+    cuuint64_t size[5], stride[5];
+    cuuint32_t tile[5], every[5] = { 1, 1, 1, 1, 1 };
     for (int i = 0; i < tiles->dims; i++) {
         size[i] = (cuuint64_t)tiles->size[i];
         stride[i] = (cuuint64_t)tiles->stride[i] * dtype_bytes(type);

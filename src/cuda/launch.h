@@ -50,6 +50,19 @@ CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr b
                        const struct gview *shift, enum act act, const struct gview *residual,
                        const struct gview *out);
 
+/* out = x weight^T + bias (+ residual), or GEGLU of x weight^T + bias, on the tensor cores of 9.0.
+ * All of one type, F16 or BF16; rows, and the weight's (weight_row numbers apart), at multiples of
+ * 16 bytes. bias may be 0, residual.data too; out may be the residual. There are several ways,
+ * numbered from 0; none for what is not so, and on other cards. */
+struct linear {
+    struct gview x, out, residual;
+    CUdeviceptr weight, bias;
+    long weight_row;
+    bool geglu; /* weight and bias: values, then gates; no residual */
+};
+int launch_linear_ways(const struct gpu *g, const struct linear *l);
+CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);
+
 /* Nearest: out pixel (y, x) is in pixel (y * h / out.h, x * w / out.w). */
 CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out);
 CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,

@@ -12,10 +12,6 @@ struct grid {
 CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
                        struct grid grid, void *args);
 
-/* The same, `blocks` blocks along x being a cluster; more than one only on 9.0 and later. */
-CUresult launch_clusters(const struct gpu *g, enum kernel_name name, enum dtype type,
-                         struct grid grid, int blocks, void *args);
-
 /* May 16 bytes move at once? An absent address (0) does not forbid it. */
 bool launch_wide_address(CUdeviceptr p);
 bool launch_wide(const struct gview *x);
@@ -28,8 +24,8 @@ struct rows launch_rows(const struct gview *x); /* NULL: address 0 */
  */
 struct tiles {
     int dims;
-    long size[4], stride[4];
-    int tile[4];
+    long size[5], stride[5];
+    int tile[5];
 };
 CUresult launch_tiles(const struct gpu *g, enum dtype type, CUdeviceptr data,
                       const struct tiles *tiles, struct tile_map *map);

@@ -1,8 +1,10 @@
-/* linear.c - linear layers: products with the bias and the residual in the library's epilogue.
+/* linear.c - linear layers: products with the bias and the residual where the sums end.
  *
  * cuBLASLt's GELU is the tanh form, so activations are kernels of our own after the product.
- * GEGLU's two halves are one product into scratch memory. An input of two parts is two products,
- * the second on top of the first. Merged layers (tape_merge) are one product with a taller matrix.
+ * GEGLU's two halves are one product into scratch memory; but on cards of 9.0 our own product has
+ * GEGLU where the sums end, and is tried beside the library's for other layers. An input of two
+ * parts is two products, the second on top of the first. Merged layers (tape_merge) are one product
+ * with a taller matrix.
  *
  * Under fp8, layers that bear it multiply e4m3: their weights lie so on the card (load.h). Their
  * input, with a scale for each token, is written so by the norm or GEGLU before it where nobody
@@ -10,32 +12,48 @@
 #include "cuda/step.h"
 #include <stdio.h>
 
+/* First the library's ways, if it was asked for any, then those of launch_linear. */
 struct tuning {
     struct gpu *g;
     struct product_plan *plan;
     const struct product_pointers *at;
+    const struct linear *own;
+    int library;
 };
 
 static bool try_product(void *ctx, int i)
 {
     const struct tuning *t = ctx;
+    if (i >= t->library)
+        return launch_linear(t->g, t->own, i - t->library) == CUDA_SUCCESS;
     blas_choose(t->plan, i);
     return blas_run(t->g->blas, t->plan, t->at);
+}
+
+/* own: how many ways of launch_linear there are. The way to take, or an error. */
+static int tune(struct tuning *t, const struct product *p, int own, styx_error *err)
+{
+    char key[192], ours[32] = "";
+    if (own)
+        snprintf(ours, sizeof ours, "%s, %d of our own", t->library ? "" : " GEGLU", own);
+    snprintf(key, sizeof key, "product %s%s %ld x %d x %d rows %ld %ld %ld%s%s%s%s%s",
+             p->eight ? "E4M3 to " : "", dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row,
+             p->out_row, p->bias ? " bias" : "", p->residual ? " residual" : "",
+             p->untied ? " untied" : "", p->f32_out ? " to F32" : "", ours);
+    int way = choose(t->g, key, t->library + own, try_product, t);
+    if (way < 0)
+        return fail(err, STYX_ERR_BACKEND, "none of the ways of a %s can run: %s", key,
+                    blas_error(t->g->blas));
+    return way;
 }
 
 int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
               const struct product_pointers *at, styx_error *err)
 {
-    struct tuning tuning = { g, plan, at };
-    char key[192];
-    snprintf(key, sizeof key, "product %s%s %ld x %d x %d rows %ld %ld %ld%s%s%s%s",
-             p->eight ? "E4M3 to " : "", dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row,
-             p->out_row, p->bias ? " bias" : "", p->residual ? " residual" : "",
-             p->untied ? " untied" : "", p->f32_out ? " to F32" : "");
-    int way = choose(g, key, blas_ways(plan), try_product, &tuning);
+    struct tuning t = { g, plan, at, NULL, blas_ways(plan) };
+    int way = tune(&t, p, 0, err);
     if (way < 0)
-        return fail(err, STYX_ERR_BACKEND, "cuBLASLt cannot run any of its ways of a %s: %s", key,
-                    blas_error(g->blas));
+        return way;
     blas_choose(plan, way);
     return STYX_OK;
 }
@@ -51,13 +69,6 @@ static bool left_over(const instr *o)
     return !geglu_act(o) && (o->act || o->shift);
 }
 
-/* Where the product goes: scratch if it is not yet the result, or if the result lies where the
- * residual is still wanted. */
-static bool through_scratch(const instr *o)
-{
-    return geglu_act(o) || (left_over(o) && o->residual);
-}
-
 static int width(const instr *o)
 {
     return o->out->c * (geglu_act(o) ? 2 : 1);
@@ -71,13 +82,6 @@ static long pixels(const tensor *x)
 static size_t aligned(size_t bytes)
 {
     return (bytes + 255) & ~(size_t)255;
-}
-
-/* Of what is not yet the result. */
-static size_t sums_bytes(const instr *o)
-{
-    size_t count = (size_t)pixels(o->out) * (size_t)width(o);
-    return through_scratch(o) ? aligned(count * dtype_bytes(o->out->type)) : 0;
 }
 
 static int first_weight(const instr *o)
@@ -102,6 +106,37 @@ bool linear_coded(const struct gpu *g, const tape *t, const tensor *x)
            is_eight(g, t, reader);
 }
 
+/* As if its home began at address 0. */
+static struct gview placed(const tensor *x)
+{
+    size_t at = (size_t)x->at * dtype_bytes(x->type);
+    return (struct gview){ at, x->type, x->n, x->h, x->w, x->c, x->whole ? x->whole->c : x->c };
+}
+
+/* Is GEGLU where the sums end? A matter of tape and card alone: it decides about scratch memory. */
+static bool fused(const struct gpu *g, const tape *t, const instr *o)
+{
+    const tensor *x = o->in[0];
+    if (!geglu_act(o) || x->part[0] || is_eight(g, t, o) || linear_coded(g, t, o->out))
+        return false;
+    struct linear l = { .x = placed(x), .out = placed(o->out), .weight_row = x->c, .geglu = true };
+    return launch_linear_ways(g, &l) > 0;
+}
+
+/* Where the product goes: scratch if it is not yet the result, or if the result lies where the
+ * residual is still wanted. */
+static bool through_scratch(const struct gpu *g, const tape *t, const instr *o)
+{
+    return (geglu_act(o) && !fused(g, t, o)) || (left_over(o) && o->residual);
+}
+
+/* Of what is not yet the result. */
+static size_t sums_bytes(const struct gpu *g, const tape *t, const instr *o)
+{
+    size_t count = (size_t)pixels(o->out) * (size_t)width(o);
+    return through_scratch(g, t, o) ? aligned(count * dtype_bytes(o->out->type)) : 0;
+}
+
 CUdeviceptr linear_scales(const struct plan *p, const tensor *x)
 {
     return linear_coded(p->g, p->t, x) ? gview_of(p, x).data + tensor_count(x) : 0;
@@ -118,12 +153,12 @@ size_t linear_scratch(const struct gpu *g, const tape *t, const instr *o)
 {
     const tensor *x = o->in[0];
     size_t coded = tensor_count(x) + (size_t)pixels(x) * sizeof(float);
-    return sums_bytes(o) + (codes_input(g, t, o) ? coded : 0);
+    return sums_bytes(g, t, o) + (codes_input(g, t, o) ? coded : 0);
 }
 
 static CUdeviceptr coded_at(const struct plan *p, const instr *o)
 {
-    return codes_input(p->g, p->t, o) ? plan_scratch(p) + sums_bytes(o)
+    return codes_input(p->g, p->t, o) ? plan_scratch(p) + sums_bytes(p->g, p->t, o)
                                       : gview_of(p, o->in[0]).data;
 }
 
@@ -135,8 +170,8 @@ static CUdeviceptr scales_at(const struct plan *p, const instr *o)
 
 static struct gview target(const struct plan *p, const instr *o)
 {
-    return through_scratch(o) ? gview_dense(o->out, width(o), plan_scratch(p))
-                              : gview_of(p, o->out);
+    return through_scratch(p->g, p->t, o) ? gview_dense(o->out, width(o), plan_scratch(p))
+                                          : gview_of(p, o->out);
 }
 
 static const tensor *part_of(const instr *o, int part)
@@ -149,7 +184,7 @@ static struct product problem(const struct plan *p, const instr *o, int part)
 {
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     bool sum = o->residual && !left_over(o);
-    struct product q = { .type = x.type, .m = gview_pixels(&out), .n = out.c, .k = x.c };
+    struct product q = { .type = x.type, .m = gview_pixels(&out), .n = width(o), .k = x.c };
     q.eight = is_eight(p->g, p->t, o);
     q.x_row = q.eight ? x.c : x.row;
     q.w_row = o->in[0]->c;
@@ -187,18 +222,51 @@ static bool code_input(const struct plan *p, const instr *o)
     return launch_eight(p->g, &x, coded_at(p, o), scales_at(p, o)) == CUDA_SUCCESS;
 }
 
+/* The same for launch_linear. */
+static struct linear own_problem(const struct plan *p, const instr *o, int part)
+{
+    struct product q = problem(p, o, part);
+    struct product_pointers at = pointers(p, o, part);
+    struct linear l = { .x = gview_of(p, part_of(o, part)),
+                        .out = target(p, o),
+                        .weight = at.w,
+                        .bias = q.bias ? at.bias : 0,
+                        .weight_row = q.w_row,
+                        .geglu = fused(p->g, p->t, o) };
+    if (q.residual) {
+        l.residual = l.out;
+        l.residual.data = at.residual;
+        l.residual.row = q.residual_row;
+    }
+    return l;
+}
+
+static int own_ways(const struct plan *p, const instr *o, int part)
+{
+    struct linear l = own_problem(p, o, part);
+    return is_eight(p->g, p->t, o) ? 0 : launch_linear_ways(p->g, &l);
+}
+
+static bool run_product(const struct plan *p, const struct step *s, int part)
+{
+    if (s->own[part]) {
+        struct linear l = own_problem(p, s->i, part);
+        return launch_linear(p->g, &l, s->own[part] - 1) == CUDA_SUCCESS;
+    }
+    struct product_pointers at = pointers(p, s->i, part);
+    return blas_run(p->g->blas, s->product[part], &at);
+}
+
 static bool linear_run(const struct plan *p, const struct step *s)
 {
     const instr *o = s->i;
     struct gview out = gview_of(p, o->out), sums = target(p, o), shift, residual;
     if (codes_input(p->g, p->t, o) && !code_input(p, o))
         return false;
-    for (int part = 0; part < 2 && s->product[part]; part++) {
-        struct product_pointers at = pointers(p, o, part);
-        if (!blas_run(p->g->blas, s->product[part], &at))
+    for (int part = 0; part < (o->in[0]->part[0] ? 2 : 1); part++)
+        if (!run_product(p, s, part))
             return false;
-    }
-    if (geglu_act(o))
+    if (geglu_act(o) && !fused(p->g, p->t, o))
         return launch_geglu(p->g, &sums, &out, linear_scales(p, o->out)) == CUDA_SUCCESS;
     if (!left_over(o))
         return true;
@@ -247,9 +315,33 @@ static bool same_linear(const struct plan *p, const instr *a, const instr *b)
                 !a->in[0]->part[0] == !b->in[0]->part[0];
     for (int part = 0; same && part < (a->in[0]->part[0] ? 2 : 1); part++) {
         struct product x = problem(p, a, part), y = problem(p, b, part);
-        same = same_product(&x, &y);
+        same = same_product(&x, &y) && own_ways(p, a, part) == own_ways(p, b, part);
     }
     return same;
+}
+
+/* The library is not asked for what has GEGLU in it. */
+static int prepare_product(struct plan *p, struct step *s, int part, styx_error *err)
+{
+    struct product q = problem(p, s->i, part);
+    struct product_pointers at = pointers(p, s->i, part);
+    struct linear own = own_problem(p, s->i, part);
+    struct tuning t = { .g = p->g, .at = &at, .own = &own };
+    if (!own.geglu) {
+        int code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
+        if (code)
+            return code;
+        t.plan = s->product[part];
+        t.library = blas_ways(t.plan);
+    }
+    int way = tune(&t, &q, own_ways(p, s->i, part), err);
+    if (way < 0)
+        return way;
+    if (way >= t.library)
+        s->own[part] = 1 + way - t.library;
+    else
+        blas_choose(t.plan, way);
+    return STYX_OK;
 }
 
 int linear_prepare(struct plan *p, struct step *s, styx_error *err)
@@ -262,12 +354,7 @@ int linear_prepare(struct plan *p, struct step *s, styx_error *err)
     if (code || step_share(p, s, same_linear))
         return code;
     s->run = linear_run;
-    for (int part = 0; part < parts && !code; part++) {
-        struct product q = problem(p, o, part);
-        struct product_pointers at = pointers(p, o, part);
-        code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
-        if (!code)
-            code = blas_tune(p->g, s->product[part], &q, &at, err);
-    }
+    for (int part = 0; part < parts && !code; part++)
+        code = prepare_product(p, s, part, err);
     return code;
 }

@@ -22,6 +22,7 @@ struct step {
     const instr *i;
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
+    int own[2];                      /* instead of it: 1 + a way of launch_linear */
     struct dnn_plan *dnn;
     bool shared; /* product and dnn are an earlier step's */
     bool finish; /* launch_finish adds what the library did not */

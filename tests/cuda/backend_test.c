@@ -265,6 +265,36 @@ static void test_eight_bits_are_refused(void **state)
     tape_free(t);
 }
 
+/* ---- GEGLU ---- */
+
+/* Without the last unit of the output GEGLU's halves have no room that 16 bytes divide. */
+static void gated(tape *t, unsigned last)
+{
+    tensor *x = input(t, "x", 1, 16, 16, 8, t->type, false);
+    output(t, linear(t, geglu(t, linear(t, x, "wide", 2 * (63 + (int)last))), "narrow", 8));
+}
+
+static size_t workspace(record_fn *record, unsigned seed, enum dtype type)
+{
+    void *dev = card(OFFLOAD_NONE);
+    tape *t = optimised(record, seed, type, false, true);
+    struct footprint need;
+    backend_cuda.measure(dev, t, 0, &need);
+    compare(record, seed, dev, 0, type, type == DT_F32 ? 2e-3f : 0.02f);
+    backend_cuda.close(dev);
+    tape_free(t);
+    return need.workspace;
+}
+
+static void test_fused_geglu_needs_no_scratch(void **state)
+{
+    size_t pixels = 16 * 16, io = pixels * 8 * sizeof(float);
+    (void)state;
+    size_t base = workspace(gated, 1, DT_F16) - io;
+    assert_int_equal(workspace(gated, 0, DT_F16), base + pixels * 2 * 63 * 2);
+    assert_int_equal(workspace(gated, 1, DT_F32), base + pixels * 2 * 64 * 4);
+}
+
 /* ---- single runs ---- */
 
 struct net {
@@ -515,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_eight_bits_take_half_the_memory),
         cmocka_unit_test(test_eight_bits_are_refused),
         cmocka_unit_test(test_like_products_share_a_plan),
+        cmocka_unit_test(test_fused_geglu_needs_no_scratch),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),
         cmocka_unit_test(test_memory_is_what_was_told),

@@ -149,6 +149,36 @@ CUresult launch_geglu(const struct gpu *g, const struct gview *x, const struct g
     return CUDA_SUCCESS;
 }
 
+static bool wide(const struct gview *x)
+{
+    return x->data % 16 == 0 && x->row % 8 == 0 && x->c % 8 == 0;
+}
+
+int launch_linear_ways(const struct gpu *g, const struct linear *l)
+{
+    (void)g;
+    return l->x.type != DT_F32 && wide(&l->x) && wide(&l->out) && wide(&l->residual) ? 2 : 0;
+}
+
+CUresult launch_linear(const struct gpu *g, const struct linear *l, int way)
+{
+    (void)g, (void)way;
+    for (long p = 0; p < gview_pixels(&l->out); p++)
+        for (int c = 0; c < l->out.c; c++) {
+            double sum[2] = { 0, 0 };
+            for (int half = 0; half <= l->geglu; half++) {
+                long row = c + half * l->out.c;
+                for (int k = 0; k < l->x.c; k++)
+                    sum[half] += (double)of(&l->x, p, k) *
+                                 fake_get(l->weight, l->x.type, row * l->weight_row + k);
+                sum[half] += l->bias ? (double)fake_get(l->bias, l->x.type, row) : 0;
+            }
+            sum[0] *= l->geglu ? (double)activate(ACT_GELU, (float)sum[1]) : 1;
+            to(&l->out, p, c, (float)sum[0] + (l->residual.data ? of(&l->residual, p, c) : 0));
+        }
+    return CUDA_SUCCESS;
+}
+
 CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr bias,
                        const struct gview *shift, enum act act, const struct gview *residual,
                        const struct gview *out)

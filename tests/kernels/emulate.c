@@ -32,7 +32,7 @@ struct thread {
     jmp_buf at;
     bool started, done;
     struct emulate_index index;
-    unsigned number, cluster_turn, slot;
+    unsigned number, slot;
     struct block *block;
     void *stack;
     struct {
@@ -112,16 +112,6 @@ void emulate_sync(void)
     wait_for(&current->block->all, arrive(&current->block->all));
 }
 
-void emulate_cluster_arrive(void)
-{
-    current->cluster_turn = arrive(&cluster);
-}
-
-void emulate_cluster_wait(void)
-{
-    wait_for(&cluster, current->cluster_turn);
-}
-
 static struct warp *my_warp(void)
 {
     return &current->block->warp[current->number / LANES];
@@ -156,14 +146,6 @@ const void *emulate_exchange(const void *mine, size_t size)
 void *emulate_shared(void)
 {
     return current->block->shared;
-}
-
-void *emulate_shared_of(const void *mine, int block)
-{
-    size_t offset = (size_t)((const unsigned char *)mine - current->block->shared);
-    if (block < 0 || (unsigned)block >= launch->cluster || offset >= launch->shared)
-        emulate_die("shared memory of another block, where there is none");
-    return blocks[block]->shared + offset;
 }
 
 static void copy_now(void *to, const void *from, bool there)

@@ -33,21 +33,18 @@ void emulate(const struct emulate_launch *launch);
 /* What stands in a tile_map (cuda/kernels/args.h): numbers of two bytes, strides in bytes. */
 struct emulate_map {
     const unsigned char *data;
-    long stride[4];
-    int size[4], tile[4];
+    long stride[5];
+    int size[5], tile[5];
 };
 
 /* What the kernels see (host/cuda_fp16.h). */
 extern struct emulate_index emulate_thread, emulate_block, emulate_block_size, emulate_grid_size;
 void emulate_sync(void); /* of a block */
-void emulate_cluster_arrive(void);
-void emulate_cluster_wait(void);
 void emulate_warp_sync(void);
 unsigned emulate_lane(void);
 /* All lanes show `size` bytes (64 at most); lane i's begin at i * size of what comes back. */
 const void *emulate_exchange(const void *mine, size_t size);
 void *emulate_shared(void);
-void *emulate_shared_of(const void *mine, int block);
 /* Another copy, of whole tiles: arrive(what it was given) once, now or when a thread waits. */
 void emulate_copy(void (*arrive)(const void *), const void *copy, size_t size);
 void emulate_give_way(void); /* another thread's turn */

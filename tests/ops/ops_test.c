@@ -242,10 +242,12 @@ static void linear_layers(void **state)
           { 1, 1, 30, 9000, 24 });
     CHECK(record_linear, { 2, 1, 31, 24, 40, 0, ACT_SILU }, { 2, 1, 31, 24, 40, 0, ACT_GELU },
           { 2, 1, 31, 24, 40, 0, ACT_QUICK_GELU }, { 2, 1, 31, 24, 40, 0, ACT_RELU },
-          { 2, 1, 31, 24, 40, 0, ACT_GEGLU }, { 1, 4, 4, 24, 21, 0, ACT_GEGLU, 1 });
+          { 2, 1, 31, 24, 40, 0, ACT_GEGLU }, { 1, 4, 4, 24, 21, 0, ACT_GEGLU, 1 },
+          { 2, 1, 75, 136, 160, 0, ACT_GEGLU }, { 1, 1, 3, 584, 32, 0, ACT_GEGLU });
     CHECK(record_linear, { 2, 5, 7, 24, 40, 0, ACT_NONE, 1 }, { 2, 5, 7, 24, 36, 0, ACT_NONE, 2 },
           { 2, 5, 7, 24, 40, 0, ACT_SILU, 3 }, { 2, 5, 7, 24, 40, 0, ACT_NONE, 4 },
-          { 2, 5, 7, 23, 40, 0, ACT_NONE, 5 });
+          { 2, 5, 7, 23, 40, 0, ACT_NONE, 5 }, { 2, 9, 15, 136, 352, 0, ACT_NONE, 1 },
+          { 2, 9, 15, 64, 160, 0, ACT_NONE, 4 });
 }
 
 /* ---- convolutions: a = stride, b as above ---- */

@@ -125,6 +125,21 @@ struct hopper_attention_args {
     ((stages) * (2 * (((width) + 63) / 64) * (keys)*128 + 4 * 8) +                                 \
      (groups)*64 * (((width) + 15) / 16 * 2 + 1) * 16)
 
+/* out = x w^T + bias (+ residual), or GEGLU of it. A block computes tiles of LINEAR_ROWS rows by
+ * some columns, LINEAR_STEP columns of x and w at once, which lie in stages of shared memory. */
+enum { LINEAR_ROWS = 128, LINEAR_STEP = 64, LINEAR_THREADS = 384, LINEAR_SHARED = 226 * 1024 };
+#define LINEAR_STAGE(columns) ((LINEAR_ROWS + (columns)) * LINEAR_STEP * 2)
+#define LINEAR_STAGES(columns) (LINEAR_SHARED / LINEAR_STAGE(columns))
+
+struct linear_args {
+    struct tile_map x, w;
+    struct rows out, residual; /* residual.data 0: none */
+    device_address bias;       /* or 0 */
+    int rows, columns;         /* of out */
+    int steps;
+    int down, tiles; /* tiles below each other, and in all */
+};
+
 struct conv_args {
     struct rows x, shift, residual, out;
     device_address weight, bias;

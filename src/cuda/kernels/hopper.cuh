@@ -26,15 +26,6 @@ __device__ __forceinline__ bool elected()
     return mine;
 }
 
-// ---- clusters of blocks (struct grid)
-
-// All threads of all blocks of the cluster.
-__device__ __forceinline__ void cluster_meet()
-{
-    __cluster_barrier_arrive();
-    __cluster_barrier_wait();
-}
-
 // ---- barriers
 
 typedef unsigned long long barrier; // in shared memory
@@ -45,8 +36,8 @@ __device__ __forceinline__ void barrier_start(barrier *b, int arrivals)
                  : "memory");
 }
 
-// After the last barrier_start, before the barrier of threads that tells the others: the copies and
-// the other blocks of the cluster see it.
+// After the last barrier_start, before the barrier of threads that tells the others: the copies see
+// it.
 __device__ __forceinline__ void barriers_started()
 {
     asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
@@ -55,20 +46,6 @@ __device__ __forceinline__ void barriers_started()
 __device__ __forceinline__ void barrier_arrive(barrier *b)
 {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(b)) : "memory");
-}
-
-// At the barrier that lies there in another block of the cluster, or in this one. Tells that this
-// thread's products have read what they read; a release for the whole cluster would cost a
-// barrier of the memory.
-__device__ __forceinline__ void barrier_arrive_at(barrier *b, int block)
-{
-    asm volatile("{\n"
-                 ".reg .b32 there;\n"
-                 "mapa.shared::cluster.u32 there, %0, %1;\n"
-                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
-                 "}\n" ::"r"(shared_address(b)),
-                 "r"(block)
-                 : "memory");
 }
 
 // Arrives, and lets the barrier wait for so many bytes of copies too.
@@ -144,16 +121,6 @@ __device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrie
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5, %6}], [%2];\n" ::"r"(shared_address(to)),
                  "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z), "r"(w)
-                 : "memory");
-}
-
-// To the same place, and to the same barrier, in every block of the cluster whose bit is set.
-__device__ __forceinline__ void tile_fetch_for(unsigned short blocks, void *to, const tile_map *map,
-                                               barrier *b, int x, int y)
-{
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-                 ".multicast::cluster [%0], [%1, {%4, %5}], [%2], %3;\n" ::"r"(shared_address(to)),
-                 "l"(map), "r"(shared_address(b)), "h"(blocks), "r"(x), "r"(y)
                  : "memory");
 }
 

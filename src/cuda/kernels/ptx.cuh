@@ -94,6 +94,13 @@ __device__ __forceinline__ float power_of_two(float x)
     return y;
 }
 
+__device__ __forceinline__ float reciprocal(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // What is computed from these numbers later is computed then, and not kept from before.
 __device__ __forceinline__ void forget(uint4 &x)
 {

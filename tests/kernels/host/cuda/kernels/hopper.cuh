@@ -10,19 +10,6 @@ static inline bool elected()
     return emulate_lane() == 0;
 }
 
-// ---- clusters
-
-static inline void cluster_meet()
-{
-    emulate_cluster_arrive();
-    emulate_cluster_wait();
-}
-
-template <typename T> static inline T *of_block(T *mine, int block)
-{
-    return static_cast<T *>(emulate_shared_of(mine, block));
-}
-
 // ---- barriers
 
 struct barrier {
@@ -52,10 +39,6 @@ static inline void barrier_arrive(barrier *b)
         emulate_die("more arrive at a barrier than it waits for");
     b->missing--;
     barrier_settle(b);
-}
-static inline void barrier_arrive_at(barrier *b, int block)
-{
-    barrier_arrive(of_block(b, block));
 }
 static inline void barrier_expect(barrier *b, unsigned bytes)
 {
@@ -92,60 +75,53 @@ static inline unsigned char *tile_byte(unsigned char *p)
     return reinterpret_cast<unsigned char *>(at ^ (at >> 7 & 7) << 4);
 }
 
-static inline void tile_fill(void *to, const emulate_map &map, const int (&first)[4])
+static inline void tile_fill(void *to, const emulate_map &map, const int (&first)[5])
 {
-    unsigned char *line = static_cast<unsigned char *>(to);
+    unsigned char *place = static_cast<unsigned char *>(to);
+    int count = 1;
     if ((uintptr_t)to % 128 || map.tile[0] * 2 > 128)
         emulate_die("a tile that is not where tiles may be");
-    int lines = map.tile[1] * map.tile[2] * map.tile[3];
-    for (int i = 0; i < lines; i++, line += map.tile[0] * 2)
-        for (int j = 0; j < map.tile[0]; j++) {
-            const int in_tile[4] = { j, i % map.tile[1], i / map.tile[1] % map.tile[2],
-                                     i / map.tile[1] / map.tile[2] };
-            const unsigned char *from = map.data + 2 * (first[0] + j);
-            bool there = true;
-            for (int k = 0; k < 4; k++) {
-                int at = first[k] + in_tile[k];
-                there = there && at >= 0 && at < map.size[k];
-                from += k ? map.stride[k] * at : 0;
-            }
-            memset(tile_byte(line + 2 * j), 0, 2);
-            if (there)
-                memcpy(tile_byte(line + 2 * j), from, 2);
+    for (int d = 0; d < 5; d++)
+        count *= map.tile[d];
+    for (int i = 0; i < count; i++, place += 2) {
+        const unsigned char *from = map.data;
+        bool there = true;
+        for (int d = 0, rest = i; d < 5; rest /= map.tile[d++]) {
+            int at = first[d] + rest % map.tile[d];
+            there = there && at >= 0 && at < map.size[d];
+            from += at * map.stride[d];
         }
+        memset(tile_byte(place), 0, 2);
+        if (there)
+            memcpy(tile_byte(place), from, 2);
+    }
 }
 
 struct tile_copy {
     void *to;
     barrier *b;
     emulate_map map;
-    int first[4];
+    int first[5];
 };
 
 static inline void tile_arrive(const void *copy)
 {
     const tile_copy *c = static_cast<const tile_copy *>(copy);
+    int bytes = 2;
+    for (int d = 0; d < 5; d++)
+        bytes *= c->map.tile[d];
     tile_fill(c->to, c->map, c->first);
-    const int *tile = c->map.tile;
-    c->b->bytes -= tile[0] * tile[1] * tile[2] * tile[3] * 2;
+    c->b->bytes -= bytes;
     barrier_settle(c->b);
 }
 
 static inline void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y, int z = 0,
                               int w = 0)
 {
-    tile_copy c = { to, b, {}, { x, y, z, w } };
+    tile_copy c = { to, b, {}, { x, y, z, w, 0 } };
     memcpy(&c.map, map, sizeof c.map);
     emulate_copy(tile_arrive, &c, sizeof c);
 }
-static inline void tile_fetch_for(unsigned short blocks, void *to, const tile_map *map, barrier *b,
-                                  int x, int y)
-{
-    for (int i = 0; i < 16; i++)
-        if (blocks >> i & 1)
-            tile_fetch(of_block(static_cast<unsigned char *>(to), i), map, of_block(b, i), x, y);
-}
-
 // ---- registers
 
 template <int COUNT> static inline void registers_take()

@@ -92,6 +92,10 @@ static inline float power_of_two(float x)
 {
     return exp2f(x);
 }
+static inline float reciprocal(float x)
+{
+    return 1.0f / x;
+}
 static inline void forget(uint4 &)
 {
 }

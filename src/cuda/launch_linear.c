@@ -1,0 +1,89 @@
+/* launch_linear.c - linear layers by our own kernels for 9.0 (kernels/hopper_linear.cu). */
+#include "cuda/launching.h"
+
+static const struct way {
+    enum kernel_name name;
+    int columns; /* of a tile, GEGLU's gates included */
+    bool geglu;
+} ways[] = {
+    { KERNEL_linear256_geglu, 256, true },
+    { KERNEL_linear160_geglu, 160, true },
+    { KERNEL_linear80, 80, false },
+    { KERNEL_linear160, 160, false },
+};
+enum { WAYS = sizeof ways / sizeof *ways, MOST_ROWS = 1 << 30 };
+
+static int width(const struct way *w)
+{
+    return w->columns / (w->geglu ? 2 : 1);
+}
+
+static bool fits(const struct gpu *g, const struct linear *l, const struct way *w)
+{
+    return w->geglu == l->geglu && g->kernel[kernel_index(w->name, l->out.type)];
+}
+
+static const struct way *way_of(const struct gpu *g, const struct linear *l, int i)
+{
+    if (!launch_wide(&l->x) || !launch_wide(&l->out) || !launch_wide(&l->residual) ||
+        !launch_wide_address(l->weight) || !launch_wide_address(l->bias) ||
+        l->weight_row % 8 != 0 || gview_pixels(&l->out) > MOST_ROWS)
+        return NULL;
+    for (int k = 0; k < WAYS; k++)
+        if (fits(g, l, &ways[k]) && i-- == 0)
+            return &ways[k];
+    return NULL;
+}
+
+int launch_linear_ways(const struct gpu *g, const struct linear *l)
+{
+    int count = 0;
+    while (way_of(g, l, count))
+        count++;
+    return count;
+}
+
+static int up(long a, int b)
+{
+    return (int)((a + b - 1) / b);
+}
+
+static CUresult maps(const struct gpu *g, const struct linear *l, const struct way *way,
+                     struct linear_args *a)
+{
+    long k = l->x.c, outputs = l->out.c * (l->geglu ? 2L : 1L);
+    struct tiles x = { .dims = 2,
+                       .size = { k, gview_pixels(&l->x) },
+                       .stride = { 1, l->x.row },
+                       .tile = { LINEAR_STEP, LINEAR_ROWS } };
+    struct tiles w = { .dims = 2,
+                       .size = { k, outputs },
+                       .stride = { 1, l->weight_row },
+                       .tile = { LINEAR_STEP, width(way) } };
+    CUresult result = launch_tiles(g, l->x.type, l->x.data, &x, &a->x);
+    return result == CUDA_SUCCESS ? launch_tiles(g, l->x.type, l->weight, &w, &a->w) : result;
+}
+
+CUresult launch_linear(const struct gpu *g, const struct linear *l, int i)
+{
+    const struct way *way = way_of(g, l, i);
+    if (!way)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    struct linear_args a = {
+        .out = launch_rows(&l->out),
+        .residual = launch_rows(&l->residual),
+        .bias = l->bias,
+        .rows = (int)gview_pixels(&l->out),
+        .columns = l->out.c,
+        .steps = up(l->x.c, LINEAR_STEP),
+        .down = up(gview_pixels(&l->out), LINEAR_ROWS),
+    };
+    CUresult result = maps(g, l, way, &a);
+    if (result != CUDA_SUCCESS)
+        return result;
+    a.tiles = a.down * up(l->out.c, width(way));
+    struct grid grid = { .y = 1, .z = 1, .block_x = LINEAR_THREADS, .block_y = 1 };
+    grid.x = (unsigned)(a.tiles < g->processors ? a.tiles : g->processors);
+    grid.shared = LINEAR_STAGES(way->columns) * (LINEAR_STAGE(way->columns) + 2 * 8);
+    return launch_kernel(g, way->name, l->out.type, grid, &a);
+}

@@ -1,0 +1,65 @@
+/* linear_cases.c - launch_linear, every way, against the plain sums. */
+#include "card.h"
+
+#include <string.h>
+
+struct layer {
+    int rows, k, columns;
+    bool geglu, bias, residual;
+    int gap; /* the values are slices of wider ones */
+};
+
+static void linear_row(const struct layer *k, const struct linear *l, long p)
+{
+    for (int c = 0; c < k->columns; c++) {
+        double sum[2] = { 0, 0 };
+        for (int half = 0; half <= k->geglu; half++) {
+            long row = c + (half ? k->columns : 0);
+            for (int i = 0; i < k->k; i++)
+                sum[half] +=
+                    (double)at(&l->x, p, i) * get(l->weight, l->x.type, row * l->weight_row + i);
+            sum[half] += l->bias ? (double)get(l->bias, l->x.type, row) : 0;
+        }
+        double wanted = sum[0] * (k->geglu ? act_of(ACT_GELU, sum[1]) : 1);
+        compare(at(&l->out, p, c), wanted + (k->residual ? (double)at(&l->residual, p, c) : 0));
+    }
+}
+
+static void linear_case(const struct layer *k, enum dtype type)
+{
+    int outputs = k->columns * (k->geglu ? 2 : 1);
+    struct linear l = { .x = filled(type, 1, 1, k->rows, k->k, k->gap, 0, 1),
+                        .weight_row = k->k + k->gap,
+                        .geglu = k->geglu };
+    l.weight = numbers(type, outputs * l.weight_row, 0, 0.3f);
+    if (k->bias)
+        l.bias = numbers(type, outputs, 0, 1);
+    if (k->residual)
+        l.residual = filled(type, 1, 1, k->rows, k->columns, k->gap, 0, 1);
+    l.out = value(type, 1, 1, k->rows, k->columns, k->gap);
+    assert_int_equal(launch_linear_ways(&gpu, &l), 2);
+    for (int way = 0; way < launch_linear_ways(&gpu, &l); way++) {
+        CUresult result = launch_linear(&gpu, &l, way);
+        for (long p = 0; p < k->rows; p++)
+            linear_row(k, &l, p);
+        conclude(type, result, "linear layer");
+        untouched(&l.out);
+        memset((void *)(uintptr_t)l.out.data, 0xff,
+               (size_t)(k->rows * l.out.row) * dtype_bytes(type));
+    }
+    forget_memory();
+}
+
+void linears(enum dtype type)
+{
+    static const struct layer cases[] = {
+        { 300, 200, 160, true, true, false, 8 },  { 128, 64, 128, true, false, false, 0 },
+        { 7, 328, 32, true, true, false, 16 },    { 300, 200, 352, false, true, true, 8 },
+        { 130, 64, 160, false, false, false, 0 }, { 7, 584, 32, false, true, false, 0 },
+    };
+    for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++) {
+        late = i % 2;
+        linear_case(&cases[i], type);
+    }
+    late = false;
+}
