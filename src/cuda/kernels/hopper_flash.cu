@@ -6,10 +6,11 @@
 // who does all of it falls behind, and all others wait for him.
 //
 // A warp holds 16 queries, their scores, powers and sums in registers, laid out as flash.cu has
-// them. While the values are summed with the powers of some keys, the next scores come; there must
-// be warps enough besides to fill the gaps. Powers are relative to a base that follows the
-// greatest score only when it is left behind by 2^SLACK: that happens in few rounds, and no other
-// needs to know what the row's other lanes have, nor to rescale the sums.
+// them. A round's products are the next scores and the values of the powers before; while a warp
+// takes powers, others multiply: four warps on a scheduler fill it best. Powers are relative to a
+// base: the greatest of the first scores. They are taken without looking for a greater one, and
+// where their sum tells that they do not fit the type, which few keys ever do, that warp computes
+// the scores again, lifts the base and rescales what it has.
 #include "cuda/kernels/flash.cuh"
 #include "cuda/kernels/hopper.cuh"
 
@@ -109,12 +110,12 @@ template <int N> __device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * 
 template <typename T, int D, int KEYS> struct flash16 {
     static constexpr int PANEL = KEYS * 128;
     static constexpr int COLUMNS = KEYS / 8; // results of 16 x 8 of the scores
-    static constexpr float SLACK = 8;        // f16 has powers up to 2^16
+    static constexpr float MOST = 32768;     // of a lane's powers of a tile; f16 ends at 65504
 
     float scale;
     unsigned query[DEPTH<D>][4], power[COLUMNS / 2][4];
     float score[COLUMNS][4], sum[D / 8][4];
-    float base[2], total[2], factor[2]; // of rows g and g + 8; total: of the lane's columns
+    float base[2], total[2], part[2]; // of rows g and g + 8; total: of the lane's columns
 
     // Rows from `rows` on are zeros, and so is what lies beside the head.
     __device__ __forceinline__ void start(const T *q, long row, int rows, int width)
@@ -152,71 +153,90 @@ template <typename T, int D, int KEYS> struct flash16 {
         products_commit();
     }
 
-    // The base of row i becomes its greatest score; `greatest` is this lane's.
-    __device__ __forceinline__ void lift(int i, float greatest)
+    // The same scores by the warp alone, which no other need wait for.
+    __device__ __forceinline__ void meet_keys_alone(const unsigned char *tile)
     {
+        int lane_id = threadIdx.x % 32, r = lane_id % 8 + lane_id / 16 * 8;
+#pragma unroll
+        for (int j = 0; j < COLUMNS / 2; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                score[2 * j][i] = score[2 * j + 1][i] = 0;
+#pragma unroll
+            for (int d = 0; d < DEPTH<D>; d++) {
+                int piece = d * 2 + lane_id / 8 % 2; // 16 bytes: see hopper.cuh
+                unsigned b[4];
+                load_matrices(b, tile + piece / 8 * PANEL + (j * 16 + r) * 128 +
+                                     (piece % 8 ^ r % 8) * 16);
+                multiply<T>(score[2 * j], query[d], b[0], b[1]);
+                multiply<T>(score[2 * j + 1], query[d], b[2], b[3]);
+            }
+        }
+    }
+
+    // The base of row i becomes the greatest score there is. Returns the factor of older powers.
+    __device__ __forceinline__ float lift(int i)
+    {
+        float greatest = score[0][2 * i];
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+            greatest = fmaxf(greatest, fmaxf(score[j][2 * i], score[j][2 * i + 1]));
         greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 1));
         greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 2));
         float before = base[i];
         base[i] = fmaxf(before, greatest * scale);
-        factor[i] = power_of_two(before - base[i]);
-        total[i] *= factor[i];
+        return power_of_two(before - base[i]);
     }
 
-    // Are the scores too great for the base? Then it was lifted, and the sums await their factor.
-    __device__ __forceinline__ bool outgrown()
+    // Scores become powers.
+    __device__ __forceinline__ void soften()
     {
-        float greatest[2];
+        part[0] = part[1] = 0;
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float part[4]; // they do not wait for each other
-#pragma unroll
-            for (int j = 0; j < COLUMNS; j++) {
-                float greater = fmaxf(score[j][2 * i], score[j][2 * i + 1]);
-                part[j % 4] = j < 4 ? greater : fmaxf(part[j % 4], greater);
-            }
-            greatest[i] = fmaxf(fmaxf(part[0], part[1]), fmaxf(part[2], part[3]));
-        }
-        bool out = __any_sync(0xffffffffu, greatest[0] * scale > base[0] + SLACK ||
-                                               greatest[1] * scale > base[1] + SLACK);
-        if (out) {
-            lift(0, greatest[0]);
-            lift(1, greatest[1]);
-        }
-        return out;
-    }
-
-    // Scores of columns FROM to TO become powers.
-    template <int FROM, int TO> __device__ __forceinline__ void soften()
-    {
-#pragma unroll
-        for (int j = FROM; j < TO; j++) {
+        for (int j = 0; j < COLUMNS; j++) {
 #pragma unroll
             for (int i = 0; i < 4; i++)
                 score[j][i] = power_of_two(fmaf(score[j][i], scale, -base[i / 2]));
-            total[0] += score[j][0] + score[j][1];
-            total[1] += score[j][2] + score[j][3];
+            part[0] += score[j][0] + score[j][1];
+            part[1] += score[j][2] + score[j][3];
         }
-    }
-
-    __device__ __forceinline__ void rescale()
-    {
-#pragma unroll
-        for (int j = 0; j < D / 8; j++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                sum[j][i] *= factor[i / 2];
-    }
-
-    __device__ __forceinline__ void pack_powers()
-    {
 #pragma unroll
         for (int j = 0; j < COLUMNS / 2; j++)
             pack<T>(power[j], score[2 * j], score[2 * j + 1]);
     }
 
-    __device__ __forceinline__ void pin_sums()
+    // Do the powers fit? One answer for all of the warp.
+    __device__ __forceinline__ bool outgrown() const
     {
+        return __any_sync(0xffffffffu, !(part[0] <= MOST && part[1] <= MOST));
+    }
+
+    __device__ __forceinline__ void soften_again(const unsigned char *tile)
+    {
+        meet_keys_alone(tile);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float factor = lift(i);
+            total[i] *= factor;
+#pragma unroll
+            for (int j = 0; j < D / 8; j++) {
+                sum[j][2 * i] *= factor;
+                sum[j][2 * i + 1] *= factor;
+            }
+        }
+        soften();
+    }
+
+    __device__ __forceinline__ void count_powers()
+    {
+        total[0] += part[0];
+        total[1] += part[1];
+    }
+
+    // No work with what products read or write passes this place.
+    __device__ __forceinline__ void pin_all()
+    {
+        pin(flat(score));
         pin(flat(sum));
 #pragma unroll
         for (int j = 0; j < COLUMNS / 2; j++)
@@ -226,7 +246,6 @@ template <typename T, int D, int KEYS> struct flash16 {
 
 template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention {
     typedef layout<D, KEYS, GROUPS, STAGES> at;
-    static constexpr int EARLY = 2; // columns of 8 keys softened while values are summed
 
     ring<D, KEYS, GROUPS, STAGES> tiles;
     flash16<T, D, KEYS> f;
@@ -245,28 +264,28 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         products_begin();
         f.meet_keys(tiles.tile(0, KEY));
         products_wait<0>();
-        pin(flat(f.score));
+        f.pin_all();
         tiles.release(0, KEY);
 #pragma unroll
         for (int i = 0; i < 2; i++)
             hide(f.score, i, keys - (tiles.count - 1) * KEYS);
-        f.outgrown();
-        f.template soften<0, KEYS / 8>();
-        f.pack_powers();
-        tiles.wait(0, VALUE);
+        f.lift(0);
+        f.lift(1);
+        f.soften();
+        f.count_powers();
+        await(0);
     }
 
     // Tile i's keys and the values of the one before.
     __device__ __forceinline__ void round(int i)
     {
-        f.pin_sums();
-        pin(flat(f.score));
+        f.pin_all();
         products_begin();
         f.meet_keys(tiles.tile(i, KEY));
         f.meet_values(tiles.tile(i - 1, VALUE), i == 1);
-        products_wait<1>();
-        pin(flat(f.score));
-        tiles.release(i, KEY);
+        products_wait<0>();
+        f.pin_all();
+        tiles.release(i - 1, VALUE);
         if (warp == (unsigned)i % at::WARPS) {
             if (elected()) {
                 tiles.replace(i - 1, KEY);
@@ -274,20 +293,20 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
             }
             __syncwarp();
         }
-        bool out = f.outgrown();
-        f.template soften<0, EARLY>();
-        pin(flat(f.score));
-        // The compiler would wait for the products first, but does not move that over a branch.
+        f.soften();
+        if (f.outgrown())
+            f.soften_again(tiles.tile(i, KEY));
+        f.count_powers();
+        tiles.release(i, KEY);
+        await(i);
+    }
+
+    // What the round after tile i, or the last values, need.
+    __device__ __forceinline__ void await(int i)
+    {
         if (i + 1 < tiles.count)
             tiles.wait(i + 1, KEY);
         tiles.wait(i, VALUE);
-        products_wait<0>();
-        f.pin_sums();
-        tiles.release(i - 1, VALUE);
-        if (out)
-            f.rescale();
-        f.template soften<EARLY, KEYS / 8>();
-        f.pack_powers();
     }
 
     __device__ __forceinline__ void run()
@@ -301,15 +320,13 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         f.start(at_row(a.q, a.queries, first) + head, a.q.row, left, a.width);
         __syncthreads();
         begin(a.keys);
-        if (tiles.count > 1)
-            tiles.wait(1, KEY);
         for (int i = 1; i < tiles.count; i++)
             round(i);
-        f.pin_sums();
+        f.pin_all();
         products_begin();
         f.meet_values(tiles.tile(tiles.count - 1, VALUE), tiles.count == 1);
         products_wait<0>();
-        f.pin_sums();
+        f.pin_all();
         T *results = reinterpret_cast<T *>(tiles.shared + at::RESULTS);
         finish<T, D>(f.sum, f.total, results + warp * 16 * PITCH<D>,
                      at_row(a.out, a.queries, first) + head, a.out.row, left, a.width);
@@ -344,7 +361,7 @@ __device__ __forceinline__ void run(const hopper_attention_args &args)
     }
 
 FLASH(hopper_flash40, 40, 64, 4, 4, 1)
-FLASH(hopper_flash64, 64, 64, 2, 4, 1)
+FLASH(hopper_flash64, 64, 64, 2, 4, 2)
 FLASH(hopper_flash80, 80, 64, 2, 4, 1)
 FLASH(hopper_flash160, 160, 64, 1, 2, 1)
 
