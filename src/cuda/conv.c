@@ -81,7 +81,7 @@ static bool conv_own_run(const struct plan *p, const struct step *s)
                                   &out) == CUDA_SUCCESS;
 }
 
-static bool conv_run(const struct plan *p, const struct step *s)
+static bool conv_with(const struct plan *p, const struct step *s, CUdeviceptr filters)
 {
     const instr *o = s->i;
     struct gview x = input_of(p, o), out = gview_of(p, o->out), shift, residual = { 0 };
@@ -90,25 +90,34 @@ static bool conv_run(const struct plan *p, const struct step *s)
     if (o->residual)
         residual = gview_of(p, o->residual);
     if (!prepare_input(p, o) ||
-        !dnn_conv_run(p->g->dnn, s->dnn, x.data, weights_at(p->weights, o->weight),
-                      s->finish ? 0 : bias_of(p, o), s->finish ? 0 : residual.data, out.data,
-                      plan_workspace(p)))
+        !dnn_conv_run(p->g->dnn, s->dnn, x.data, filters, s->finish ? 0 : bias_of(p, o),
+                      s->finish ? 0 : residual.data, out.data, plan_workspace(p)))
         return false;
     return !s->finish || launch_finish(p->g, &out, bias_of(p, o), o->shift ? &shift : NULL, o->act,
                                        o->residual ? &residual : NULL, &out) == CUDA_SUCCESS;
+}
+
+static bool conv_run(const struct plan *p, const struct step *s)
+{
+    return conv_with(p, s, weights_at(p->weights, s->i->weight));
 }
 
 struct tuning {
     const struct plan *p;
     struct step *s;
     struct dnn_plan **plan;
+    unsigned turn;
 };
 
 static bool try_conv(void *ctx, int i)
 {
-    const struct tuning *t = ctx;
+    struct tuning *t = ctx;
+    const struct loaded *weights = t->p->weights;
+    const instr *o = t->s->i;
+    size_t bytes = param_count(&t->p->t->params[o->weight]) * dtype_bytes(weights->type);
     t->s->dnn = t->plan[i];
-    return dnn_plan_ready(t->p->g->dnn, t->plan[i]) && conv_run(t->p, t->s);
+    return dnn_plan_ready(t->p->g->dnn, t->plan[i]) &&
+           conv_with(t->p, t->s, weights_elsewhere(weights, o->weight, bytes, t->turn++));
 }
 
 /* The plans of the convolution with its sums in the epilogue (ended) or without; false: none. */
@@ -118,7 +127,7 @@ static bool find_plan(struct plan *p, struct step *s, bool ended, styx_error *er
     struct gview x = input_of(p, o);
     struct dnn_conv q = { .type = x.type, .n = x.n, .h = x.h, .w = x.w, .c = x.c };
     struct dnn_plan *plan[DNN_PLANS];
-    struct tuning tuning = { p, s, plan };
+    struct tuning tuning = { p, s, plan, 0 };
     int count = 0, way = -1;
     char key[160];
     q.cout = o->out->c;

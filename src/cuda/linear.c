@@ -16,18 +16,24 @@
 struct tuning {
     struct gpu *g;
     struct product_plan *plan;
-    const struct product_pointers *at;
-    const struct linear *own;
+    struct product_pointers at;
+    struct linear own;
     int library;
+    const struct loaded *weights; /* of which the matrix is parameter `weight`; or NULL */
+    int weight;
+    size_t bytes;
+    unsigned turn;
 };
 
 static bool try_product(void *ctx, int i)
 {
-    const struct tuning *t = ctx;
+    struct tuning *t = ctx;
+    if (t->weights)
+        t->at.w = t->own.weight = weights_elsewhere(t->weights, t->weight, t->bytes, t->turn++);
     if (i >= t->library)
-        return launch_linear(t->g, t->own, i - t->library) == CUDA_SUCCESS;
+        return launch_linear(t->g, &t->own, i - t->library) == CUDA_SUCCESS;
     blas_choose(t->plan, i);
-    return blas_run(t->g->blas, t->plan, t->at);
+    return blas_run(t->g->blas, t->plan, &t->at);
 }
 
 /* own: how many ways of launch_linear there are. The way to take, or an error. */
@@ -50,7 +56,7 @@ static int tune(struct tuning *t, const struct product *p, int own, styx_error *
 int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
               const struct product_pointers *at, styx_error *err)
 {
-    struct tuning t = { g, plan, at, NULL, blas_ways(plan) };
+    struct tuning t = { .g = g, .plan = plan, .at = *at, .library = blas_ways(plan) };
     int way = tune(&t, p, 0, err);
     if (way < 0)
         return way;
@@ -324,10 +330,13 @@ static bool same_linear(const struct plan *p, const instr *a, const instr *b)
 static int prepare_product(struct plan *p, struct step *s, int part, styx_error *err)
 {
     struct product q = problem(p, s->i, part);
-    struct product_pointers at = pointers(p, s->i, part);
-    struct linear own = own_problem(p, s->i, part);
-    struct tuning t = { .g = p->g, .at = &at, .own = &own };
-    if (!own.geglu) {
+    struct tuning t = { .g = p->g,
+                        .at = pointers(p, s->i, part),
+                        .own = own_problem(p, s->i, part),
+                        .weights = p->weights,
+                        .weight = s->i->many ? s->i->many->weight[0] : s->i->weight };
+    t.bytes = (size_t)q.n * (size_t)q.w_row * (q.eight ? 1 : dtype_bytes(q.type));
+    if (!t.own.geglu) {
         int code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
         if (code)
             return code;

@@ -25,6 +25,12 @@ CUdeviceptr weights_at(const struct loaded *l, int p)
     return passing ? stream_at(l->stream, p) : in_memory(l, l->layout.at[p]);
 }
 
+CUdeviceptr weights_elsewhere(const struct loaded *l, int p, size_t bytes, unsigned turn)
+{
+    size_t each = (bytes + 255) & ~(size_t)255, places = l->stream ? 0 : l->layout.bytes / each;
+    return places < 2 ? weights_at(l, p) : l->memory.base + turn % places * each;
+}
+
 CUdeviceptr weights_vector(const struct loaded *l, int p)
 {
     return in_memory(l, l->layout.vector[p]);

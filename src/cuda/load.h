@@ -49,6 +49,9 @@ int weights_bring(struct loaded *l, styx_error *err);
 int weights_need(struct loaded *l, const instr *i, styx_error *err);
 
 CUdeviceptr weights_at(const struct loaded *l, int param);
+/* For timing: `bytes` at another place among the weights at each turn, since in a step the matrix
+ * is not in the card's cache either. The parameter's own place if there is no other. */
+CUdeviceptr weights_elsewhere(const struct loaded *l, int param, size_t bytes, unsigned turn);
 CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32: a vector, or scales */
 
 #endif
