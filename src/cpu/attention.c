@@ -4,7 +4,8 @@
 #include <math.h>
 
 enum {
-    BLOCK = 256, /* keys: 14 rows of their scores are 14 KB, half of the L1 cache */
+    BLOCK = 256,             /* keys: 14 rows of their scores are 14 KB, half of the L1 cache, */
+    BLOCK_BYTES = 512 << 10, /* as long as they and their values take half of an L2 cache */
     SMALL = 100, /* scores up to here need no maximum: their powers of two and sums are numbers */
     GROUP = 8    /* query tiles that share a block of keys and values */
 };
@@ -47,6 +48,9 @@ static void layout(struct attention *a, const struct kernels *k, const instr *i)
     a->tk = i->in[1]->h * i->in[1]->w;
     int padded = (int)round_up((size_t)a->tk, PANEL);
     a->block = padded < BLOCK ? padded : BLOCK;
+    while (a->block % (2 * PANEL) == 0 &&
+           4 * a->block * (a->words + a->cols / a->per_word) > BLOCK_BYTES)
+        a->block /= 2;
     a->blocks = (padded + a->block - 1) / a->block;
     a->scale = 1.44269504f / sqrtf((float)a->d);
     a->k_head = (size_t)padded * (size_t)a->words * 4;
