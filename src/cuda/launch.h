@@ -52,8 +52,9 @@ CUresult launch_finish(const struct gpu *g, const struct gview *x, CUdeviceptr b
 
 /* out = x weight^T + bias (+ residual), or GEGLU of x weight^T + bias, on the tensor cores of 9.0.
  * All of one type, F16 or BF16; rows, and the weight's (weight_row numbers apart), at multiples of
- * 16 bytes. bias may be 0, residual.data too; out may be the residual. There are several ways,
- * numbered from 0; none for what is not so, and on other cards. */
+ * 16 bytes; 16, for some ways 32, divides out.c. bias may be 0, residual.data too; out may be the
+ * residual. There are several ways, numbered from 0; none for what is not so, and on other cards.
+ */
 struct linear {
     struct gview x, out, residual;
     CUdeviceptr weight, bias;

@@ -20,7 +20,8 @@ static int width(const struct way *w)
 
 static bool fits(const struct gpu *g, const struct linear *l, const struct way *w)
 {
-    return w->geglu == l->geglu && g->kernel[kernel_index(w->name, l->out.type)];
+    return w->geglu == l->geglu && l->out.c % (4 * LINEAR_RUN(width(w))) == 0 &&
+           g->kernel[kernel_index(w->name, l->out.type)];
 }
 
 static const struct way *way_of(const struct gpu *g, const struct linear *l, int i)
@@ -48,18 +49,21 @@ static int up(long a, int b)
     return (int)((a + b - 1) / b);
 }
 
+/* The rows of w in the order that gives a lane a run of columns: row 8j + 2t + e of 4 * run in
+ * shared memory is row run * t + 2j + e of them. */
 static CUresult maps(const struct gpu *g, const struct linear *l, const struct way *way,
                      struct linear_args *a)
 {
-    long k = l->x.c, outputs = l->out.c * (l->geglu ? 2L : 1L);
+    long k = l->x.c, row = l->weight_row, outputs = l->out.c * (l->geglu ? 2L : 1L);
+    int run = LINEAR_RUN(width(way)), group = 4 * run;
     struct tiles x = { .dims = 2,
                        .size = { k, gview_pixels(&l->x) },
                        .stride = { 1, l->x.row },
                        .tile = { LINEAR_STEP, LINEAR_ROWS } };
-    struct tiles w = { .dims = 2,
-                       .size = { k, outputs },
-                       .stride = { 1, l->weight_row },
-                       .tile = { LINEAR_STEP, width(way) } };
+    struct tiles w = { .dims = 5,
+                       .size = { k, 2, 4, run / 2, outputs / group },
+                       .stride = { 1, row, run * row, 2 * row, group * row },
+                       .tile = { LINEAR_STEP, 2, 4, run / 2, width(way) / group } };
     CUresult result = launch_tiles(g, l->x.type, l->x.data, &x, &a->x);
     return result == CUDA_SUCCESS ? launch_tiles(g, l->x.type, l->weight, &w, &a->w) : result;
 }

@@ -62,4 +62,10 @@ void linears(enum dtype type)
         linear_case(&cases[i], type);
     }
     late = false;
+    struct linear narrow = { .x = value(type, 1, 1, 8, 64, 0), .out = value(type, 1, 1, 8, 40, 0) };
+    assert_int_equal(launch_linear_ways(&gpu, &narrow), 0); /* 16 does not divide 40 */
+    narrow.out = value(type, 1, 1, 8, 48, 0);
+    assert_int_equal(launch_linear_ways(&gpu, &narrow), type == DT_F32 ? 0 : 1);
+    narrow.out = value(type, 1, 1, 8, 64, 4);
+    assert_int_equal(launch_linear_ways(&gpu, &narrow), 0); /* rows 136 bytes apart */
 }

@@ -130,6 +130,7 @@ struct hopper_attention_args {
 enum { LINEAR_ROWS = 128, LINEAR_STEP = 64, LINEAR_THREADS = 384, LINEAR_SHARED = 226 * 1024 };
 #define LINEAR_STAGE(columns) ((LINEAR_ROWS + (columns)) * LINEAR_STEP * 2)
 #define LINEAR_STAGES(columns) (LINEAR_SHARED / LINEAR_STAGE(columns))
+#define LINEAR_RUN(width) ((width) % 32 ? 4 : 8) /* of a result so wide: see hopper_linear.cu */
 
 struct linear_args {
     struct tile_map x, w;

@@ -124,6 +124,16 @@ __device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrie
                  : "memory");
 }
 
+// A tile of five dimensions that is whole in all but the first and the last.
+__device__ __forceinline__ void tile_fetch_groups(void *to, const tile_map *map, barrier *b, int x,
+                                                  int group)
+{
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %4, %4, %5}], [%2];\n" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(b)), "r"(x), "r"(0), "r"(group)
+                 : "memory");
+}
+
 // ---- registers: all threads of a warpgroup at once; the kernel's launch bounds say one block
 
 template <int COUNT> __device__ __forceinline__ void registers_take()

@@ -3,8 +3,12 @@
 // A block computes 128 rows by N columns at a time, and as many such tiles as fall to it. One
 // thread of the first warpgroup copies the tiles of x and w, 64 columns a step, into stages of
 // shared memory. The other two warpgroups multiply 64 rows each. They go through the stages
-// independently, the second SKEW stages behind the first, so that one multiplies while the other
-// finishes its sums; were they together, the tensor cores would wait for both.
+// independently, the second SKEW stages behind the first: with one, plain products take half a
+// microsecond less; GEGLU's few stages are better all ahead.
+//
+// A product leaves lane t of four with columns 2t and 2t + 1 of every eight. The rows of w are
+// copied in such an order that these are RUN columns in a row of the result: so bias, residual and
+// result move in pieces of 16 or 8 bytes, and no lane needs another's numbers.
 //
 // Of GEGLU a tile has N / 2 values and their N / 2 gates, from two places of w.
 #include "cuda/kernels/hopper.cuh"
@@ -24,43 +28,17 @@ __device__ __forceinline__ float short_gelu(float x)
     return fmaxf(x, 0.0f) - fabsf(x) * half;
 }
 
-// Four lanes with four words each: lane t gets word t of each lane.
-__device__ __forceinline__ void turn(unsigned (&word)[4])
-{
-#pragma unroll
-    for (int bit = 1; bit < 4; bit *= 2) {
-        bool upper = threadIdx.x & bit;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & bit)
-                continue;
-            unsigned got = __shfl_xor_sync(0xffffffffu, upper ? word[i] : word[i | bit], bit);
-            (upper ? word[i] : word[i | bit]) = got;
-        }
-    }
-}
-
-template <typename T> __device__ __forceinline__ unsigned two(float a, float b)
-{
-    const lane<T, 2> x = { { from_float<T>(a), from_float<T>(b) } };
-    return *reinterpret_cast<const unsigned *>(&x);
-}
-
-template <typename T> __device__ __forceinline__ void add_two(float (&x)[2], unsigned word)
-{
-    const lane<T, 2> y = *reinterpret_cast<const lane<T, 2> *>(&word);
-    x[0] += to_float(y.v[0]);
-    x[1] += to_float(y.v[1]);
-}
-
 template <typename T, int N, bool GEGLU> struct linear {
     enum {
         X_BYTES = ROWS * LINE,
         STAGE = LINEAR_STAGE(N),
         STAGES = LINEAR_STAGES(N),
-        SKEW = STAGES > 4,         // with fewer the copies would come too late
+        SKEW = GEGLU ? 0 : 1,
         WIDTH = GEGLU ? N / 2 : N, // of the result
+        RUN = LINEAR_RUN(WIDTH),
+        GROUP = 4 * RUN, // columns of four lanes
     };
+    typedef lane<T, RUN> run_of;
     const linear_args &a;
     unsigned char *tiles;
     barrier *full, *empty;
@@ -108,9 +86,10 @@ template <typename T, int N, bool GEGLU> struct linear {
                 barrier_expect(full + stage, STAGE);
                 tile_fetch(to, &a.x, full + stage, k * STEP, row);
                 to += X_BYTES;
-                tile_fetch(to, &a.w, full + stage, k * STEP, column);
+                tile_fetch_groups(to, &a.w, full + stage, k * STEP, column / GROUP);
                 if constexpr (GEGLU)
-                    tile_fetch(to + WIDTH * LINE, &a.w, full + stage, k * STEP, a.columns + column);
+                    tile_fetch_groups(to + WIDTH * LINE, &a.w, full + stage, k * STEP,
+                                      (a.columns + column) / GROUP);
             }
         });
     }
@@ -145,83 +124,68 @@ template <typename T, int N, bool GEGLU> struct linear {
         release(last);
     }
 
-    // What is added to the sums of a lane, two numbers a word: asked for before the sums are made.
+    // What is added to a lane's sums, asked for before they are made.
     struct addends {
-        unsigned bias[N / 8]; // values, then gates
-        uint4 residual[GEGLU ? 1 : WIDTH / 16];
+        run_of bias[N / GROUP]; // of values, then of gates
+        run_of residual[GEGLU ? 1 : WIDTH / GROUP][2];
     };
 
-    // Sixteen columns from 8j on: this lane moves eight of a row, the next lane the other eight.
-    static __device__ __forceinline__ int column_moved(int column, int j)
+    static __device__ __forceinline__ run_of run_at(const T *from, bool there)
     {
-        return column + 8 * j + threadIdx.x % 2 * 8;
-    }
-    static __device__ __forceinline__ int row_moved(int row)
-    {
-        return row + threadIdx.x % 4 / 2 * 8;
+        run_of none = {};
+        return there ? *reinterpret_cast<const run_of *>(from) : none;
     }
 
-    // row, column: of the lane's upper sums and of the tile.
+    // row: the lane's upper row; column: its first of the tile.
     __device__ __forceinline__ void ask(addends &to, int row, int column)
     {
 #pragma unroll
-        for (int j = 0; j < N / 8; j++) {
-            int half = GEGLU && j >= WIDTH / 8, c = column + 8 * (j - half * (WIDTH / 8));
-            to.bias[j] = 0;
-            if (a.bias && c < a.columns)
-                to.bias[j] = *reinterpret_cast<const unsigned *>(at<T>(a.bias) + half * a.columns +
-                                                                 c + threadIdx.x % 4 * 2);
-        }
+        for (int g = 0; g < WIDTH / GROUP; g++) {
+            int c = column + g * GROUP;
+            bool there = c < a.columns;
+            to.bias[g] = run_at(at<T>(a.bias) + c, a.bias && there);
+            if constexpr (GEGLU) {
+                to.bias[g + WIDTH / GROUP] = run_at(at<T>(a.bias) + a.columns + c, a.bias && there);
+            } else {
 #pragma unroll
-        for (int j = 0; !GEGLU && j < WIDTH / 8; j += 2) {
-            int mine = row_moved(row), c = column_moved(column, j);
-            to.residual[j / 2] = { 0, 0, 0, 0 };
-            if (a.residual.data && mine < a.rows && c < a.columns)
-                to.residual[j / 2] = *reinterpret_cast<const uint4 *>(at<T>(a.residual, mine) + c);
+                for (int low = 0; low < 2; low++)
+                    to.residual[g][low] =
+                        run_at(at<T>(a.residual, row + 8 * low) + c,
+                               a.residual.data && there && row + 8 * low < a.rows);
+            }
         }
     }
 
-    // Two numbers of the result: of columns 8j + 2t and + 1 of the tile, the upper or lower row.
-    __device__ __forceinline__ void result(float (&y)[2], const float (&sum)[N / 2],
-                                           const addends &add, int j, int low)
+    // The numbers of a lane's group g in its upper or lower row.
+    static __device__ __forceinline__ void sums_of(float (&to)[RUN], const float (&sum)[N / 2],
+                                                   int g, int low, const run_of &bias)
     {
-        y[0] = sum[4 * j + 2 * low];
-        y[1] = sum[4 * j + 2 * low + 1];
-        add_two<T>(y, add.bias[j]);
-        if constexpr (GEGLU) {
-            float gate[2] = { sum[4 * j + 2 * low + N / 4], sum[4 * j + 2 * low + 1 + N / 4] };
-            add_two<T>(gate, add.bias[j + N / 16]);
-            y[0] *= short_gelu(gate[0]);
-            y[1] *= short_gelu(gate[1]);
-        }
+#pragma unroll
+        for (int i = 0; i < RUN; i++)
+            to[i] = sum[4 * (g * RUN / 2 + i / 2) + 2 * low + i % 2] + to_float(bias.v[i]);
     }
 
-    // Sixteen columns at a time: lanes of four turn their numbers around, so that each moves 16
-    // bytes of one row.
     __device__ __forceinline__ void finish(const float (&sum)[N / 2], const addends &add, int row,
                                            int column)
     {
-        int mine = row_moved(row);
 #pragma unroll
-        for (int j = 0; j < WIDTH / 8; j += 2) {
-            unsigned word[4], old[4] = { 0, 0, 0, 0 };
-            if (!GEGLU) {
-                *reinterpret_cast<uint4 *>(old) = add.residual[j / 2];
-                turn(old);
-            }
+        for (int g = 0; g < WIDTH / GROUP; g++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float y[2];
-                result(y, sum, add, j + i % 2, i / 2);
-                if (!GEGLU)
-                    add_two<T>(y, old[i]);
-                word[i] = two<T>(y[0], y[1]);
+            for (int low = 0; low < 2; low++) {
+                float y[RUN], gate[RUN];
+                sums_of(y, sum, g, low, add.bias[g]);
+                if constexpr (GEGLU)
+                    sums_of(gate, sum, g + WIDTH / GROUP, low, add.bias[g + WIDTH / GROUP]);
+#pragma unroll
+                for (int i = 0; i < RUN; i++)
+                    if constexpr (GEGLU)
+                        y[i] *= short_gelu(gate[i]);
+                    else
+                        y[i] += to_float(add.residual[g][low].v[i]);
+                int c = column + g * GROUP;
+                if (row + 8 * low < a.rows && c < a.columns)
+                    store<T, RUN>(at<T>(a.out, row + 8 * low) + c, y);
             }
-            turn(word);
-            if (mine < a.rows && column_moved(column, j) < a.columns)
-                *reinterpret_cast<uint4 *>(at<T>(a.out, mine) + column_moved(column, j)) =
-                    *reinterpret_cast<const uint4 *>(word);
-        }
     }
 
     __device__ __forceinline__ void multiply_all()
@@ -229,14 +193,15 @@ template <typename T, int N, bool GEGLU> struct linear {
         int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
         unsigned long long x = tile_at(tiles + group * 64 * LINE), w = tile_at(tiles + X_BYTES);
         int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
-        if (group == 1 && a.steps > SKEW)
+        int lane_column = threadIdx.x % 4 * RUN;
+        if (SKEW && group == 1 && a.steps > SKEW)
             barrier_wait(full + SKEW, 0);
         each_tile([&](int row, int column) {
             float sum[N / 2];
             addends add;
-            ask(add, row + lane_row, column);
+            ask(add, row + lane_row, column + lane_column);
             multiply_tile(sum, x, w);
-            finish(sum, add, row + lane_row, column);
+            finish(sum, add, row + lane_row, column + lane_column);
         });
     }
 

@@ -122,6 +122,13 @@ static inline void tile_fetch(void *to, const tile_map *map, barrier *b, int x, 
     memcpy(&c.map, map, sizeof c.map);
     emulate_copy(tile_arrive, &c, sizeof c);
 }
+static inline void tile_fetch_groups(void *to, const tile_map *map, barrier *b, int x, int group)
+{
+    tile_copy c = { to, b, {}, { x, 0, 0, 0, group } };
+    memcpy(&c.map, map, sizeof c.map);
+    emulate_copy(tile_arrive, &c, sizeof c);
+}
+
 // ---- registers
 
 template <int COUNT> static inline void registers_take()
