@@ -8,7 +8,7 @@
 
 enum { MOST_BLOCKS = 32, MOST_THREADS = 1024, LANES = 32, WARPS = MOST_THREADS / LANES };
 enum { STACK = 128 * 1024, SHARED = 227 * 1024, SLOT = 64, MOST_COPIES = 256 };
-enum { NAMED = 16, TILE_COPY = 256 };
+enum { TILE_COPY = 256 };
 
 struct barrier {
     unsigned members, arrived, turn;
@@ -22,7 +22,6 @@ struct warp {
 struct block {
     struct emulate_index index;
     struct barrier all;
-    struct barrier named[NAMED];
     struct warp warp[WARPS];
     unsigned char *shared;
 };
@@ -94,17 +93,6 @@ static void leave(struct barrier *b)
         b->arrived = 0;
         b->turn++;
     }
-}
-
-void emulate_warps_meet(int id, unsigned count, bool wait)
-{
-    if (id < 1 || id >= NAMED || count % LANES)
-        emulate_die("a barrier that no card has");
-    struct barrier *b = &current->block->named[id];
-    b->members = count;
-    unsigned turn = arrive(b);
-    if (wait)
-        wait_for(b, turn);
 }
 
 void emulate_sync(void)

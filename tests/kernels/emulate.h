@@ -47,9 +47,7 @@ const void *emulate_exchange(const void *mine, size_t size);
 void *emulate_shared(void);
 /* Another copy, of whole tiles: arrive(what it was given) once, now or when a thread waits. */
 void emulate_copy(void (*arrive)(const void *), const void *copy, size_t size);
-void emulate_give_way(void); /* another thread's turn */
-/* The named barrier of a block: `threads` arrive, of which some wait. */
-void emulate_warps_meet(int id, unsigned threads, bool wait);
+void emulate_give_way(void);                                /* another thread's turn */
 void emulate_fetch(void *to, const void *from, bool there); /* 16 bytes */
 void emulate_fetch_wait(void);
 void emulate_die(const char *why) __attribute__((noreturn));

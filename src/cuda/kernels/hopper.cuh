@@ -71,25 +71,7 @@ __device__ __forceinline__ void barrier_wait(barrier *b, unsigned parity)
                  : "memory");
 }
 
-// Some whole warps of a block, `threads` in all, meet; id 1 to 15.
-__device__ __forceinline__ void warps_sync(int id, int threads)
-{
-    asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
-}
-
-// The same, of which some only arrive.
-__device__ __forceinline__ void warps_arrive(int id, int threads)
-{
-    asm volatile("bar.arrive %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
-}
-
 // ---- tiles
-
-// What threads wrote to shared memory before is seen by products and copies after.
-__device__ __forceinline__ void show_to_copies()
-{
-    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-}
 
 __device__ __forceinline__ void tile_prepare(const tile_map *map)
 {
@@ -103,15 +85,6 @@ __device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrie
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4}], [%2];\n" ::"r"(shared_address(to)),
                  "l"(map), "r"(shared_address(b)), "r"(x), "r"(y)
-                 : "memory");
-}
-
-__device__ __forceinline__ void tile_fetch(void *to, const tile_map *map, barrier *b, int x, int y,
-                                           int z)
-{
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%3, %4, %5}], [%2];\n" ::"r"(shared_address(to)),
-                 "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
 
@@ -223,20 +196,19 @@ template <int N> __device__ __forceinline__ void pin(unsigned (&x)[N])
 #define SUMS_40(i) SUMS_20(i), SUMS_20(i + 20)
 #define SUMS_64(i) SUMS_32(i), SUMS_32(i + 32)
 #define SUMS_80(i) SUMS_40(i), SUMS_40(i + 40)
-#define SUMS_96(i) SUMS_64(i), SUMS_32(i + 64)
 #define SUMS_128(i) SUMS_64(i), SUMS_64(i + 64)
 
 #define WGMMA(N, TYPE) "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " "
 
-// Both from shared memory: a, b, whether to add, whether b is transposed.
-#define WGMMA_TILES(N, TYPE, SUMS, A, B, ADD, ACROSS)                                              \
+// Both from shared memory: a, b, whether to add.
+#define WGMMA_TILES(N, TYPE, SUMS, A, B, ADD)                                                      \
     asm volatile("{\n"                                                                             \
                  ".reg .pred add;\n"                                                               \
                  "setp.ne.b32 add, %" #ADD ", 0;\n" WGMMA(N, TYPE) "{" IDS_##SUMS                  \
-                 "}, %" #A ", %" #B ", add, 1, 1, 0, %" #ACROSS ";\n"                              \
+                 "}, %" #A ", %" #B ", add, 1, 1, 0, 0;\n"                                         \
                  "}\n"                                                                             \
                  : SUMS_##SUMS(0)                                                                  \
-                 : "l"(a), "l"(b), "r"((int)add), "n"(ACROSS_B))
+                 : "l"(a), "l"(b), "r"((int)add))
 
 // a from registers, in the order of multiply's (ptx.cuh) for each warp's 16 rows.
 #define WGMMA_HELD(N, TYPE, SUMS, A0, A1, A2, A3, B, ADD, ACROSS)                                  \
@@ -256,14 +228,13 @@ template <typename T, int N> struct product_of;
 
 #define PRODUCT_OF(N, SUMS, I0, I1, I2, I3, I4, I5, I6)                                            \
     template <typename T> struct product_of<T, N> {                                                \
-        template <int ACROSS_B>                                                                    \
         static __device__ __forceinline__ void tiles(float (&sum)[SUMS], unsigned long long a,     \
                                                      unsigned long long b, bool add)               \
         {                                                                                          \
             if constexpr (std::is_same_v<T, f16>)                                                  \
-                WGMMA_TILES(N, "f16", SUMS, I0, I1, I2, I3);                                       \
+                WGMMA_TILES(N, "f16", SUMS, I0, I1, I2);                                           \
             else                                                                                   \
-                WGMMA_TILES(N, "bf16", SUMS, I0, I1, I2, I3);                                      \
+                WGMMA_TILES(N, "bf16", SUMS, I0, I1, I2);                                          \
         }                                                                                          \
         template <int ACROSS_B>                                                                    \
         static __device__ __forceinline__ void held(float (&sum)[SUMS], const unsigned (&a)[4],    \
@@ -279,9 +250,7 @@ template <typename T, int N> struct product_of;
 PRODUCT_OF(40, 20, 20, 21, 22, 23, 24, 25, 26)
 PRODUCT_OF(64, 32, 32, 33, 34, 35, 36, 37, 38)
 PRODUCT_OF(80, 40, 40, 41, 42, 43, 44, 45, 46)
-PRODUCT_OF(128, 64, 64, 65, 66, 67, 68, 69, 70)
 PRODUCT_OF(160, 80, 80, 81, 82, 83, 84, 85, 86)
-PRODUCT_OF(192, 96, 96, 97, 98, 99, 100, 101, 102)
 PRODUCT_OF(256, 128, 128, 129, 130, 131, 132, 133, 134)
 
 #endif

@@ -112,8 +112,8 @@ template <typename T, int N, bool GEGLU> struct linear {
             products_begin();
 #pragma unroll
             for (int i = 0; i < LINE; i += 32)
-                product_of<T, N>::template tiles<0>(sum, tile_further(x, i), tile_further(w, i),
-                                                    k > 0 || i > 0);
+                product_of<T, N>::tiles(sum, tile_further(x, i), tile_further(w, i),
+                                        k > 0 || i > 0);
             products_commit();
             products_wait<1>();
             if (k > 0)

@@ -50,20 +50,8 @@ static inline void barrier_wait(barrier *b, unsigned parity)
     while (b->parity == parity % 2)
         emulate_give_way();
 }
-static inline void warps_sync(int id, int threads)
-{
-    emulate_warps_meet(id, (unsigned)threads, true);
-}
-static inline void warps_arrive(int id, int threads)
-{
-    emulate_warps_meet(id, (unsigned)threads, false);
-}
-
 // ---- tiles
 
-static inline void show_to_copies()
-{
-}
 static inline void tile_prepare(const tile_map *)
 {
 }
@@ -195,14 +183,13 @@ template <typename T, int N> struct product_of {
         }
     }
 
-    template <int ACROSS>
     static void tiles(float (&sum)[N / 2], unsigned long long a, unsigned long long b, bool add)
     {
         float rows[2][16];
         int row = emulate_thread.x % 128 / 32 * 16 + emulate_lane() / 4;
         for (int i = 0; i < 32; i++)
             rows[i / 16][i % 16] = tile_number<T>(a, row + i / 16 * 8, i % 16);
-        sums<ACROSS>(sum, rows, b, add);
+        sums<0>(sum, rows, b, add);
     }
 
     template <int ACROSS>
