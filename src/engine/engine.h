@@ -154,9 +154,15 @@ void programs_drop(styx_session *s, const styx_component *c, enum network networ
 void programs_sweep(styx_session *s); /* those of components that only the session holds */
 void programs_free(styx_session *s);
 
-/* What a process holds besides programs and weights: libraries' data, latents, vocabularies. The
- * difference between the sum of programs and the measured peak was 8 to 14 MB. */
-#define HOST_OVERHEAD ((uint64_t)16 << 20)
+/* What a process holds besides programs and weights: libraries' data, latents, vocabularies, and
+ * the picture: its numbers, those on either side of the VAE or the rows of tiles that are blended,
+ * its bytes. The difference between the sum of programs and the measured peak was 9 to 13 MB at
+ * 512x512 and 44 MB at 1024x1024. */
+static inline uint64_t host_overhead(int w, int h)
+{
+    return ((uint64_t)10 << 20) + 36 * (uint64_t)w * (uint64_t)h;
+}
+
 /* Pages of mapped files at the peak, which a limit counts too: the program and its libraries. None
  * of the weights: they are read. Measured: 9 MB. */
 #define HOST_MAPPED ((uint64_t)12 << 20)

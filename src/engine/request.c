@@ -219,6 +219,7 @@ static int find_size(struct job *j, styx_error *err)
     j->lh = j->h / j->scale;
     j->lw = j->w / j->scale;
     j->one = (size_t)j->channels * (size_t)j->lh * (size_t)j->lw;
+    j->s->overhead = j->s->card ? 0 : host_overhead(j->w, j->h);
     return 0;
 }
 

@@ -148,7 +148,7 @@ int styx_session_new(const struct styx_session_options *options, styx_session **
     s->card = s->backend != &backend_cpu && s->backend != &backend_ref;
     s->fp8 = o.fp8;
     s->max_memory = s->card ? o.max_vram : o.max_memory;
-    s->overhead = s->card ? 0 : HOST_OVERHEAD;
+    s->overhead = s->card ? 0 : host_overhead(512, 512); /* until a request tells the size */
     s->mapped = s->card ? 0 : HOST_MAPPED;
     s->offload = s->card ? o.offload : STYX_OFFLOAD_NONE;
     *session = s;

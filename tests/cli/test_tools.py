@@ -103,7 +103,8 @@ class Tools(CommandTest):
         stages = [sum(map(float, row[-3:])) for row in rows if row[1:2] in (["F32"], ["BF16"])]
         peak = float(text.split(" MiB)")[0].split("(")[-1])
         self.assertEqual(3, len(stages))
-        self.assertAlmostEqual(16 + max(stages), peak, delta=0.3)  # one stage at a time
+        besides = 10 + 36 * 64 * 64 / 2 ** 20  # what else a process holds
+        self.assertAlmostEqual(besides + max(stages), peak, delta=0.3)  # one stage at a time
         longer = self.styx("explain", "--model", SD, "--size", "64x64", "--code").stdout
         self.assertGreater(len(longer.splitlines()), len(text.splitlines()))
         self.refused("explain", "--model", SD, "--size", "60x64", says="60")

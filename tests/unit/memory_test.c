@@ -88,7 +88,7 @@ static int draw(styx_session *s, struct styx_result *result, styx_error *err)
 
 static uint64_t limit_for(const struct footprint *f, size_t weights)
 {
-    return HOST_OVERHEAD + HOST_MAPPED + f->arena + f->workspace + weights;
+    return host_overhead(SIDE, SIDE) + HOST_MAPPED + f->arena + f->workspace + weights;
 }
 
 static void test_streaming(void **state)
