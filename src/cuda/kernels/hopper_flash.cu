@@ -233,10 +233,8 @@ template <typename T, int D, int KEYS> struct flash16 {
         total[1] += part[1];
     }
 
-    // No work with what products read or write passes this place.
-    __device__ __forceinline__ void pin_all()
+    __device__ __forceinline__ void pin_sums()
     {
-        pin(flat(score));
         pin(flat(sum));
 #pragma unroll
         for (int j = 0; j < COLUMNS / 2; j++)
@@ -264,7 +262,7 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         products_begin();
         f.meet_keys(tiles.tile(0, KEY));
         products_wait<0>();
-        f.pin_all();
+        pin(flat(f.score));
         tiles.release(0, KEY);
 #pragma unroll
         for (int i = 0; i < 2; i++)
@@ -276,16 +274,16 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         await(0);
     }
 
-    // Tile i's keys and the values of the one before.
+    // Tile i's keys and the values of the one before, which may come later than the scores.
     __device__ __forceinline__ void round(int i)
     {
-        f.pin_all();
+        f.pin_sums();
+        pin(flat(f.score));
         products_begin();
         f.meet_keys(tiles.tile(i, KEY));
         f.meet_values(tiles.tile(i - 1, VALUE), i == 1);
-        products_wait<0>();
-        f.pin_all();
-        tiles.release(i - 1, VALUE);
+        products_wait<1>();
+        pin(flat(f.score));
         if (warp == (unsigned)i % at::WARPS) {
             if (elected()) {
                 tiles.replace(i - 1, KEY);
@@ -293,12 +291,15 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
             }
             __syncwarp();
         }
+        await(i);
+        products_wait<0>();
+        f.pin_sums();
+        tiles.release(i - 1, VALUE);
         f.soften();
         if (f.outgrown())
             f.soften_again(tiles.tile(i, KEY));
-        f.count_powers();
         tiles.release(i, KEY);
-        await(i);
+        f.count_powers();
     }
 
     // What the round after tile i, or the last values, need.
@@ -322,11 +323,11 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         begin(a.keys);
         for (int i = 1; i < tiles.count; i++)
             round(i);
-        f.pin_all();
+        f.pin_sums();
         products_begin();
         f.meet_values(tiles.tile(tiles.count - 1, VALUE), tiles.count == 1);
         products_wait<0>();
-        f.pin_all();
+        f.pin_sums();
         T *results = reinterpret_cast<T *>(tiles.shared + at::RESULTS);
         finish<T, D>(f.sum, f.total, results + warp * 16 * PITCH<D>,
                      at_row(a.out, a.queries, first) + head, a.out.row, left, a.width);
