@@ -27,8 +27,8 @@ static int min(int a, int b)
 
 static int tile_pixels(const struct vae_call *call)
 {
-    int scale = vae_scale(&call->vae->vae), pixels = call->tile ? call->tile
-                                                                : call->vae->vae.sample_size;
+    int scale = vae_scale(&call->vae->vae),
+        pixels = call->tile ? call->tile : call->vae->vae.sample_size;
     return pixels / scale < 4 ? 4 * scale : pixels;
 }
 
@@ -99,20 +99,30 @@ static int run_tile(const struct tiles *t, const struct plane *from, int top, in
     return code;
 }
 
-static void paste(const struct plane *tile, int limit, const struct plane *to, int top, int left)
+/* The tile's first rows and columns; the rest is another's. */
+static void paste(const struct plane *tile, int rows, int columns, const struct plane *to, int top,
+                  int left)
 {
-    int h = min(min(tile->h, limit), to->h - top), w = min(min(tile->w, limit), to->w - left);
+    int h = min(min(tile->h, rows), to->h - top), w = min(min(tile->w, columns), to->w - left);
     for (int c = 0; c < to->channels; c++)
         for (int y = 0; y < h; y++)
             memcpy(at(to, c, top + y, left), at(tile, c, y, 0), (size_t)w * sizeof(float));
+}
+
+/* Tiles along a side of the input. diffusers goes on from stride to stride, though the last tiles
+ * may lie wholly in the one before. */
+static int tiles_along(const struct tiles *t, int length)
+{
+    if (t->call->tiling == STYX_TILING_DIFFUSERS)
+        return (length + t->stride - 1) / t->stride;
+    return length <= t->side ? 1 : 1 + (length - t->side + t->stride - 1) / t->stride;
 }
 
 /* Row by row: blending needs only the tiles above and to the left. */
 static int run_tiles(const struct tiles *t, const struct plane *from, const struct plane *to,
                      styx_error *err)
 {
-    int rows = (from->h + t->stride - 1) / t->stride, code = 0;
-    int columns = (from->w + t->stride - 1) / t->stride;
+    int rows = tiles_along(t, from->h), columns = tiles_along(t, from->w), code = 0;
     struct plane *above = calloc((size_t)columns, sizeof *above);
     struct plane *row = calloc((size_t)columns, sizeof *row);
     if (!above || !row)
@@ -127,7 +137,8 @@ static int run_tiles(const struct tiles *t, const struct plane *from, const stru
             if (k)
                 blend_right(&row[k - 1], &row[k], t->blend);
             if (i * t->limit < to->h && k * t->limit < to->w)
-                paste(&row[k], t->limit, to, i * t->limit, k * t->limit);
+                paste(&row[k], i + 1 < rows ? t->limit : row[k].h,
+                      k + 1 < columns ? t->limit : row[k].w, to, i * t->limit, k * t->limit);
         }
         for (int k = 0; k < columns; k++) {
             free(above[k].data);
@@ -146,7 +157,11 @@ static int run_tiles(const struct tiles *t, const struct plane *from, const stru
  * here: each is used once. */
 static bool too_large(const struct vae_call *c, bool decode, int h, int w)
 {
-    struct program_key key = { .component = c->vae, .type = c->type, .n = 1, .h = h, .w = w,
+    struct program_key key = { .component = c->vae,
+                               .type = c->type,
+                               .n = 1,
+                               .h = h,
+                               .w = w,
                                .network = decode ? NET_VAE_DECODE : NET_VAE_ENCODE };
     struct footprint need;
     tape *t;

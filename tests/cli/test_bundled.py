@@ -31,6 +31,16 @@ class Bundled(CommandTest):
                   environment={"STYX_MODEL": str(MODEL)})
         return self.read(name)
 
+    def test_tiles_show_no_seams(self):
+        """Two tiles, of which the second is no full one: near to the picture of one piece."""
+        for tiling in "off", "seamless":
+            self.styx("generate", "a house, night with stars", "--steps", 4, "--seed", 3, "--size",
+                      "264x520", "--dtype", "f32", "--vae-tiling", tiling, "-o", tiling + ".png",
+                      environment={"STYX_MODEL": str(MODEL)})
+        rows = [png_pixels(self.read(name))[2] for name in ("off.png", "seamless.png")]
+        largest = max(abs(x - y) for p, q in zip(*rows) for x, y in zip(p, q))
+        self.assertLess(largest, 32)
+
     def test_found_from_where_the_command_lies(self):
         """Beside a build folder, and under PREFIX/share."""
         for binary, models in ("build/styx", "models"), ("bin/styx", "share/styx/models"):
