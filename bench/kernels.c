@@ -12,6 +12,7 @@
 #include "cpu/cpu.h"
 #include "model/model.h"
 #include "random.h"
+#include "tape/kinds.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -56,12 +57,12 @@ struct program {
     struct weights weights;
 };
 
+/* Of a planned tape. */
 static void start(struct program *p, struct cpu *dev, tape *t, size_t budget)
 {
     styx_error err = { 0 };
     double from = now();
     *p = (struct program){ .dev = dev, .t = t };
-    must(tape_plan(t, &err), &err);
     struct weights w = random_weights(t);
     double made = now();
     must(backend_cpu.load(dev, t, &w, budget, &p->loaded, &err), &err);
@@ -76,7 +77,7 @@ static void start(struct program *p, struct cpu *dev, tape *t, size_t budget)
     }
     must(backend_cpu.run(p->plan, &p->args, &err), &err);
     if (t->ncode > 8)
-        printf("plan %.3f s, pack %.3f s, prepare and first run %.3f s\n", made - from,
+        printf("weights %.3f s, pack %.3f s, prepare and first run %.3f s\n", made - from,
                loaded - made, now() - loaded);
     p->weights = w;
 }
@@ -109,6 +110,8 @@ static double time_step(struct plan *p, const struct step *s, int runs)
 static void report(struct cpu *dev, tape *t, const char *name, double peak)
 {
     struct program p;
+    styx_error err = { 0 };
+    must(tape_plan(t, &err), &err);
     start(&p, dev, t, 0);
     struct plan *plan = p.plan;
     const struct step *s = &plan->step[t->ncode - 1];
@@ -293,6 +296,7 @@ static const struct vae_config vae = {
 
 static bool record(tape *t, const char *name)
 {
+    styx_error err = { 0 };
     if (strcmp(name, "sd15") == 0)
         unet(t, &sd15, 2, 64, 64, 77, 0);
     else if (strcmp(name, "sdxl") == 0)
@@ -305,43 +309,8 @@ static bool record(tape *t, const char *name)
         vae_decode(t, &vae, 1, 128, 128);
     else
         return false;
-    tape_fuse(t);
-    tape_prune(t);
-    tape_hoist(t);
-    tape_halo(t);
+    must(tape_finish(t, backend_cpu.merge, backend_cpu.halo, &err), &err);
     return true;
-}
-
-/* What a line of the table collects: operations of one kind. */
-static int kind_of(const instr *i, char *name, size_t n)
-{
-    if (i->op == OP_CONV2D)
-        snprintf(name, n, "conv %dx%d%s @ %d", i->u.conv.k, i->u.conv.k,
-                 i->u.conv.up_h         ? " 2x up"
-                 : i->u.conv.stride > 1 ? " stride 2"
-                                        : "",
-                 i->out->h);
-    else if (i->op == OP_ATTENTION)
-        snprintf(name, n, "attention d%d %dx%d", i->out->c / i->u.attn.heads, i->out->h * i->out->w,
-                 i->in[1]->h * i->in[1]->w);
-    else if (i->op == OP_LINEAR)
-        snprintf(name, n, "linear %d -> %d @ %d%s", i->in[0]->c, i->out->c,
-                 i->out->n * i->out->h * i->out->w, i->act == ACT_GEGLU ? " geglu" : "");
-    else
-        snprintf(name, n, "%s", op_name(i->op));
-    return 0;
-}
-
-struct line {
-    char name[48];
-    double seconds, flops;
-    int count;
-};
-
-static int by_seconds(const void *a, const void *b)
-{
-    const struct line *x = a, *y = b;
-    return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
 }
 
 /* The steps of a program one after the other, the best of some runs for each of them. */
@@ -350,9 +319,8 @@ static void profile(struct plan *p, int runs, double peak)
     const tape *t = p->t;
     double *best = malloc((size_t)t->ncode * sizeof *best), least = 1e30, flops = 0, share = 0;
     int threads = pool_threads(p->dev->pool);
-    struct line *lines = calloc((size_t)t->ncode, sizeof *lines);
+    struct kind *kinds = calloc((size_t)t->ncode + 1, sizeof *kinds);
     styx_error err = { 0 };
-    int n = 0;
     for (int r = 0; r < runs; r++) {
         double begin = now(), busy = cpu_seconds();
         for (int i = t->once; i < t->ncode; i++) {
@@ -369,32 +337,21 @@ static void profile(struct plan *p, int runs, double peak)
             share = (cpu_seconds() - busy) / (begin * threads);
         }
     }
-    for (int i = t->once; i < t->ncode; i++) {
-        char name[48];
-        int j = 0;
-        kind_of(&t->code[i], name, sizeof name);
-        while (j < n && strcmp(lines[j].name, name))
-            j++;
-        n = j == n ? n + 1 : n;
-        snprintf(lines[j].name, sizeof lines[j].name, "%s", name);
-        lines[j].seconds += best[i];
-        lines[j].flops += instr_flops(&t->code[i]);
-        lines[j].count++;
-        flops += instr_flops(&t->code[i]);
+    int n = tape_kinds(t, best, kinds);
+    for (int j = 0; j < n; j++) {
+        const struct kind *k = &kinds[j];
+        flops += k->flops;
+        printf("%-54s x%-3d %9.2f ms %5.1f %% of the run %6.1f GFLOP/s %5.1f %% of peak\n", k->name,
+               k->count, k->seconds * 1e3, 100 * k->seconds / least, k->flops / k->seconds * 1e-9,
+               100 * k->flops / k->seconds / peak);
     }
-    qsort(lines, (size_t)n, sizeof *lines, by_seconds);
-    for (int j = 0; j < n; j++)
-        printf("%-36s x%-3d %9.2f ms %5.1f %% of the run %6.1f GFLOP/s %5.1f %% of peak\n",
-               lines[j].name, lines[j].count, lines[j].seconds * 1e3,
-               100 * lines[j].seconds / least, lines[j].flops / lines[j].seconds * 1e-9,
-               100 * lines[j].flops / lines[j].seconds / peak);
     printf("run %.3f s with %.0f %% of the CPU, %.0f GFLOP, %.1f %% of peak %.0f; arena %.1f MB, "
            "workspace %.1f MB\n",
            least, 100 * share, flops * 1e-9, 100 * flops / least / peak, peak * 1e-9,
            (double)p->arena_bytes * 1e-6,
            (double)(p->shared_bytes + p->thread_bytes * (size_t)threads) * 1e-6);
     free(best);
-    free(lines);
+    free(kinds);
 }
 
 int main(int argc, char **argv)

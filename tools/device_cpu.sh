@@ -47,7 +47,7 @@ network() { # network NAME THREADS NETWORK TYPE RUNS [ENVIRONMENT...]
     shift 5
     attempt "$name" pinned "$count" timeout 300 env "$@" "$bundle/bench_kernels" "$net" "$type" \
         "$runs"
-    grep -e '^plan' -e '^run' "$last" | sed 's/^/    /' >>"$table"
+    grep -e '^weights' -e '^run' "$last" | sed 's/^/    /' >>"$table"
 }
 
 # Right in every instruction set, and how near the kernels come to the peak beside them.
