@@ -1,6 +1,7 @@
 /* cpu.c - the CPU backend: programs run one instruction after the other, each spread over all
  * threads. */
 #include "cpu/cpu.h"
+#include "base/big.h"
 #include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -79,8 +79,6 @@ enum { MAX_TAPS = 256 }; /* of a filter */
 void interleave(const struct packed *w, const char *numbers, size_t stride, int words, char *to,
                 size_t tap_bytes);
 
-void *big_alloc(size_t bytes); /* zeroed, page-aligned, huge pages where the system has them */
-void big_free(void *p, size_t bytes);
 
 /* Adds what t needs and l lacks, then packs it with all threads. */
 int pack_tape(struct loaded *l, const tape *t, styx_error *err);

@@ -2,10 +2,10 @@
  *
  * The form depends on the layer alone, never on the size of a picture, so one copy serves every
  * program of a component. */
+#include "base/big.h"
 #include "cpu/cpu.h"
 #include <math.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 enum {
     BLOCK_BYTES = 320 * 1024, /* of a panel: about half of the L2 cache of a Zen 4 core */
@@ -15,23 +15,6 @@ enum {
                                  in L2. Not a power of two: rows fall into all cache sets */
     STAGING = PANEL * SLICE,
 };
-
-void *big_alloc(size_t bytes)
-{
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-#ifdef MADV_HUGEPAGE
-    madvise(p, bytes, MADV_HUGEPAGE);
-#endif
-    return p;
-}
-
-void big_free(void *p, size_t bytes)
-{
-    if (p)
-        munmap(p, bytes);
-}
 
 static bool multiplies(const instr *i)
 {

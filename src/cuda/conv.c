@@ -20,7 +20,7 @@ static size_t bytes_of(const tensor *x, int h, int w)
 static size_t joined_bytes(const instr *o)
 {
     const tensor *x = o->in[0];
-    return x->part[0] ? (bytes_of(x, x->h, x->w) + 255) & ~(size_t)255 : 0;
+    return x->part[0] ? aligned(bytes_of(x, x->h, x->w)) : 0;
 }
 
 size_t conv_scratch_bytes(const tape *t, const instr *o)

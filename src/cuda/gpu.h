@@ -50,6 +50,12 @@ int gpu_check(const struct gpu *g, CUresult result, const char *doing, styx_erro
 int gpu_enter(const struct gpu *g, styx_error *err);
 int gpu_wait(const struct gpu *g, styx_error *err); /* for everything that was enqueued */
 
+/* As far apart as the libraries want what they are given. */
+static inline size_t aligned(size_t bytes)
+{
+    return (bytes + 255) & ~(size_t)255;
+}
+
 int region_reserve(const struct gpu *g, struct region *r, size_t bytes, styx_error *err);
 /* At least so many bytes with memory behind them; what is there stays. */
 int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err);

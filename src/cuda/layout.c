@@ -2,13 +2,6 @@
 #include "cuda/load.h"
 #include <stdlib.h>
 
-enum { ALIGN = 256 };
-
-static size_t aligned(size_t n)
-{
-    return (n + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 static bool eight(const struct layout *l, const param *p)
 {
     return l->fp8 && p->coarse;

@@ -85,16 +85,6 @@ static long pixels(const tensor *x)
     return (long)x->n * x->h * x->w;
 }
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + 255) & ~(size_t)255;
-}
-
-static int first_weight(const instr *o)
-{
-    return o->many ? o->many->weight[0] : o->weight;
-}
-
 static bool is_eight(const struct gpu *g, const tape *t, const instr *o)
 {
     return g->fp8 && t->params[first_weight(o)].coarse;
@@ -334,7 +324,7 @@ static int prepare_product(struct plan *p, struct step *s, int part, styx_error 
                         .at = pointers(p, s->i, part),
                         .own = own_problem(p, s->i, part),
                         .weights = p->weights,
-                        .weight = s->i->many ? s->i->many->weight[0] : s->i->weight };
+                        .weight = first_weight(s->i) };
     t.bytes = (size_t)q.n * (size_t)q.w_row * (q.eight ? 1 : dtype_bytes(q.type));
     if (!t.own.geglu) {
         int code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);

@@ -27,7 +27,7 @@ CUdeviceptr weights_at(const struct loaded *l, int p)
 
 CUdeviceptr weights_elsewhere(const struct loaded *l, int p, size_t bytes, unsigned turn)
 {
-    size_t each = (bytes + 255) & ~(size_t)255, places = l->stream ? 0 : l->layout.bytes / each;
+    size_t each = aligned(bytes), places = l->stream ? 0 : l->layout.bytes / each;
     return places < 2 ? weights_at(l, p) : l->memory.base + turn % places * each;
 }
 
@@ -264,8 +264,7 @@ int weights_need(struct loaded *l, const instr *i, styx_error *err)
 {
     if (!l->stream)
         return STYX_OK;
-    return stream_need(l->stream, stream_chunk(l->stream, i->many ? i->many->weight[0] : i->weight),
-                       err);
+    return stream_need(l->stream, stream_chunk(l->stream, first_weight(i)), err);
 }
 
 /* ---- loading ---- */

@@ -32,6 +32,12 @@ struct loaded {
     struct stream *stream;
 };
 
+/* The parameter that is an instruction's matrix; of merged products the first. */
+static inline int first_weight(const instr *i)
+{
+    return i->many ? i->many->weight[0] : i->weight;
+}
+
 int layout_make(const tape *t, bool fp8, struct layout *l, styx_error *err);
 void layout_free(struct layout *l);
 /* Of a parameter, without its f32 numbers. */

@@ -5,8 +5,7 @@
 
 struct pinned {
     char *at; /* NULL: none */
-    void *map;
-    size_t bytes, mapped;
+    size_t bytes;
 };
 
 int pinned_take(const struct gpu *g, size_t bytes, struct pinned *p, styx_error *err);
