@@ -188,19 +188,22 @@ def draw(n):
         pipe("a castle", num_inference_steps=1, callback_on_step_end=keep,
              generator=torch.Generator().manual_seed(i)).images
 draw(60)
-gc.collect()
-before, threads = rss(), len(os.listdir("/proc/self/task"))
-draw(200)
-gc.collect()
-print(json.dumps([before, rss(), threads, len(os.listdir("/proc/self/task"))]))
+seen = []
+for window in range(4):
+    gc.collect()
+    seen.append([rss(), len(os.listdir("/proc/self/task"))])
+    draw(200 if window < 3 else 0)
+print(json.dumps(seen))
 """
 
 
 def test_two_hundred_pictures_leak_nothing(tiny):
-    before, after, threads, threads_after = json.loads(
-        python(LEAK.format(folder=tiny("tiny_sd15"))))
-    assert after <= before * 1.01, f"{before} kB, then {after} kB"
-    assert threads_after <= threads
+    """A leak grows in every window of 200 pictures. The allocator's arena of a thread grows once,
+    whenever that thread first happens to get a large job, so a window may show such a step."""
+    seen = json.loads(python(LEAK.format(folder=tiny("tiny_sd15"))))
+    growth = [after[0] / before[0] for before, after in zip(seen, seen[1:])]
+    assert min(growth) <= 1.01 and seen[-1][0] <= seen[0][0] * 1.05, f"{seen} kB, threads"
+    assert max(threads for _, threads in seen) == seen[0][1]
 
 
 def test_configure():
