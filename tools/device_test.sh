@@ -2,6 +2,7 @@
 # What can only be tested where there is a card, in stages of a few minutes at most:
 #
 #   tools/device_test.sh ops|goldens|accuracy|fullsize|bench|memory|sanitizer|rivals|compile|all
+#   tools/device_test.sh cards        pictures divided between two cards, where there are two
 #   tools/device_test.sh table        the performance of all, beside diffusers, in one call
 #   tools/device_test.sh cpu|cpu_networks|cpu_pictures|cpu_scaling      its processor (device_cpu.sh)
 #
@@ -191,6 +192,8 @@ stage_bench() {
     for net in sd15 sdxl refiner vae; do
         "$bundle/bench_steps" "$net" profile runs=5 >>"$log" 2>&1
     done
+    attempt "the command's own: sd15" timeout 200 "$bundle/styx" bench sd15 --backend cuda
+    grep -i 'step\|picture' "$last" | tail -n 4 >>"$table"
 }
 
 # The most that the card had in use while COMMAND ran, the context included.
@@ -293,6 +296,20 @@ print(f"    {calls} calls of a UNet; seconds {sums}, without loading "
 END
 }
 
+# Eight pictures on one card and on two, each with a process of its own: the same bytes in less time.
+stage_cards() {
+    make_models
+    for devices in 0 0,1 1,0; do
+        rm -rf "$models/cards-$devices"
+        attempt "sdxl, 8 pictures, --devices $devices" "$bundle/styx" generate "a red apple on a table" \
+            --model "$models/sdxl" --seed 1,2,3,4,5,6,7,8 --steps 25 --backend cuda -q --force \
+            --devices $devices --output "$models/cards-$devices/"
+    done
+    for devices in 0,1 1,0; do
+        attempt "  --devices $devices: the same bytes" diff -r "$models/cards-0" "$models/cards-$devices"
+    done
+}
+
 # From the start of the process, with no cache of ours or the driver's, and with all of them.
 first_pictures() {
     rm -rf "$models/cache"
@@ -356,7 +373,7 @@ cpu | cpu_networks | cpu_pictures | cpu_scaling) # several may run at once
     export STYX_BACKEND=cpu
     bundle=$models/programs-$stage
     ;;
-table | ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile) ;;
+table | ops | goldens | accuracy | fullsize | bench | memory | sanitizer | rivals | compile | cards) ;;
 all)
     code=0
     for each in ops goldens accuracy fullsize bench memory sanitizer rivals compile; do
@@ -365,7 +382,7 @@ all)
     exit $code
     ;;
 *)
-    sed -n '2,15s/^# \{0,1\}//p' "$0"
+    sed -n '2,16s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
