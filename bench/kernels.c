@@ -10,14 +10,9 @@
  * block of lines. STYX_THREADS and STYX_ISA are heeded, STYX_INT8=1 multiplies 8-bit numbers, and
  * STYX_WINOGRAD=off leaves Winograd's algorithm out. */
 #include "cpu/cpu.h"
-#include "model/model.h"
-#include "random.h"
+#include "network.h"
 #include "tape/kinds.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 /* One thread is timed by the CPU's clock, so that other processes do not show; several by the
@@ -37,14 +32,6 @@ static double cpu_seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(int status, const styx_error *err)
-{
-    if (status) {
-        fprintf(stderr, "bench_kernels: %s\n", err->text);
-        exit(1);
-    }
 }
 
 /* ---- programs on random weights ---- */
@@ -68,13 +55,7 @@ static void start(struct program *p, struct cpu *dev, tape *t, size_t budget)
     must(backend_cpu.load(dev, t, &w, budget, &p->loaded, &err), &err);
     double loaded = now();
     must(backend_cpu.prepare(dev, t, p->loaded, &p->plan, &err), &err);
-    for (int i = 0; i < t->nin; i++) {
-        size_t n = tensor_count(t->in[i]);
-        float *x = malloc(n * sizeof *x);
-        for (size_t j = 0; j < n; j++)
-            x[j] = random_number();
-        p->args.in[i] = x;
-    }
+    random_inputs(t, &p->args);
     must(backend_cpu.run(p->plan, &p->args, &err), &err);
     if (t->ncode > 8)
         printf("weights %.3f s, pack %.3f s, prepare and first run %.3f s\n", made - from,
@@ -86,10 +67,7 @@ static void stop(struct program *p)
 {
     backend_cpu.release(p->plan);
     backend_cpu.unload(p->dev, p->loaded);
-    for (int i = 0; i < p->t->nin; i++)
-        free((void *)(uintptr_t)p->args.in[i]);
-    free((void *)(uintptr_t)p->weights.span->data);
-    free((void *)(uintptr_t)p->weights.span);
+    random_free(p->t, &p->weights, &p->args);
     tape_free(p->t);
 }
 
@@ -224,95 +202,6 @@ static void bench_shapes(struct cpu *dev, enum dtype type, const char *kind)
 
 /* ---- whole networks ---- */
 
-static const struct unet_config sd15 = {
-    .in = 4,
-    .out = 4,
-    .levels = 4,
-    .ch = { 320, 640, 1280, 1280 },
-    .down_attn = { true, true, true, false },
-    .up_attn = { true, true, true, false },
-    .layers = { 2, 2, 2, 2 },
-    .depth = { 1, 1, 1, 1 },
-    .heads = { 8, 8, 8, 8 },
-    .mid_attn = true,
-    .flip = true,
-    .context = 768,
-    .groups = 32,
-    .eps = 1e-5f,
-};
-
-static const struct unet_config sdxl = {
-    .in = 4,
-    .out = 4,
-    .levels = 3,
-    .ch = { 320, 640, 1280 },
-    .down_attn = { false, true, true },
-    .up_attn = { false, true, true },
-    .layers = { 2, 2, 2 },
-    .depth = { 1, 2, 10 },
-    .heads = { 5, 10, 20 },
-    .mid_attn = true,
-    .linear_projection = true,
-    .flip = true,
-    .context = 2048,
-    .groups = 32,
-    .eps = 1e-5f,
-    .time_dim = 256,
-    .added = 2816,
-};
-
-static const struct unet_config refiner = {
-    .in = 4,
-    .out = 4,
-    .levels = 4,
-    .ch = { 384, 768, 1536, 1536 },
-    .down_attn = { false, true, true, false },
-    .up_attn = { false, true, true, false },
-    .layers = { 2, 2, 2, 2 },
-    .depth = { 4, 4, 4, 4 },
-    .heads = { 6, 12, 24, 24 },
-    .mid_attn = true,
-    .linear_projection = true,
-    .flip = true,
-    .context = 1280,
-    .groups = 32,
-    .eps = 1e-5f,
-    .time_dim = 256,
-    .added = 2560,
-};
-
-static const struct vae_config vae = {
-    .in = 3,
-    .out = 3,
-    .latent = 4,
-    .levels = 4,
-    .layers = 2,
-    .groups = 32,
-    .ch = { 128, 256, 512, 512 },
-    .mid_attn = true,
-    .quant = true,
-    .post_quant = true,
-};
-
-static bool record(tape *t, const char *name)
-{
-    styx_error err = { 0 };
-    if (strcmp(name, "sd15") == 0)
-        unet(t, &sd15, 2, 64, 64, 77, 0);
-    else if (strcmp(name, "sdxl") == 0)
-        unet(t, &sdxl, 2, 128, 128, 77, 6);
-    else if (strcmp(name, "refiner") == 0)
-        unet(t, &refiner, 2, 64, 64, 77, 5);
-    else if (strcmp(name, "vae512") == 0)
-        vae_decode(t, &vae, 1, 64, 64);
-    else if (strcmp(name, "vae1024") == 0)
-        vae_decode(t, &vae, 1, 128, 128);
-    else
-        return false;
-    must(tape_finish(t, backend_cpu.merge, backend_cpu.halo, &err), &err);
-    return true;
-}
-
 /* The steps of a program one after the other, the best of some runs for each of them. */
 static void profile(struct plan *p, int runs, double peak)
 {
@@ -387,13 +276,13 @@ int main(int argc, char **argv)
         bench_shapes(dev, type, net);
     } else {
         struct program p;
-        tape *t = tape_new(net, type);
-        if (!record(t, net)) {
+        struct net n;
+        if (!find_net(net, &n)) {
             fprintf(stderr,
                     "bench_kernels: %s is neither sd15, sdxl, refiner, vae512 nor vae1024\n", net);
             return 1;
         }
-        start(&p, dev, t, budget);
+        start(&p, dev, record_net(&n, type, &backend_cpu), budget);
         profile(p.plan, runs, cpu_peak(dev, type));
         stop(&p);
     }

@@ -16,18 +16,14 @@
  * The last line is JSON. Times are of the wall's clock and include what passes between host and
  * card; of the steps the median counts. */
 #include "base/clock.h"
-#include "engine/published.h"
-#include "random.h"
+#include "network.h"
 #include "tape/kinds.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 struct bench {
-    const char *net;
-    enum single_file kind;
-    int rows, size, runs;
+    struct net net;
+    int runs;
     size_t budget;
     bool profile;
     enum dtype type;
@@ -35,36 +31,6 @@ struct bench {
     void *dev;
     tape *t;
 };
-
-static void must(int status, const styx_error *err)
-{
-    if (status) {
-        fprintf(stderr, "bench_steps: %s\n", err->text);
-        exit(1);
-    }
-}
-
-/* ---- the program ---- */
-
-static void record(struct bench *b)
-{
-    bool vae = strcmp(b->net, "vae") == 0;
-    json_t *config = NULL;
-    styx_error err = { 0 };
-    must(published_config(b->kind, vae ? SLOT_VAE : SLOT_UNET, NULL, b->net, &config, &err), &err);
-    b->t = tape_new(b->net, b->type);
-    if (vae) {
-        struct vae_config v;
-        must(vae_read(config, b->net, &v, &err), &err);
-        vae_decode(b->t, &v, b->rows, b->size / 8, b->size / 8);
-    } else {
-        struct unet_config u;
-        must(unet_read(config, b->net, &u, &err), &err);
-        unet(b->t, &u, b->rows, b->size / 8, b->size / 8, 77, b->kind == SINGLE_REFINER ? 5 : 6);
-    }
-    json_decref(config);
-    must(tape_finish(b->t, b->be->merge, b->be->halo, &err), &err);
-}
 
 static double flops_of(const tape *t)
 {
@@ -82,26 +48,13 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void fill_args(const struct bench *b, struct run_args *args)
-{
-    for (int i = 0; i < b->t->nin; i++) {
-        size_t n = tensor_count(b->t->in[i]);
-        float *x = malloc(n * sizeof *x);
-        for (size_t j = 0; j < n; j++)
-            x[j] = random_number();
-        args->in[i] = x;
-    }
-    for (int i = 0; i < b->t->nout; i++)
-        args->out[i] = malloc(tensor_count(b->t->out[i]) * sizeof(float));
-}
-
 /* A network whose numbers are none is no measure of anything. */
 static void check_finite(const struct bench *b, const struct run_args *args)
 {
     for (int i = 0; i < b->t->nout; i++)
         for (size_t j = 0; j < tensor_count(b->t->out[i]); j++)
             if (!isfinite(args->out[i][j])) {
-                fprintf(stderr, "bench_steps: %s gives %g at %zu\n", b->net,
+                fprintf(stderr, "bench_steps: %s gives %g at %zu\n", b->net.name,
                         (double)args->out[i][j], j);
                 exit(1);
             }
@@ -123,7 +76,7 @@ static void print_profile(const struct bench *b, void *plan, struct run_args *ar
     int count = tape_kinds(b->t, best, kinds);
     for (int i = 0; i < count; i++)
         all += kinds[i].seconds;
-    printf("%s: %.3f ms in %d instructions, one by one\n", b->net, all * 1e3,
+    printf("%s: %.3f ms in %d instructions, one by one\n", b->net.name, all * 1e3,
            b->t->ncode - b->t->once);
     for (int i = 0; i < count; i++)
         printf("%9.3f ms %3d x %8.1f us %8.2f TFLOP/s  %s\n", kinds[i].seconds * 1e3,
@@ -143,7 +96,9 @@ static void measure(const struct bench *b)
     struct footprint need;
     void *loaded, *plan;
     styx_error err = { 0 };
-    fill_args(b, &args);
+    random_inputs(b->t, &args);
+    for (int i = 0; i < b->t->nout; i++)
+        args.out[i] = malloc(tensor_count(b->t->out[i]) * sizeof(float));
     b->be->measure(b->dev, b->t, b->budget, &need);
     load = clock_seconds();
     must(b->be->load(b->dev, b->t, &w, b->budget, &loaded, &err), &err);
@@ -167,19 +122,16 @@ static void measure(const struct bench *b)
            "\"prepare_s\": %.3f, \"first_ms\": %.3f, \"median_ms\": %.3f, \"least_ms\": %.3f, "
            "\"most_ms\": %.3f, \"gflop\": %.1f, \"tflops\": %.2f, \"weights_mb\": %.1f, "
            "\"arena_mb\": %.1f, \"workspace_mb\": %.1f, \"compiled\": %d}\n",
-           b->net, dtype_name(b->type), b->rows, b->size, prepare - load, first - prepare,
-           (end - first) * 1e3, median * 1e3, seconds[0] * 1e3, seconds[b->runs - 1] * 1e3,
-           flops * 1e-9, flops / median * 1e-12, (double)need.weights * 1e-6,
-           (double)need.arena * 1e-6, (double)need.workspace * 1e-6,
+           b->net.name, dtype_name(b->type), b->net.rows, b->net.size, prepare - load,
+           first - prepare, (end - first) * 1e3, median * 1e3, seconds[0] * 1e3,
+           seconds[b->runs - 1] * 1e3, flops * 1e-9, flops / median * 1e-12,
+           (double)need.weights * 1e-6, (double)need.arena * 1e-6, (double)need.workspace * 1e-6,
            b->be->compiled ? b->be->compiled(b->dev) : 0);
     b->be->release(plan);
     b->be->unload(b->dev, loaded);
-    for (int i = 0; i < b->t->nin; i++)
-        free((void *)(uintptr_t)args.in[i]);
     for (int i = 0; i < b->t->nout; i++)
         free(args.out[i]);
-    free((void *)(uintptr_t)w.span->data);
-    free((void *)(uintptr_t)w.span);
+    random_free(b->t, &w, &args);
     free(seconds);
 }
 
@@ -187,23 +139,9 @@ static void measure(const struct bench *b)
 
 static bool take_word(struct bench *b, const char *word)
 {
-    static const struct {
-        const char *name;
-        enum single_file kind;
-        int rows, size;
-    } nets[] = { { "sd15", SINGLE_SD15, 2, 512 },
-                 { "sdxl", SINGLE_SDXL, 2, 1024 },
-                 { "refiner", SINGLE_REFINER, 2, 512 },
-                 { "vae", SINGLE_SD15, 1, 512 } };
     static const char *const types[] = { "f32", "bf16", "f16" };
-    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++)
-        if (strcmp(word, nets[i].name) == 0) {
-            b->net = nets[i].name;
-            b->kind = nets[i].kind;
-            b->rows = nets[i].rows;
-            b->size = nets[i].size;
-            return true;
-        }
+    if (find_net(word, &b->net))
+        return true;
     for (int i = 0; i < 3; i++)
         if (strcmp(word, types[i]) == 0) {
             b->type = (enum dtype)i;
@@ -230,7 +168,7 @@ static bool take_number(struct bench *b, struct device_options *o, const char *w
     }
     if (sscanf(word, "%15[a-z]=%llu", key, &n) != 2)
         return false;
-    int *const to[] = { &b->rows, &b->size, &b->runs, &o->index, &o->threads };
+    int *const to[] = { &b->net.rows, &b->net.size, &b->runs, &o->index, &o->threads };
     static const char *const keys[] = { "rows", "size", "runs", "device", "threads" };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0) {
@@ -255,13 +193,13 @@ int main(int argc, char **argv)
                     argv[i]);
             return 2;
         }
-    if (!b.net || !b.be || b.runs < 1 || b.rows < 1 || b.size < 64) {
+    if (!b.net.name || !b.be || b.runs < 1 || b.net.rows < 1 || b.net.size < 64) {
         fprintf(stderr, "bench_steps: sd15, sdxl, refiner or vae was wanted%s\n",
                 b.be ? "" : ", and a backend: CUDA was not compiled in");
         return 2;
     }
-    if (o.fp8 && strcmp(b.be->name, "cuda") != 0) {
-        fprintf(stderr, "bench_steps: fp8 belongs to cuda\n");
+    if (o.fp8 && (strcmp(b.be->name, "cuda") != 0 || b.type == DT_F32)) {
+        fprintf(stderr, "bench_steps: fp8 belongs to cuda, and to f16 or bf16\n");
         return 2;
     }
     if (b.type == DT_COUNT)
@@ -269,7 +207,7 @@ int main(int argc, char **argv)
     must(b.be->open(&o, &b.dev, &err), &err);
     b.be->describe(b.dev, text, sizeof text);
     printf("%s\n", text);
-    record(&b);
+    b.t = record_net(&b.net, b.type, b.be);
     measure(&b);
     tape_free(b.t);
     b.be->close(b.dev);
