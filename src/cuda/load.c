@@ -314,16 +314,6 @@ static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error 
     return code ? code : region_grow(g, &l->memory, resident, err);
 }
 
-static int check_type(const struct gpu *g, const tape *t, styx_error *err)
-{
-    for (int i = 0; i < t->nparams && g->fp8 && t->type == DT_F32; i++)
-        if (t->params[i].coarse)
-            return fail(err, STYX_ERR_INVALID,
-                        "the %s is to run in F32; fp8 wants F16 or BF16 around its products",
-                        t->name);
-    return STYX_OK;
-}
-
 int weights_load(void *dev, const tape *t, const struct weights *w, size_t budget, void **loaded,
                  styx_error *err)
 {
@@ -334,9 +324,7 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
         return fail_nomem(err, sizeof *l);
     l->g = g;
     l->type = t->type;
-    code = check_type(g, t, err);
-    if (!code)
-        code = layout_make(t, g->fp8, &l->layout, err);
+    code = layout_make(t, g->fp8, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);
     if (!code)

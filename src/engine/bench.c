@@ -151,7 +151,13 @@ static int check_sizes(struct bench *b, styx_error *err)
                     b->o.width, b->o.height, MAX_SIDE);
     if (b->o.runs < 1 || b->o.runs > 1000)
         return fail(err, STYX_ERR_INVALID, "%d runs; 1 to 1000 were wanted", b->o.runs);
-    return check_dtype(b->s, b->o.dtype, err);
+    return 0;
+}
+
+static int check_type(const struct bench *b, styx_error *err)
+{
+    return b->key.network == NET_UNET ? check_unet_dtype(b->s, b->o.dtype, err)
+                                      : check_dtype(b->s, b->o.dtype, err);
 }
 
 /* The rest of the key, as a request for one picture with guidance has it. */
@@ -184,7 +190,7 @@ static int make_component(struct bench *b, styx_component **out, styx_error *err
     struct store *weights = NULL;
     tape *t = NULL;
     int code;
-    if ((code = find_network(b, &slot, err)) ||
+    if ((code = find_network(b, &slot, err)) || (code = check_type(b, err)) ||
         (code = published_config(b->kind, slot, NULL, b->o.model, &config, err)) ||
         (code = component_make(slot, b->o.model, config, b->o.model, NULL, &bare, err)))
         goto done;

@@ -207,6 +207,8 @@ int run_vision(styx_session *s, const styx_component *checker, enum dtype type,
 enum dtype resolve_dtype(const styx_session *s, enum styx_dtype wanted);
 enum styx_dtype public_dtype(enum dtype type);
 int check_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err);
+/* Under fp8 the UNet has no f32: its 8-bit products end in halves. */
+int check_unet_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err);
 
 int tensor_new(struct styx_tensor *x, int dims, const int *shape, styx_error *err);
 size_t tensor_numbers(const struct styx_tensor *x);

@@ -216,7 +216,7 @@ int styx_unet(styx_session *session, const styx_model *model, enum styx_dtype dt
         return STYX_ERR_INVALID;
     if ((code = check_unet_inputs(&c->unet, sample, text, text_embeds, time_ids, timestep_cond,
                                   err)) ||
-        (code = check_dtype(session, dtype, err)))
+        (code = check_unet_dtype(session, dtype, err)))
         return code;
     int shape[4] = { sample->shape[0], c->unet.out, sample->shape[2], sample->shape[3] };
     if ((code = tensor_new(&made, 4, shape, err)))

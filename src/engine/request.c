@@ -295,12 +295,10 @@ static enum dtype automatic_vae(const struct job *j)
 static int find_types(struct job *j, styx_error *err)
 {
     int code;
-    if ((code = check_dtype(j->s, j->r.dtype, err)) ||
+    if ((code = check_unet_dtype(j->s, j->r.dtype, err)) ||
         (code = check_dtype(j->s, j->r.vae_dtype, err)))
         return code;
     j->type = j->r.dtype == STYX_AUTO ? automatic(j) : resolve_dtype(j->s, j->r.dtype);
-    if (j->s->fp8 && j->type == DT_F32)
-        return fail(err, STYX_ERR_INVALID, "dtype f32 and fp8; with fp8, f16 or bf16 was wanted");
     j->vae_type =
         j->r.vae_dtype == STYX_AUTO ? automatic_vae(j) : resolve_dtype(j->s, j->r.vae_dtype);
     j->noise_type = j->r.noise_dtype == STYX_AUTO ? DT_F32 : resolve_dtype(j->s, j->r.noise_dtype);

@@ -242,3 +242,11 @@ int check_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err)
                     s->backend->name, dtype_name(resolve_dtype(s, wanted)));
     return 0;
 }
+
+int check_unet_dtype(const styx_session *s, enum styx_dtype wanted, styx_error *err)
+{
+    int code = check_dtype(s, wanted, err);
+    if (!code && s->fp8 && resolve_dtype(s, wanted) == DT_F32)
+        return fail(err, STYX_ERR_INVALID, "dtype f32 and fp8; with fp8, f16 or bf16 was wanted");
+    return code;
+}

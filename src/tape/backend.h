@@ -20,7 +20,8 @@ struct device_options {
     const char *isa;      /* NULL: the best; "portable", "avx2", "avx512", "avx512bf16", "amx" */
     bool direct;          /* no Winograd convolutions */
     bool int8;            /* 8-bit products in linear layers and convolutions */
-    bool fp8;             /* 8-bit floats in the layers that bear them (param.coarse); cards only */
+    bool fp8;             /* 8-bit floats in the layers that bear them (param.coarse): cards only,
+                             and programs with such layers are in F16 or BF16 */
     enum offload offload; /* cards only */
     bool hard;            /* poison the arena with NaN and dead values after use (tests) */
 };

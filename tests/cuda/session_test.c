@@ -150,23 +150,47 @@ static void test_a_limit_that_is_too_small(void **state)
     styx_model_free(m);
 }
 
+/* A UNet's step in f32 by itself, with the inputs that tiny_sdxl has. */
+static int unet_in_f32(styx_session *s, const styx_model *m, styx_error *err)
+{
+    float zeros[4 * 8 * 8] = { 0 };
+    struct styx_tensor sample = { .dims = 4, .shape = { 1, 4, 8, 8 }, .data = zeros };
+    struct styx_tensor text = { .dims = 3, .shape = { 1, 2, 40 }, .data = zeros };
+    struct styx_tensor pooled = { .dims = 2, .shape = { 1, 72 - 6 * 8 }, .data = zeros };
+    struct styx_tensor ids = { .dims = 2, .shape = { 1, 6 }, .data = zeros }, out = { 0 };
+    return styx_unet(s, m, STYX_F32, &sample, zeros, &text, &pooled, &ids, NULL, &out, err);
+}
+
+static void refused(int code, const styx_error *err)
+{
+    assert_int_equal(code, STYX_ERR_INVALID);
+    assert_string_equal(err->text, "dtype f32 and fp8; with fp8, f16 or bf16 was wanted");
+}
+
 static void test_eight_bits_want_halves(void **state)
 {
+    struct styx_bench_options b = STYX_BENCH_OPTIONS_INIT;
     struct styx_session_options o = STYX_SESSION_OPTIONS_INIT;
     struct styx_request r = request();
     struct styx_result result = STYX_RESULT_INIT;
     styx_model *m = model();
     styx_session *s;
     styx_error err;
+    char *text;
     (void)state;
     o.backend = "cuda";
     o.fp8 = 1;
     fake.limit = (size_t)1 << 30;
     must(styx_session_new(&o, &s, &err), &err);
     r.dtype = STYX_F32;
-    assert_int_equal(styx_generate(s, m, &r, &result, &err), STYX_ERR_INVALID);
-    assert_non_null(strstr(err.text, "with fp8, f16 or bf16 was wanted"));
+    refused(styx_generate(s, m, &r, &result, &err), &err);
+    refused(unet_in_f32(s, m, &err), &err);
+    b.model = "sd15";
+    b.network = "unet";
+    b.dtype = STYX_F32;
+    refused(styx_bench(s, &b, &text, &err), &err);
     r.dtype = STYX_AUTO;
+    r.vae_dtype = STYX_F32;
     must(styx_generate(s, m, &r, &result, &err), &err);
     assert_int_equal(result.dtype, STYX_F16);
     styx_result_free(&result);
