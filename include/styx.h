@@ -344,8 +344,8 @@ struct styx_progress {
     const char *stage;    /* "load", "encode", "denoise", "decode", "safety" */
     int done, total;      /* steps of the stage; diffusers' progress bar counts the same */
     double seconds;       /* since the stage began */
-    /* A cheap picture of the latents after a step of "denoise", 1/8 of the size; NULL otherwise.
-     * Valid during the call. */
+    /* A cheap picture of the latents after a step of "denoise", 1/8 of the size; NULL otherwise, and
+     * for latents without 4 channels. Valid during the call. */
     const struct styx_image *preview;
 };
 

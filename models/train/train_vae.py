@@ -55,22 +55,33 @@ def loss_of(x, y, mean, logvar):
     return loss + 1e-4 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
+def colours_of(z, y):
+    """The colours of Styx's previews: a least-squares fit of pictures made small to their latents."""
+    x = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, 3).flatten(0, 2)
+    return torch.linalg.lstsq(x, y.movedim(1, 3).flatten(0, 2)).solution.flatten().tolist()
+
+
 @torch.no_grad()
 def measure(vae, compositor, rows, out):
-    """PSNR on scenes of another seed, the scaling factor, and a sheet of originals above copies."""
-    planner, latents, errors, first = scenes.Planner(rows, random.Random(987654)), [], [], None
+    """PSNR on scenes of another seed, the scaling factor, the channels' means, the colours of
+    previews, and a sheet of originals above copies."""
+    planner, first = scenes.Planner(rows, random.Random(987654)), None
+    latents, small, errors = [], [], []
     for _ in range(8):
         x = compositor.draw(*scenes.pack([planner.scene() for _ in range(32)]))
         z, _ = vae.encode(x)
         y = vae.decode(z).clamp(-1, 1)
         first = first or (x[:16], y[:16])
         latents.append(z)
+        small.append(F.avg_pool2d(y / 2 + 0.5, 8))
         errors.append(((x - y) / 2).square().mean((1, 2, 3)))
     z, e = torch.cat(latents), torch.cat(errors)
     psnr = (-10 * torch.log10(e)).mean().item()
     x, y = first
     sheet(torch.cat([x[:8], y[:8], x[8:], y[8:]]), os.path.join(out, "vae.jpg"))
-    return psnr, -10 * math.log10(e.mean().item()), 1 / z.std().item(), z.mean((0, 2, 3)).tolist()
+    pooled, scale = -10 * math.log10(e.mean().item()), 1 / z.std().item()
+    colours = colours_of(z * scale, torch.cat(small))
+    return psnr, pooled, scale, z.mean((0, 2, 3)).tolist(), colours
 
 
 def main():
@@ -120,8 +131,9 @@ def main():
                 flush=True,
             )
     vae.eval()
-    psnr, pooled, scale, means = measure(vae, compositor, rows, args.out)
+    psnr, pooled, scale, means, colours = measure(vae, compositor, rows, args.out)
     vae.config["scaling_factor"] = scale
+    vae.config["_latent_colours"] = [round(x, 3) for x in colours]
     networks.save(args.out, vae=vae)
     print(
         f"vae done: {step} steps, psnr {psnr:.2f} dB (of the mean error {pooled:.2f}), "

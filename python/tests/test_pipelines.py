@@ -212,6 +212,40 @@ def test_callback_sees_and_changes(sd):
     assert not latents.numpy().any()
 
 
+def previews(pipe, every=1, **call):
+    seen = []
+    pipe.set_preview(every, lambda step, picture: seen.append((step, picture)))
+    images = draw(pipe, **call)
+    pipe.set_preview(0)
+    draw(pipe)
+    return seen, images[0]
+
+
+def test_previews_come_every_so_often_and_last(sd):
+    seen, _ = previews(sd, 2, num_inference_steps=5)
+    assert [(step, picture.size) for step, picture in seen] == [(i, (8, 8)) for i in (1, 3, 4)]
+
+
+def test_a_vae_tells_the_colours_of_its_previews(tiny, tmp_path):
+    folder = shutil.copytree(tiny("tiny_sd15"), tmp_path / "coloured")
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    config["_latent_colours"] = [0] * 12 + [0.2, 0.4, 0.6]
+    (folder / "vae" / "config.json").write_text(json.dumps(config))
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(str(folder))
+    seen, _ = previews(pipe)
+    assert all(picture.tobytes() == bytes([51, 102, 153]) * 64 for _, picture in seen)
+    assert len(seen) == 2
+
+
+def test_previews_of_the_bundled_model_resemble_its_pictures():
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained("styx-emoji")
+    pipe.set_progress_bar_config(disable=True)
+    seen, image = previews(pipe, prompt="a red apple", num_inference_steps=8)
+    preview = np.frombuffer(seen[-1][1].tobytes(), "u1").reshape(32, 32, 3) / 255
+    small = image.reshape(32, 8, 32, 8, 3).mean((1, 3))
+    assert np.sqrt(np.square(preview - small).mean()) < 0.1  # with the colours of SD 1.5: 0.2
+
+
 def test_callback_in_place(sd):
     def zero(pipe, i, t, arrays):
         arrays["latents"].numpy()[:] = 0

@@ -2,6 +2,7 @@
  * 2022. */
 #include "engine/job.h"
 #include "image/pixels.h"
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -213,6 +214,17 @@ static int one_step(struct loop *l, int i, bool *interrupt, styx_error *err)
     return 0;
 }
 
+/* The VAE's own colours, or those of the published ones, whose latents most others share. */
+static int preview_of(const struct job *j, struct image *out, styx_error *err)
+{
+    const struct vae_config *vae = &j->m->part[SLOT_VAE]->vae;
+    struct latent_colours colours = j->xl ? LATENT_COLOURS_SDXL : LATENT_COLOURS_SD15;
+    static_assert(sizeof colours == sizeof vae->colours, "rows of three");
+    if (vae->coloured)
+        memcpy(&colours, vae->colours, sizeof colours);
+    return pixels_preview(j->latents, j->lw, j->lh, &colours, out, err);
+}
+
 /* Tells the caller, with a cheap picture of the first latents. */
 static int tell(struct loop *l, int i, styx_error *err)
 {
@@ -220,9 +232,7 @@ static int tell(struct loop *l, int i, styx_error *err)
     struct image small = { 0 };
     if (!ticks(j, i))
         return 0;
-    if (j->r.progress && j->channels == 4 &&
-        pixels_preview(j->latents, j->lw, j->lh,
-                       j->xl ? &LATENT_COLOURS_SDXL : &LATENT_COLOURS_SD15, &small, err))
+    if (j->r.progress && j->channels == 4 && preview_of(j, &small, err))
         return STYX_ERR_NOMEM;
     struct styx_image preview = { small.w, small.h, small.channels, small.data };
     int code = job_progress(j, "denoise", ++l->ticks, j->ticks, l->since,

@@ -214,12 +214,13 @@ int unet_read(const json_t *config, const char *where, struct unet_config *m, st
 static int vae_read_numbers(const json_t *config, const char *where, struct vae_config *m,
                             styx_error *err)
 {
-    double scaling, shift, mean[16], std[16];
-    int code, nmean = 0, nstd = 0;
+    double scaling, shift, mean[16], std[16], colours[15];
+    int code, nmean = 0, nstd = 0, ncolours = 0;
     if ((code = json_double(config, where, "scaling_factor", 0.18215, 1e-6, 1e6, &scaling, err)) ||
         (code = json_double(config, where, "shift_factor", 0, -1e6, 1e6, &shift, err)) ||
         (code = json_doubles(config, where, "latents_mean", mean, 16, &nmean, err)) ||
-        (code = json_doubles(config, where, "latents_std", std, 16, &nstd, err)))
+        (code = json_doubles(config, where, "latents_std", std, 16, &nstd, err)) ||
+        (code = json_doubles(config, where, "_latent_colours", colours, 15, &ncolours, err)))
         return code;
     m->scaling = (float)scaling;
     m->shift = (float)shift;
@@ -232,6 +233,13 @@ static int vae_read_numbers(const json_t *config, const char *where, struct vae_
         m->mean[i] = (float)mean[i];
         m->std[i] = (float)std[i];
     }
+    m->coloured = ncolours > 0;
+    if (m->coloured && (ncolours != 15 || m->latent != 4))
+        return fail(err, STYX_ERR_FORMAT,
+                    "%s: _latent_colours has %d entries for %d channels; 15 for 4 were wanted",
+                    where, ncolours, m->latent);
+    for (int i = 0; i < ncolours; i++)
+        m->colours[i] = (float)colours[i];
     return 0;
 }
 

@@ -31,6 +31,8 @@ struct vae_config {
     float scaling, shift;
     float mean[16], std[16]; /* latents_mean, latents_std */
     bool normalised;         /* the two above are given */
+    float colours[15];       /* _latent_colours, a struct latent_colours */
+    bool coloured;           /* they are given */
 };
 
 /* CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection */

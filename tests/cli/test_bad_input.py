@@ -168,6 +168,8 @@ class Models(CommandTest):
                 "deep": lambda d: b'{"a":' * 5000 + b"1" + b"}" * 5000}.items():
             with self.subTest(name):
                 self.refuses(file="unet/config.json", change=change, says="unet/config.json")
+        self.refuses(file="vae/config.json", says=["vae/config.json", "_latent_colours has 2"],
+                     change=lambda d: d.replace(b"{", b'{"_latent_colours": [1, 2],', 1))
 
     def test_models_in_the_wrong_place(self):
         self.whole_model("refiner", REFINER, SDXL)

@@ -395,7 +395,7 @@ class DiffusionPipeline(LoraLoader, TextualInversionLoader):
         """Shows the picture as it becomes, every so many steps; 0 switches it off.
 
         In Jupyter it appears in the cell; callback(step, picture) gets it elsewhere. A cheap map
-        from latents to colours, an eighth of the size. Needs numpy.
+        from latents to colours, an eighth of the size; for a VAE of 4 channels.
         """
         self._preview = (every, callback) if every else None
 

@@ -124,11 +124,12 @@ def _request(pipe, a):
 
 
 class _Bar:
-    """diffusers' bar over the denoising steps, made when their number is known."""
+    """diffusers' bar over the denoising steps, made when their number is known, and previews."""
 
     def __init__(self, pipe):
         self.pipe = pipe
         self.bar = None
+        self.show = _preview.maker(pipe)
 
     def __call__(self, stage, done, total, seconds, preview):
         if stage != "denoise":
@@ -139,6 +140,8 @@ class _Bar:
         if done > self.done:
             self.bar.update(done - self.done)
             self.done = done
+        if preview is not None and self.show is not None:
+            self.show(done, total, preview)
         if done == total:
             self.close()
 
@@ -156,7 +159,7 @@ def call(pipe, a):
     pipe._interrupt = False
     model = pipe._assembled(lora_scale(a.get("cross_attention_kwargs")))
     request = _request(pipe, a)
-    caller = StepCaller(pipe, a, pipe.scheduler.order, _preview.maker(pipe))
+    caller = StepCaller(pipe, a, pipe.scheduler.order)
     trace = pipe._trace and (lambda name, view: pipe._trace(name, Tensor(view)))
     bar = _Bar(pipe)
     try:

@@ -34,7 +34,7 @@ class Timestep(float):
 class StepCaller:
     """Calls the user's callback after each step and takes back what it changed."""
 
-    def __init__(self, pipe, arguments, order, preview=None):
+    def __init__(self, pipe, arguments, order):
         self.pipe = pipe
         self.callback = arguments.get("callback_on_step_end")
         self.names = list(getattr(self.callback, "tensor_inputs", None) or
@@ -42,13 +42,12 @@ class StepCaller:
         self.old = arguments.get("callback")
         self.every = arguments.get("callback_steps") or 1
         self.order = order
-        self.preview = preview
         if self.old is not None:
             warnings.warn("Passing `callback` as an input argument to `__call__` is deprecated, "
                           "consider using `callback_on_step_end`", FutureWarning, stacklevel=5)
 
     def needed(self):
-        return self.callback is not None or self.old is not None or self.preview is not None
+        return self.callback is not None or self.old is not None
 
     def __call__(self, step, index, count, timestep):
         self.pipe._num_timesteps = count
@@ -57,8 +56,6 @@ class StepCaller:
         if self.old is not None and index % self.every == 0:
             self.old(index // self.order, Timestep(timestep),
                      Tensor(_core.step_get(step, "latents")))
-        if self.preview is not None:
-            self.preview(step, index, count)
         if self.pipe._interrupt:
             _core.step_interrupt(step)
 
