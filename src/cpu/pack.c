@@ -117,7 +117,7 @@ static void read_part(const struct kernels *k, const struct span_part *p, size_t
                       float *to)
 {
     const struct span *s = p->span;
-    if (s->scale) {
+    if (!span_plain(s)) {
         span_part_read(p, from, n, to);
         return;
     }
@@ -217,9 +217,8 @@ struct work {
 
 static int slice_of(const struct loaded *l, const struct packed *w)
 {
-    const struct span *s = &l->span[w->weight];
-    size_t each = dtype_bytes(s->type) + (s->scale ? sizeof *s->scale : 0);
-    int chunk = chunk_of(w), n = (int)((SLICE - 128) / each) / (w->k * w->k);
+    int chunk = chunk_of(w);
+    int n = (int)span_part_room(&l->span[w->weight], SLICE) / (w->k * w->k);
     return n < chunk ? chunk : n / chunk * chunk;
 }
 

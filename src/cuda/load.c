@@ -70,7 +70,7 @@ struct reader {
 /* As the file has them where the card can convert, else through f32. */
 static enum dtype copied_type(const struct span *s)
 {
-    bool plain = !s->scale && (s->type == DT_F32 || s->type == DT_F16 || s->type == DT_BF16);
+    bool plain = span_plain(s) && (s->type == DT_F32 || s->type == DT_F16 || s->type == DT_BF16);
     return plain ? s->type : DT_F32;
 }
 
@@ -81,7 +81,7 @@ static void read_job(void *ctx, int job, int thread)
     size_t n = r->count - at < run ? r->count - at : run;
     char *to = r->pinned[r->turn] + at * each;
     (void)thread;
-    if (r->span->type == r->type && !r->span->scale)
+    if (r->span->type == r->type && span_plain(r->span))
         memcpy(to, (const char *)r->span->data + (r->from + at) * each, n * each);
     else
         span_read(r->span, r->from + at, n, (float *)to);

@@ -195,6 +195,24 @@ struct stream {
     uint16_t *scales, *next_scale; /* of the whole tensor, for safetensors */
 };
 
+/* n integers and their scales, which lie at next_scale. */
+static int put_eight(struct stream *s, const int8_t *q, size_t n)
+{
+    unsigned char *out = (unsigned char *)s->values; /* values are read: blocks fit there */
+    size_t blocks = n / Q8_0_ELEMENTS;
+
+    if (!s->plan->gguf) {
+        s->next_scale += blocks;
+        return save_put(s->to, q, n, s->plan->err);
+    }
+    for (size_t i = 0; i < blocks; i++, out += Q8_0_BYTES) {
+        out[0] = (unsigned char)(s->next_scale[i] & 255);
+        out[1] = (unsigned char)(s->next_scale[i] >> 8);
+        memcpy(out + 2, q + i * Q8_0_ELEMENTS, Q8_0_ELEMENTS);
+    }
+    return save_put(s->to, s->values, blocks * Q8_0_BYTES, s->plan->err);
+}
+
 /* n numbers, converted. */
 static int put_values(struct stream *s, const struct piece *p, const float *values, size_t n)
 {
@@ -213,44 +231,40 @@ static int put_values(struct stream *s, const struct piece *p, const float *valu
     if (!q8_0_quantize(values, n, q, s->next_scale))
         return fail(err, STYX_ERR_INVALID, "%s: tensor '%s' holds a number that 8 bits cannot",
                     store_path(p->store), SHOW(p->from[0]->name));
-    size_t blocks = n / Q8_0_ELEMENTS;
-    if (!s->plan->gguf) {
-        s->next_scale += blocks;
-        return save_put(s->to, q, n, err);
-    }
-    unsigned char *out = (unsigned char *)s->values; /* values are read: blocks fit there */
-    for (size_t i = 0; i < blocks; i++, out += Q8_0_BYTES) {
-        out[0] = (unsigned char)(s->next_scale[i] & 255);
-        out[1] = (unsigned char)(s->next_scale[i] >> 8);
-        memcpy(out + 2, q + i * Q8_0_ELEMENTS, Q8_0_ELEMENTS);
-    }
-    return save_put(s->to, s->values, blocks * Q8_0_BYTES, err);
+    return put_eight(s, q, n);
 }
 
 /* Scales times integers in blocks of 32 already: no second rounding. */
-static bool same_blocks(const struct piece *p, const struct span *span)
+static bool same_blocks(const struct piece *p, const struct entry *e, const struct span *span)
 {
-    return p->type == DT_I8 && span->type == DT_I8 &&
-           span_count(span) / (size_t)span->shape[0] / (size_t)span->groups == Q8_0_ELEMENTS;
+    const struct quant *quant = quant_by_name(e->type);
+    if (p->type != DT_I8)
+        return false;
+    return quant
+               ? quant->split != NULL
+               : span->scale && span_count(span) / (size_t)span->shape[0] / (size_t)span->groups ==
+                                    Q8_0_ELEMENTS;
 }
 
-static int put_blocks(struct stream *s, const struct span *span)
+static int put_blocks(struct stream *s, const struct entry *e, const struct span *span)
 {
-    size_t blocks = span_count(span) / Q8_0_ELEMENTS;
-    const int8_t *q = span->data;
-    unsigned char block[Q8_0_BYTES];
+    const struct quant *quant = quant_by_name(e->type);
+    const unsigned char *data = span->data;
+    size_t each = quant ? (size_t)quant->blocks.bytes : Q8_0_ELEMENTS;
     int rc = STYX_OK;
 
-    if (!s->plan->gguf) {
-        memcpy(s->next_scale, span->scale, blocks * 2);
-        s->next_scale += blocks;
-        return save_put(s->to, q, blocks * Q8_0_ELEMENTS, s->plan->err);
-    }
-    for (size_t i = 0; !rc && i < blocks; i++) {
-        block[0] = (unsigned char)(span->scale[i] & 255);
-        block[1] = (unsigned char)(span->scale[i] >> 8);
-        memcpy(block + 2, q + i * Q8_0_ELEMENTS, Q8_0_ELEMENTS);
-        rc = save_put(s->to, block, sizeof block, s->plan->err);
+    for (size_t at = 0, n; !rc && at < e->count; at += n) {
+        int8_t *q = (int8_t *)s->bytes;
+        n = e->count - at < CHUNK ? e->count - at : CHUNK;
+        for (size_t i = 0; i < n / Q8_0_ELEMENTS; i++, q += Q8_0_ELEMENTS, data += each) {
+            if (quant) {
+                quant->split(data, q, &s->next_scale[i]);
+                continue;
+            }
+            s->next_scale[i] = span->scale[at / Q8_0_ELEMENTS + i];
+            memcpy(q, data, Q8_0_ELEMENTS);
+        }
+        rc = put_eight(s, (int8_t *)s->bytes, n);
     }
     return rc;
 }
@@ -286,9 +300,9 @@ static int put_source(struct stream *s, const struct piece *p, const struct entr
         return rc;
     if (p->transposed)
         rc = put_transposed(s, p, &span);
-    else if (same_blocks(p, &span))
-        rc = put_blocks(s, &span);
-    else if (span.type == p->type && span.type != DT_I8)
+    else if (same_blocks(p, e, &span))
+        rc = put_blocks(s, e, &span);
+    else if (span.type == p->type && span_plain(&span))
         rc = save_put(s->to, span.data, span_count(&span) * dtype_bytes(span.type), err);
     else
         for (size_t at = 0; !rc && at < e->count; at += CHUNK) {

@@ -146,53 +146,12 @@ static int read_value(struct reader *r, const char *key)
 
 /* ---- Tensors. ---- */
 
-/* Scales times integers stay so, if a row is whole blocks. */
-static int expand_split(const struct quant *quant, const struct entry *e, struct span *to,
-                        void **memory, styx_error *err)
+/* Whole rows of scales times integers lose nothing; all else in blocks is halves once decoded. */
+static enum dtype decoded_type(const struct quant *quant, const struct entry *e)
 {
-    size_t n = e->count / (size_t)quant->elements;
-    uint16_t *scales = malloc(n * 2 + e->count);
-    int8_t *q = (int8_t *)(scales + n);
-    const unsigned char *block = e->raw;
-
-    if (!scales)
-        return fail_nomem(err, n * 2 + e->count);
-    for (size_t i = 0; i < n; i++, block += quant->bytes)
-        quant->split(block, q + i * (size_t)quant->elements, &scales[i]);
-    *memory = scales;
-    to->data = q;
-    to->type = DT_I8;
-    to->scale = scales;
-    to->groups = (int)(n / (size_t)e->shape[0]);
-    return STYX_OK;
-}
-
-static int expand_blocks(const struct entry *e, struct span *to, void **memory, styx_error *err)
-{
-    const struct quant *quant = quant_by_name(e->type);
-    const unsigned char *block = e->raw;
-    float values[256];
-    size_t step = (size_t)quant->elements;
-
-    /* A third of a fused projection could end within a block. */
-    if (e->count % step || e->bytes != e->count / step * (size_t)quant->bytes)
-        return fail(err, STYX_ERR_FORMAT, "'%s' is no whole number of %s blocks", SHOW(e->name),
-                    quant->name);
-    to->dims = e->dims;
-    memcpy(to->shape, e->shape, sizeof to->shape);
-    if (quant->split && e->dims > 1 && e->count / (size_t)e->shape[0] % step == 0)
-        return expand_split(quant, e, to, memory, err);
-    uint16_t *halves = malloc(e->count * 2);
-    if (!halves)
-        return fail_nomem(err, e->count * 2);
-    for (size_t at = 0; at < e->count; at += step, block += quant->bytes) {
-        quant->decode(block, values);
-        dtype_from_f32(DT_F16, values, halves + at, step);
-    }
-    *memory = halves;
-    to->data = halves;
-    to->type = DT_F16;
-    return STYX_OK;
+    bool exact = quant->split && e->dims > 1 && e->shape[0] &&
+                 e->count / (uint64_t)e->shape[0] % (uint64_t)quant->blocks.elements == 0;
+    return exact ? DT_F32 : DT_F16;
 }
 
 /* ggml counts dimensions from the innermost. */
@@ -238,7 +197,7 @@ static void restore_shape(const struct reader *r, struct entry *e)
     memcpy(e->shape, shape, (size_t)dims * sizeof *shape);
 }
 
-/* Sets type, bytes and, for what needs no decoding, the span. row is what blocks must divide. */
+/* Sets type, bytes and the span but for its place. row is what blocks must divide. */
 static int read_type(struct reader *r, struct entry *e, int row, int *align)
 {
     uint64_t id;
@@ -266,17 +225,19 @@ static int read_type(struct reader *r, struct entry *e, int row, int *align)
                     "%s: tensor '%s' is of ggml's type %llu, which is not supported: convert it to "
                     "Q8_0 or a K-quant",
                     r->path, SHOW(e->name), (unsigned long long)id);
-    if (row % quant->elements)
+    if (row % quant->blocks.elements)
         return fail(r->err, STYX_ERR_FORMAT,
                     "%s: a row of tensor '%s' is no whole number of %s "
                     "blocks",
                     r->path, SHOW(e->name), quant->name);
     e->type = quant->name;
-    e->bytes = e->count / (uint64_t)quant->elements;
-    if (__builtin_mul_overflow(e->bytes, (uint64_t)quant->bytes, &e->bytes))
+    e->bytes = e->count / (uint64_t)quant->blocks.elements;
+    if (__builtin_mul_overflow(e->bytes, (uint64_t)quant->blocks.bytes, &e->bytes))
         return fail(r->err, STYX_ERR_FORMAT, "%s: tensor '%s' is too large", r->path,
                     SHOW(e->name));
-    e->expand = e->count ? expand_blocks : NULL;
+    e->span =
+        (struct span){ .type = decoded_type(quant, e), .dims = e->dims, .blocks = &quant->blocks };
+    memcpy(e->span.shape, e->shape, sizeof e->shape);
     return STYX_OK;
 }
 
@@ -330,9 +291,9 @@ static int place(struct reader *r, struct found *found, size_t n)
                         SHOW(found[i - 1].name), SHOW(f->name));
         end = f->offset + f->e.bytes;
         f->e.raw = r->data + (f->e.count ? begin + f->offset : 0);
-        if (!f->e.expand && f->align && f->e.bytes && (uintptr_t)f->e.raw % (unsigned)f->align)
+        if (f->align && f->e.bytes && (uintptr_t)f->e.raw % (unsigned)f->align)
             f->e.expand = store_expand_copy;
-        else if (!f->e.expand && f->align)
+        else if (f->align)
             f->e.span.data = f->e.raw;
         rc = store_add(r->into, &f->e, r->err);
     }

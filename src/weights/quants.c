@@ -173,16 +173,16 @@ static void decode_q6_k(const unsigned char *b, float *to)
 }
 
 static const struct quant quants[] = {
-    { "Q4_0", 2, 32, 18, decode_q4_0, split_q4_0 },
-    { "Q4_1", 3, 32, 20, decode_q4_1, NULL },
-    { "Q5_0", 6, 32, 22, decode_q5_0, split_q5_0 },
-    { "Q5_1", 7, 32, 24, decode_q5_1, NULL },
-    { "Q8_0", 8, Q8_0_ELEMENTS, Q8_0_BYTES, decode_q8_0, split_q8_0 },
-    { "Q2_K", 10, 256, 84, decode_q2_k, NULL },
-    { "Q3_K", 11, 256, 110, decode_q3_k, NULL },
-    { "Q4_K", 12, 256, 144, decode_q4_k, NULL },
-    { "Q5_K", 13, 256, 176, decode_q5_k, NULL },
-    { "Q6_K", 14, 256, 210, decode_q6_k, NULL },
+    { "Q4_0", 2, { 32, 18, decode_q4_0 }, split_q4_0 },
+    { "Q4_1", 3, { 32, 20, decode_q4_1 }, NULL },
+    { "Q5_0", 6, { 32, 22, decode_q5_0 }, split_q5_0 },
+    { "Q5_1", 7, { 32, 24, decode_q5_1 }, NULL },
+    { "Q8_0", 8, { Q8_0_ELEMENTS, Q8_0_BYTES, decode_q8_0 }, split_q8_0 },
+    { "Q2_K", 10, { 256, 84, decode_q2_k }, NULL },
+    { "Q3_K", 11, { 256, 110, decode_q3_k }, NULL },
+    { "Q4_K", 12, { 256, 144, decode_q4_k }, NULL },
+    { "Q5_K", 13, { 256, 176, decode_q5_k }, NULL },
+    { "Q6_K", 14, { 256, 210, decode_q6_k }, NULL },
 };
 enum { NQUANTS = sizeof quants / sizeof *quants };
 

@@ -1,19 +1,16 @@
 /* quants.h - the blocks that ggml packs numbers into.
  *
  * A block holds 32 or 256 numbers as small integers with scales of their own. Blocks that are one
- * half-precision scale times integers (Q8_0, Q5_0, Q4_0) become 8-bit spans without any loss; the
- * others are decoded. */
+ * half-precision scale times integers (Q8_0, Q5_0, Q4_0) are also 8-bit numbers with a scale for
+ * each 32 of them, without any loss. */
 #ifndef STYX_WEIGHTS_QUANTS_H
 #define STYX_WEIGHTS_QUANTS_H
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tape/span.h"
 
 struct quant {
     const char *name;
-    int id;              /* ggml_type */
-    int elements, bytes; /* of a block */
-    void (*decode)(const unsigned char *block, float *to);
+    int id; /* ggml_type */
+    struct span_blocks blocks;
     void (*split)(const unsigned char *block, int8_t *q, uint16_t *scale); /* or NULL */
 };
 

@@ -294,6 +294,10 @@ static int check_span(const struct store *s, const struct entry *e, const struct
         return fail(err, STYX_ERR_UNSUPPORTED,
                     "%s: tensor '%s' is %s, which is not supported: convert it to F16, BF16 or F32",
                     s->path, SHOW(e->name), e->type);
+    /* A third of a fused projection could end within a block. */
+    if (span->blocks && e->count % (uint64_t)span->blocks->elements)
+        return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is no whole number of %s blocks",
+                    s->path, SHOW(e->name), e->type);
     if (span->type == DT_I8 && !span->scale)
         return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is I8 without its scales, '%s.scale'",
                     s->path, SHOW(e->name), SHOW(e->name));

@@ -48,8 +48,8 @@ struct entry {
     uint64_t bytes;     /* in the file */
     struct span span;   /* span.data is NULL if it must be expanded, or cannot be used */
     const void *raw;    /* where it lies in the file */
-    /* Makes a usable span in memory of its own (block-quantised or misaligned tensors), which is
-     * written to *memory for the store to keep. */
+    /* Makes a usable span in memory of its own (8-bit floats, misaligned tensors), which is written
+     * to *memory for the store to keep. */
     int (*expand)(const struct entry *e, struct span *to, void **memory, styx_error *err);
     bool companion; /* the scales of an 8-bit tensor: no tensor of its own */
 };

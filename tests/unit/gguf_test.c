@@ -81,20 +81,61 @@ static void every_type_decodes(void **state)
     store_unref(want);
 }
 
-static void eight_bits_stay_eight(void **state)
+/* Any part of any type, from the mapping and from the file, has the bits that it has in the whole,
+ * and what is fetched stays within the buffer. */
+static void parts_equal_the_whole(void **state)
 {
     (void)state;
-    static const char *const names[] = { "Q8_0", "Q5_0", "Q4_0", "conv" };
+    enum { NUMBERS = 8 * 512, ROOM = 1024, GUARD = 16 };
+    static float whole[NUMBERS], part[NUMBERS];
+    _Alignas(64) unsigned char buffer[ROOM + GUARD], guard[GUARD];
     struct store *s = open_data("quants.gguf");
-    for (int i = 0; i < 4; i++) {
-        struct span span, again;
-        assert_int_equal(store_span(s, store_find(s, names[i]), &span, NULL), STYX_OK);
-        assert_int_equal(span.type, DT_I8);
-        assert_int_equal(span.groups, 8);
-        assert_non_null(span.scale);
-        assert_int_equal(store_span(s, store_find(s, names[i]), &again, NULL), STYX_OK);
-        assert_ptr_equal(span.data, again.data);
+
+    memset(guard, 0xa5, sizeof guard);
+    for (int i = 0; i < store_count(s); i++) {
+        struct span span;
+        struct span_part fetched;
+        assert_int_equal(store_span(s, store_at(s, i), &span, NULL), STYX_OK);
+        size_t all = span_count(&span), most = span_part_room(&span, ROOM);
+        assert_in_range(all, 1, NUMBERS);
+        assert_true(most >= 1);
+        span_read(&span, 0, all, whole);
+        for (size_t from = 0; from < all; from++)
+            for (size_t n = from % 3; n <= all - from; n += 1 + n / 2) {
+                span_read(&span, from, n, part);
+                assert_memory_equal(part, whole + from, n * sizeof *part);
+                assert_int_equal(span_load(&span, from, n, part, NULL), STYX_OK);
+                assert_memory_equal(part, whole + from, n * sizeof *part);
+            }
+        for (size_t from = 0; from < all; from++) {
+            size_t n = all - from < most ? all - from : most, skip = from % 5 < n ? from % 5 : 0;
+            memcpy(buffer + ROOM, guard, GUARD);
+            assert_int_equal(span_fetch(&span, from, n, buffer, &fetched, NULL), STYX_OK);
+            assert_ptr_equal(fetched.data, buffer);
+            assert_memory_equal(buffer + ROOM, guard, GUARD);
+            span_part_read(&fetched, from + skip, n - skip, part);
+            assert_memory_equal(part, whole + from + skip, (n - skip) * sizeof *part);
+        }
     }
+    store_unref(s);
+}
+
+/* What would be expanded would be memory that no plan counts. */
+static void blocks_stay_in_the_file(void **state)
+{
+    (void)state;
+    struct store *s = open_data("quants.gguf");
+    int blocks = 0;
+    for (int i = 0; i < store_count(s); i++) {
+        const struct entry *e = store_at(s, i);
+        struct span span;
+        assert_int_equal(store_span(s, e, &span, NULL), STYX_OK);
+        assert_non_null(span.file);
+        assert_ptr_equal(span.data, e->raw);
+        assert_true(span_plain(&span) == (quant_by_name(e->type) == NULL));
+        blocks += span.blocks != NULL;
+    }
+    assert_int_equal(blocks, 11);
     store_unref(s);
 }
 
@@ -110,9 +151,15 @@ static void quantizing(void **state)
     assert_int_equal(store_span(want, store_find(want, "source"), &span, NULL), STYX_OK);
     span_read(&span, 0, 512, source);
     assert_true(q8_0_quantize(source, 512, q, scales));
-    assert_int_equal(store_span(have, store_find(have, "Q8_0"), &span, NULL), STYX_OK);
-    assert_memory_equal(q, span.data, sizeof q);
-    assert_memory_equal(scales, span.scale, sizeof scales);
+    const struct entry *e = store_find(have, "Q8_0");
+    const unsigned char *block = e->raw;
+    for (int i = 0; i < 16; i++, block += Q8_0_BYTES) {
+        int8_t integers[Q8_0_ELEMENTS];
+        uint16_t scale;
+        quant_by_name(e->type)->split(block, integers, &scale);
+        assert_memory_equal(q + i * Q8_0_ELEMENTS, integers, sizeof integers);
+        assert_int_equal(scales[i], scale);
+    }
 
     memset(source, 0, 32 * sizeof *source);
     assert_true(q8_0_quantize(source, 32, q, scales));
@@ -316,9 +363,13 @@ static void bad_tensors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_type_decodes), cmocka_unit_test(eight_bits_stay_eight),
-        cmocka_unit_test(quantizing),         cmocka_unit_test(good_and_cut_anywhere),
-        cmocka_unit_test(bad_headers),        cmocka_unit_test(bad_tensors),
+        cmocka_unit_test(every_type_decodes),
+        cmocka_unit_test(parts_equal_the_whole),
+        cmocka_unit_test(blocks_stay_in_the_file),
+        cmocka_unit_test(quantizing),
+        cmocka_unit_test(good_and_cut_anywhere),
+        cmocka_unit_test(bad_headers),
+        cmocka_unit_test(bad_tensors),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
