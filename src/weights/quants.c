@@ -57,8 +57,9 @@ static void split_q5_0(const unsigned char *b, int8_t *q, uint16_t *scale)
         int8_t q[32];                                                                              \
         uint16_t scale;                                                                            \
         split_##type(b, q, &scale);                                                                \
+        float d = f16_to_f32(scale);                                                               \
         for (int j = 0; j < 32; j++)                                                               \
-            to[j] = (float)q[j] * f16_to_f32(scale);                                               \
+            to[j] = (float)q[j] * d;                                                               \
     }
 DECODE_SPLIT(q8_0)
 DECODE_SPLIT(q4_0)
@@ -92,10 +93,12 @@ static void decode_q5_1(const unsigned char *b, float *to)
 static void decode_q2_k(const unsigned char *b, float *to)
 {
     float d = half_at(b + 80), dmin = half_at(b + 82);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, shift = i % 128 / 32, group = i / 16;
-        int q = b[16 + 32 * half + i % 32] >> 2 * shift & 3;
-        to[i] = d * (float)(b[group] & 15) * (float)q - dmin * (float)(b[group] >> 4);
+    for (int group = 0; group < 16; group++, to += 16) {
+        const unsigned char *q = b + 16 + 32 * (group / 8) + 16 * (group % 2);
+        float scale = d * (float)(b[group] & 15), minimum = dmin * (float)(b[group] >> 4);
+        int shift = 2 * (group / 2 % 4);
+        for (int l = 0; l < 16; l++)
+            to[l] = scale * (float)(q[l] >> shift & 3) - minimum;
     }
 }
 
@@ -106,13 +109,14 @@ static void decode_q3_k(const unsigned char *b, float *to)
 {
     const unsigned char *scales = b + 96;
     float d = half_at(b + 108);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, shift = i % 128 / 32, group = i / 16;
+    for (int group = 0; group < 16; group++, to += 16) {
+        const unsigned char *high = b + 16 * (group % 2), *q = high + 32 + 32 * (group / 8);
         int low = group < 8 ? scales[group] & 15 : scales[group - 8] >> 4;
         int scale = (low | (scales[8 + group % 4] >> 2 * (group / 4) & 3) << 4) - 32;
-        int q = b[32 + 32 * half + i % 32] >> 2 * shift & 3;
-        q -= b[i % 32] >> (i / 32) & 1 ? 0 : 4;
-        to[i] = d * (float)scale * (float)q;
+        int shift = 2 * (group / 2 % 4), bit = group / 2;
+        float step = d * (float)scale;
+        for (int l = 0; l < 16; l++)
+            to[l] = step * (float)(((q[l] >> shift & 3) | (high[l] >> bit & 1) << 2) - 4);
     }
 }
 
@@ -164,11 +168,14 @@ static void decode_q5_k(const unsigned char *b, float *to)
 static void decode_q6_k(const unsigned char *b, float *to)
 {
     float d = half_at(b + 208);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, k = i % 128 / 32, l = i % 32;
-        int low = b[64 * half + 32 * (k % 2) + l] >> 4 * (k / 2) & 15;
-        int high = b[128 + 32 * half + l] >> 2 * k & 3;
-        to[i] = d * (float)(int8_t)b[192 + i / 16] * (float)((low | high << 4) - 32);
+    for (int group = 0; group < 16; group++, to += 16) {
+        int half = group / 8, k = group / 2 % 4, at = 16 * (group % 2);
+        const unsigned char *low = b + 64 * half + 32 * (k % 2) + at;
+        const unsigned char *high = b + 128 + 32 * half + at;
+        float scale = d * (float)(int8_t)b[192 + group];
+        for (int l = 0; l < 16; l++)
+            to[l] =
+                scale * (float)(((low[l] >> 4 * (k / 2) & 15) | (high[l] >> 2 * k & 3) << 4) - 32);
     }
 }
 
