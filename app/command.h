@@ -15,7 +15,6 @@ struct command {
 };
 
 extern const struct command commands[]; /* ends with a NULL name */
-const struct command *command_find(const char *name);
 
 /* Parses argv[1..argc): the words after the command's name. Exit code 0, or the reason on stderr.
  * *help is set if --help was there. */

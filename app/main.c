@@ -72,7 +72,7 @@ const struct command commands[] = {
 };
 /* clang-format on */
 
-const struct command *command_find(const char *name)
+static const struct command *command_find(const char *name)
 {
     for (const struct command *c = commands; c->name; c++)
         if (strcmp(c->name, name) == 0)

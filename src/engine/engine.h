@@ -89,7 +89,6 @@ int model_adapt(styx_model *m, const struct styx_model_options *o, styx_error *e
 /* ---- programs ---- */
 
 enum network { NET_TEXT, NET_UNET, NET_VAE_ENCODE, NET_VAE_DECODE, NET_VISION };
-extern const char *const network_names[];
 
 struct program_key {
     const styx_component *component;
@@ -137,9 +136,6 @@ void session_leave(styx_session *s);
 /* Records the program of key on a new tape (yours), with the passes that the backend wants. */
 int program_record(const struct program_key *key, const struct backend *b, tape **out,
                    styx_error *err);
-/* Bytes of anonymous memory: weights (0 if already loaded) and the program's own. */
-void program_measure(styx_session *s, const struct program_key *key, const tape *t,
-                     struct footprint *need);
 /* From the cache, or made: recorded, planned, weights loaded, prepared. Borrowed until the next
  * call on the session. */
 int program_get(styx_session *s, const struct program_key *key, struct program **out,

@@ -102,8 +102,6 @@ int job_schedule(struct job *j, styx_error *err);
 
 /* latents.c: where sampling starts */
 int job_start(struct job *j, styx_error *err);
-/* The latents of pictures: encoded, sampled from the posterior, scaled. [n, channels, lh, lw] */
-int encode_images(struct job *j, const float *pixels, size_t n, float *latents, styx_error *err);
 
 /* denoise.c */
 int job_denoise(struct job *j, styx_error *err);

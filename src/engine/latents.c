@@ -44,7 +44,9 @@ static void sample_posterior(const struct job *j, const float *moments, const fl
     }
 }
 
-int encode_images(struct job *j, const float *pixels, size_t n, float *latents, styx_error *err)
+/* The latents of pictures: encoded, sampled from the posterior, scaled. [n, channels, lh, lw] */
+static int encode_images(struct job *j, const float *pixels, size_t n, float *latents,
+                         styx_error *err)
 {
     const styx_component *vae = j->m->part[SLOT_VAE];
     size_t picture = 3 * (size_t)j->h * (size_t)j->w;

@@ -6,7 +6,7 @@
 #include "engine/engine.h"
 #include <stdlib.h>
 
-const char *const network_names[] = {
+static const char *const network_names[] = {
     [NET_TEXT] = "text",
     [NET_UNET] = "unet",
     [NET_VAE_ENCODE] = "vae.encode",
@@ -186,14 +186,6 @@ static uint64_t held_with(const styx_session *s, uint64_t weights, const struct 
         weights = 0;
     }
     return s->held + weights + (own > s->shared ? own - s->shared : 0);
-}
-
-void program_measure(styx_session *s, const struct program_key *key, const tape *t,
-                     struct footprint *need)
-{
-    s->backend->measure(s->device, t, 0, need);
-    if (find_loaded(s, key))
-        need->weights = 0;
 }
 
 static struct program *oldest(styx_session *s)

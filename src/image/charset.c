@@ -12,7 +12,7 @@ static void add_rune(struct buffer *out, uint32_t rune)
     buffer_add(out, utf8, utf8_put(rune, utf8));
 }
 
-void charset_from_latin1(const void *text, size_t bytes, struct buffer *out)
+static void from_latin1(const void *text, size_t bytes, struct buffer *out)
 {
     const unsigned char *p = text;
 
@@ -72,5 +72,5 @@ void charset_guess(const void *text, size_t bytes, struct buffer *out)
     if (utf8_valid(text, bytes, &offset))
         buffer_add(out, text, bytes);
     else
-        charset_from_latin1(text, bytes, out);
+        from_latin1(text, bytes, out);
 }

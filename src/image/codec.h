@@ -17,10 +17,7 @@ struct metadata {
     struct buffer texts, exif;
 };
 
-void metadata_free(struct metadata *m);
 void metadata_add(struct metadata *m, const char *key, const char *value, size_t bytes);
-/* Borrowed; NULL if there is none. */
-const char *metadata_find(const struct metadata *m, const char *key);
 
 /* Decoders fill metadata always, and the picture (upright or not, as stored) with its notes if
  * img is not NULL. On failure the caller frees what was filled. */
@@ -51,7 +48,6 @@ int exif_comment(const void *tiff, size_t bytes, char **text, styx_error *err);
 void exif_write(const char *comment, struct buffer *out);
 
 /* charset.c: other character sets into UTF-8 and back. Unpaired surrogates become U+FFFD. */
-void charset_from_latin1(const void *text, size_t bytes, struct buffer *out);
 void charset_from_utf16(const void *text, size_t bytes, bool big_endian, struct buffer *out);
 void charset_to_utf16_be(const char *text, struct buffer *out);
 /* Many writers put UTF-8 where the format says Latin-1; what is valid UTF-8 hardly ever is not. */

@@ -54,7 +54,7 @@ size_t image_bytes(const struct image *img)
     return (size_t)img->w * (size_t)img->h * (size_t)img->channels;
 }
 
-void metadata_free(struct metadata *m)
+static void metadata_free(struct metadata *m)
 {
     buffer_free(&m->texts);
     buffer_free(&m->exif);
@@ -68,7 +68,8 @@ void metadata_add(struct metadata *m, const char *key, const char *value, size_t
     buffer_byte(&m->texts, 0);
 }
 
-const char *metadata_find(const struct metadata *m, const char *key)
+/* Borrowed; NULL if there is none. */
+static const char *metadata_find(const struct metadata *m, const char *key)
 {
     const char *p = (const char *)m->texts.data;
 
@@ -146,7 +147,8 @@ enum image_format image_format_of_bytes(const void *bytes, size_t nbytes)
     return IMAGE_UNKNOWN;
 }
 
-int image_format_of_path(const char *path, enum image_format *format, styx_error *err)
+/* By extension, in any case. */
+static int format_of_path(const char *path, enum image_format *format, styx_error *err)
 {
     static const struct {
         const char *extension;
@@ -301,7 +303,7 @@ int image_encode(enum image_format format, const struct image *img, const struct
 int image_writable(const char *path, enum file_flags flags, styx_error *err)
 {
     enum image_format format;
-    int rc = image_format_of_path(path, &format, err);
+    int rc = format_of_path(path, &format, err);
 
     return rc ? rc : file_writable(path, flags, err);
 }
@@ -312,7 +314,7 @@ int image_save(const char *path, const struct image *img, const struct image_tex
     enum image_format format = IMAGE_UNKNOWN;
     unsigned char *bytes = NULL;
     size_t nbytes;
-    int rc = image_format_of_path(path, &format, err);
+    int rc = format_of_path(path, &format, err);
 
     if (!rc)
         rc = image_encode(format, img, texts, quality, &bytes, &nbytes, err);

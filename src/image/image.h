@@ -46,8 +46,6 @@ void image_notes_free(struct image_notes *notes);
 size_t image_bytes(const struct image *img);
 
 enum image_format image_format_of_bytes(const void *bytes, size_t nbytes);
-/* By extension, in any case; another one is STYX_ERR_INVALID. */
-int image_format_of_path(const char *path, enum image_format *format, styx_error *err);
 
 /* notes may be NULL. name is what messages call the bytes. */
 int image_load(const char *path, struct image *img, struct image_notes *notes, styx_error *err);

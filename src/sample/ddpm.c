@@ -59,7 +59,6 @@ const struct sampler_ops ddpm_ops = {
     .class = { "DDPMScheduler", knobs, NULL },
     .space = SPACE_ALPHA,
     .order = 1,
-    .noise = NOISE_ALWAYS,
     .custom_timesteps = true,
     .predicts_sample = true,
     .schedule = alpha_space_schedule,

@@ -95,7 +95,6 @@ const struct sampler_ops dpm2_ancestral_ops = {
     .class = { "KDPM2AncestralDiscreteScheduler", knobs, NULL },
     .space = SPACE_SIGMA,
     .order = 2,
-    .noise = NOISE_ALWAYS,
     .by_index = true,
     .schedule = schedule,
     .step = step,

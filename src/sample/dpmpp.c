@@ -90,7 +90,6 @@ const struct sampler_ops dpmpp_ops = {
     .class = { "DPMSolverMultistepScheduler", knobs, dpm_aliases },
     .space = SPACE_LAMBDA,
     .order = 1,
-    .noise = NOISE_BY_ALGORITHM,
     .by_index = true,
     .custom_timesteps = true,
     .predicts_sample = true,

@@ -87,7 +87,6 @@ const struct sampler_ops dpmpp_sde_ops = {
     .class = { "DPMSolverSDEScheduler", knobs, NULL },
     .space = SPACE_SIGMA,
     .order = 2,
-    .noise = NOISE_ALWAYS,
     .by_index = true,
     .schedule = schedule,
     .step = step,

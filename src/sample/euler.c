@@ -88,7 +88,6 @@ const struct sampler_ops euler_ancestral_ops = {
     .class = { "EulerAncestralDiscreteScheduler", ancestral_knobs, NULL },
     .space = SPACE_SIGMA,
     .order = 1,
-    .noise = NOISE_ALWAYS,
     .by_index = true,
     .keeps_last_snr = true,
     .schedule = sigma_space_schedule,

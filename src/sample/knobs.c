@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 
-bool knobs_have(const struct knob_class *class, const char *name)
+static bool knobs_have(const struct knob_class *class, const char *name)
 {
     for (const struct knob_default *knob = class->defaults; knob->name; knob++) {
         if (!strcmp(knob->name, name))

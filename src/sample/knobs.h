@@ -103,6 +103,4 @@ int knobs_from_config(const struct knob_class *class, const json_t *config, cons
 int knobs_read(const struct knob_class *class, const json_t *full, struct knobs *k,
                styx_error *err);
 
-bool knobs_have(const struct knob_class *class, const char *name);
-
 #endif

@@ -34,8 +34,3 @@ void rng_normal(struct rng *rng, enum dtype type, float *out, size_t n)
 {
     rng_normal_part(rng, type, n, 0, out, n);
 }
-
-const char *rng_kind_name(enum rng_kind kind)
-{
-    return kind == RNG_TORCH_CPU ? "cpu" : "cuda";
-}

@@ -57,6 +57,4 @@ void rng_normal(struct rng *rng, enum dtype type, float *out, size_t n);
 void rng_normal_part(struct rng *rng, enum dtype type, size_t total, size_t first, float *out,
                      size_t n);
 
-const char *rng_kind_name(enum rng_kind kind); /* "cpu", "cuda" */
-
 #endif

@@ -13,14 +13,10 @@
  * LAMBDA: alpha x0 + alpha sigma noise with alpha = 1 / sqrt(sigma^2 + 1) (DPM++...). */
 enum sample_space { SPACE_ALPHA, SPACE_SIGMA, SPACE_LAMBDA };
 
-enum noise_use { NOISE_NEVER, NOISE_ALWAYS, NOISE_WITH_ETA, NOISE_BY_ALGORITHM };
-
 struct sampler_ops {
     struct knob_class class;
     enum sample_space space;
     int order;
-    enum noise_use noise;
-    bool takes_eta;
     double default_eta;
     bool by_index; /* steps count along the list; else the timestep alone decides */
     bool custom_timesteps, custom_sigmas; /* set_timesteps takes them */
@@ -76,19 +72,16 @@ struct sigma_list {
     double *t, *sigma;
     int n, nsigmas;
 };
-/* whole: timesteps of Karras sigmas are rounded. */
-int sigma_space_list(const struct scheduler *s, int nsteps, const struct schedule_request *custom,
-                     bool whole, struct sigma_list *list, styx_error *err);
 /* The list as it is. */
 int sigma_space_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                          styx_error *err);
 
 /* Two calls a step: timesteps t0, u0, t1, u1, ..., and sigmas s0, s1, s1, ..., with the last one
- * `ends` times. second: where the second call of a step is; whole as above. */
+ * `ends` times. second: where the second call of a step is. */
 struct call_pairs {
     double (*second)(const struct scheduler *s, const struct sigma_list *list, int step);
     int ends;
-    bool whole;
+    bool whole; /* timesteps of Karras sigmas are rounded */
 };
 int call_pairs_schedule(struct scheduler *s, int nsteps, const struct schedule_request *custom,
                         struct call_pairs pairs, styx_error *err);

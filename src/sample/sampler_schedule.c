@@ -136,8 +136,8 @@ static void from_timesteps(const struct scheduler *s, int nsteps,
     list->sigma[list->nsigmas++] = k->final_sigma_min ? s->sigma_table[0] : 0;
 }
 
-int sigma_space_list(const struct scheduler *s, int nsteps, const struct schedule_request *custom,
-                     bool whole, struct sigma_list *list, styx_error *err)
+static int list_sigmas(const struct scheduler *s, int nsteps, const struct schedule_request *custom,
+                       bool whole, struct sigma_list *list, styx_error *err)
 {
     if (!(list->t = list_alloc(nsteps, err)))
         return STYX_ERR_NOMEM;
@@ -158,7 +158,7 @@ int call_pairs_schedule(struct scheduler *s, int nsteps, const struct schedule_r
                         struct call_pairs pairs, styx_error *err)
 {
     struct sigma_list list;
-    int rc = sigma_space_list(s, nsteps, custom, pairs.whole, &list, err);
+    int rc = list_sigmas(s, nsteps, custom, pairs.whole, &list, err);
     if (rc)
         return rc;
     int n = 2 * list.n - 1, nsigmas = n + pairs.ends;
@@ -182,7 +182,7 @@ int sigma_space_schedule(struct scheduler *s, int nsteps, const struct schedule_
                          styx_error *err)
 {
     struct sigma_list list;
-    int rc = sigma_space_list(s, nsteps, custom, false, &list, err);
+    int rc = list_sigmas(s, nsteps, custom, false, &list, err);
     if (rc)
         return rc;
     rc = sampler_set_schedule(s, list.t, list.n, list.sigma, list.nsigmas, err);

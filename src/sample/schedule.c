@@ -213,13 +213,14 @@ static double incomplete_beta(double a, double x)
     return exp(log_front) * fraction / a;
 }
 
-double schedule_beta_quantile(double a, double p)
+/* The inverse of the regularised incomplete beta function I_x(a, a). */
+static double beta_quantile(double a, double p)
 {
     double low = 0, high = 1;
     if (p <= 0 || p >= 1)
         return p <= 0 ? 0 : 1;
     if (p > 0.5) /* near 1 the digits are in 1 - x */
-        return 1 - schedule_beta_quantile(a, 1 - p);
+        return 1 - beta_quantile(a, 1 - p);
     for (int i = 0; i < 1100 && low < high; i++) {
         double middle = low + (high - low) / 2;
         if (middle == low || middle == high)
@@ -250,7 +251,7 @@ bool schedule_reshape(const struct knobs *k, double first, double last, double *
         else if (k->use_exponential_sigmas) /* even in log sigma */
             sigma[i] = exp(linspace(log(first), log(last), n, i));
         else if (k->use_beta_sigmas) /* Lee et al. 2024, "Beta Sampling is All You Need" */
-            sigma[i] = last + (first - last) * schedule_beta_quantile(0.6, 1 - ramp);
+            sigma[i] = last + (first - last) * beta_quantile(0.6, 1 - ramp);
         else
             return false;
     }

@@ -33,7 +33,4 @@ double schedule_t_of(const float *log_sigma, int n, double sigma);
 /* n sigmas from first down to last in the way that k asks for. false: k asks for none of them. */
 bool schedule_reshape(const struct knobs *k, double first, double last, double *sigma, int n);
 
-/* The inverse of the regularised incomplete beta function I_x(a, a). */
-double schedule_beta_quantile(double a, double p);
-
 #endif

@@ -200,11 +200,6 @@ const char *const *scheduler_class_names(void)
     return names;
 }
 
-const char *scheduler_class_name(const struct scheduler *s)
-{
-    return s->ops->class.name;
-}
-
 const json_t *scheduler_config(const struct scheduler *s)
 {
     return s->config;
@@ -218,26 +213,6 @@ int scheduler_order(const struct scheduler *s)
 int scheduler_num_train_timesteps(const struct scheduler *s)
 {
     return s->k.num_train_timesteps;
-}
-
-bool scheduler_accepts_eta(const struct scheduler *s)
-{
-    return s->ops->takes_eta;
-}
-
-bool scheduler_draws_noise(const struct scheduler *s, double eta)
-{
-    switch (s->ops->noise) {
-    case NOISE_NEVER:
-        return false;
-    case NOISE_ALWAYS:
-        return true;
-    case NOISE_WITH_ETA:
-        return eta > 0;
-    case NOISE_BY_ALGORITHM:
-        break;
-    }
-    return s->k.algorithm_type == ALGORITHM_SDE_PP || s->k.algorithm_type == ALGORITHM_SDE_EPS;
 }
 
 /* ---- the schedule ---- */

@@ -59,14 +59,11 @@ const struct sampler_name *scheduler_names(size_t *nnames);
 const char *const *scheduler_class_names(void);
 
 /* ---- what it is ---- */
-const char *scheduler_class_name(const struct scheduler *s);
 /* Every knob with its value, "_class_name" and "_use_default_values": what save_config would write
  * and the next from_config should read. Borrowed. */
 const json_t *scheduler_config(const struct scheduler *s);
 int scheduler_order(const struct scheduler *s); /* model calls per step: 1 or 2 */
 int scheduler_num_train_timesteps(const struct scheduler *s);
-bool scheduler_accepts_eta(const struct scheduler *s);             /* does step() look at eta? */
-bool scheduler_draws_noise(const struct scheduler *s, double eta); /* may step() draw noise? */
 
 /* ---- the schedule ---- */
 struct schedule_request { /* at most one of the two */
@@ -108,7 +105,7 @@ struct step_args {
     float timestep;
     float *sample; /* in: at timestep; out: at the next one */
     size_t rows, per_row;
-    struct noise_source noise; /* may be empty if scheduler_draws_noise says no */
+    struct noise_source noise; /* may be empty for a step that draws none */
     float *pred_original;      /* gets what the sample will become (x0), or NULL */
     /* The optional arguments of diffusers' step() of DDIM and TCD; DDIM; Euler and Heun. */
     double eta;

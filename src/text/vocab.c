@@ -15,7 +15,8 @@ static bool writes_itself(uint32_t byte)
     return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
 }
 
-uint32_t byte_to_rune(uint8_t byte)
+/* The character that writes a byte. */
+static uint32_t byte_to_rune(uint8_t byte)
 {
     uint32_t rune = 256;
 

@@ -26,8 +26,7 @@ void vocab_free(struct vocab *v);
 const char *vocab_token(const struct vocab *v, int32_t id);
 int32_t vocab_find(const struct vocab *v, const char *text);
 
-/* The character that writes a byte, and back; -1 if the character writes none. */
-uint32_t byte_to_rune(uint8_t byte);
+/* The byte that a character writes; -1 if it writes none. */
 int rune_to_byte(uint32_t rune);
 
 #endif
