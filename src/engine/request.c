@@ -242,6 +242,25 @@ static void default_numbers(struct job *j)
         r->steps = 50;
 }
 
+static int check_enums(const struct styx_request *r, styx_error *err)
+{
+    const struct {
+        const char *name;
+        int value, last;
+    } all[] = {
+        { "noise_dtype", (int)r->noise_dtype, STYX_F16 },
+        { "output", (int)r->output, STYX_OUTPUT_LATENTS },
+        { "safety", (int)r->safety, STYX_SAFETY_OFF },
+        { "vae_tiling", (int)r->vae_tiling, STYX_TILING_SEAMLESS },
+        { "emphasis", (int)r->emphasis, STYX_EMPHASIS_NO_NORM },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].value < 0 || all[i].value > all[i].last)
+            return fail(err, STYX_ERR_INVALID, "%s is %d; 0 to %d was wanted", all[i].name,
+                        all[i].value, all[i].last);
+    return 0;
+}
+
 static int check_numbers(struct job *j, styx_error *err)
 {
     struct styx_request *r = &j->r;
@@ -259,10 +278,8 @@ static int check_numbers(struct job *j, styx_error *err)
         return fail(err, STYX_ERR_INVALID, "both timesteps and sigmas are given; one was wanted");
     if (r->clip_skip < -1)
         return fail(err, STYX_ERR_INVALID, "clip_skip is %d; 0 or more was wanted", r->clip_skip);
-    if ((unsigned)r->noise_dtype > STYX_F16 || (unsigned)r->output > STYX_OUTPUT_LATENTS ||
-        (unsigned)r->safety > STYX_SAFETY_OFF || (unsigned)r->vae_tiling > STYX_TILING_SEAMLESS ||
-        (unsigned)r->emphasis > STYX_EMPHASIS_NO_NORM)
-        return fail(err, STYX_ERR_INVALID, "the request has an enum value out of its range");
+    if ((code = check_enums(r, err)))
+        return code;
     /* LCM-style UNets are told the guidance scale instead of being run twice */
     j->guided = r->guidance_scale > 1 && !j->m->part[SLOT_UNET]->unet.cond_proj;
     j->guidance = r->guidance_scale;

@@ -118,6 +118,12 @@ static void test_refusals(void **state)
     r.clip_skip = 99;
     assert_refused(&r, sd, STYX_ERR_INVALID, "clip_skip");
     r = small();
+    r.safety = (enum styx_safety)3;
+    assert_refused(&r, sd, STYX_ERR_INVALID, "safety is 3; 0 to 2 was wanted");
+    r.safety = STYX_SAFETY_BLACK;
+    r.vae_tiling = (enum styx_tiling) - 1;
+    assert_refused(&r, sd, STYX_ERR_INVALID, "vae_tiling is -1; 0 to 3 was wanted");
+    r = small();
     r.prompt = "\xff\xfe";
     assert_refused(&r, sd, STYX_ERR_INVALID, "UTF-8");
     r = small();
