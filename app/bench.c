@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "say.h"
+#include "small.h"
 #include "studio.h"
 
 static const char *const networks[] = { "text_encoder", "text_encoder_2", "unet", "vae.decode" };
@@ -23,12 +24,6 @@ enum { MODELS = sizeof all / sizeof *all };
 static double number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
-}
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
 }
 
 static double mib(double bytes)

@@ -6,12 +6,7 @@
 
 #include "options.h"
 #include "say.h"
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
+#include "small.h"
 
 /* The file's name if it lies right in the folder of that component. */
 static const char *inside(const char *path, const char *component)

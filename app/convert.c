@@ -1,12 +1,12 @@
 /* convert.c - styx convert: a model in another layout, container or type. */
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "command.h"
 #include "paths.h"
 #include "progress.h"
 #include "say.h"
+#include "small.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -14,13 +14,6 @@ static void on_signal(int number)
 {
     (void)number;
     interrupted = 1;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* In megabytes; user is when it began. */
@@ -31,7 +24,7 @@ static int on_progress(void *user, uint64_t done, uint64_t all)
                                .stage = "convert, MB",
                                .done = (int)(done >> 20),
                                .total = (int)(all >> 20) + 1,
-                               .seconds = now() - *begin };
+                               .seconds = clock_seconds() - *begin };
     if (p.done > 0)
         progress_report(&p);
     return interrupted;
@@ -41,7 +34,7 @@ int run_convert(struct options *o)
 {
     struct styx_convert_options options = STYX_CONVERT_OPTIONS_INIT;
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-    double begin = now();
+    double begin = clock_seconds();
     styx_error err;
     char *in = path_of_model(o->subject);
     int rc = in ? 0 : EXIT_FAILED;

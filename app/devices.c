@@ -4,13 +4,8 @@
 
 #include "command.h"
 #include "say.h"
+#include "small.h"
 #include "studio.h"
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
 
 static double gigabytes(const json_t *object, const char *key)
 {

@@ -9,6 +9,7 @@
 #include "paths.h"
 #include "recipe.h"
 #include "say.h"
+#include "small.h"
 #include "studio.h"
 
 static int print_json(const json_t *value)
@@ -19,12 +20,6 @@ static int print_json(const json_t *value)
     puts(text);
     free(text);
     return 0;
-}
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
 }
 
 static long long number_at(const json_t *object, const char *key)

@@ -8,15 +8,10 @@
 #include "lineage.h"
 #include "recipe.h"
 #include "say.h"
+#include "small.h"
 
 /* More is a circle that somebody made by hand: a real one would need a hash of itself. */
 enum { MAX_CHAIN = 10000 };
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
 
 static void print_link(const char *picture, const char *hash, const json_t *recipe)
 {

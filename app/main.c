@@ -77,6 +77,7 @@ static const struct command *command_find(const char *name)
     for (const struct command *c = commands; c->name; c++)
         if (strcmp(c->name, name) == 0)
             return c;
+    complain(EXIT_USAGE, "there is no command '%.60s'; 'styx help' lists them", name);
     return NULL;
 }
 
@@ -92,8 +93,7 @@ int run_help(struct options *o)
     }
     const struct command *c = o->subject ? command_find(o->subject) : NULL;
     if (o->subject && !c)
-        return complain(EXIT_USAGE, "there is no command '%.60s'; 'styx help' lists them",
-                        o->subject);
+        return EXIT_USAGE;
     if (c)
         help_command(c);
     else
@@ -132,7 +132,5 @@ int main(int argc, char **argv)
         return EXIT_OK;
     }
     const struct command *c = command_find(word);
-    if (!c)
-        return complain(EXIT_USAGE, "there is no command '%.60s'; 'styx help' lists them", word);
-    return run(c, argc > 1 ? argc - 1 : 1, argc > 1 ? argv + 1 : argv);
+    return c ? run(c, argc > 1 ? argc - 1 : 1, argc > 1 ? argv + 1 : argv) : EXIT_USAGE;
 }

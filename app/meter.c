@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "say.h"
+#include "small.h"
 
 static struct {
     const struct download *list;
@@ -15,13 +15,6 @@ static struct {
     bool *told, terminal;
     double begin, last;
 } meter;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 const char *meter_bytes(double bytes, char text[16])
 {
@@ -39,7 +32,7 @@ void meter_begin(const struct download *list, int n)
     meter.n = n;
     meter.told = calloc((size_t)n + 1, sizeof *meter.told);
     meter.terminal = isatty(STDERR_FILENO);
-    meter.begin = meter.last = now();
+    meter.begin = meter.last = clock_seconds();
 }
 
 /* Lines for files that have come since the last look. */
@@ -75,7 +68,7 @@ static void draw_line(void)
             most_left = rest;
         }
     }
-    double rate = (double)got / (now() - meter.begin + 1e-3);
+    double rate = (double)got / (clock_seconds() - meter.begin + 1e-3);
     long seconds = rate > 0 ? (long)((double)left / rate + 0.5) : 0;
     const char *label = most ? most->label : "";
     size_t length = strlen(label);
@@ -92,8 +85,8 @@ static void draw_line(void)
 void meter_show(void)
 {
     tell_finished();
-    if (meter.terminal && !say_is_quiet() && now() - meter.last > 0.2) {
-        meter.last = now();
+    if (meter.terminal && !say_is_quiet() && clock_seconds() - meter.last > 0.2) {
+        meter.last = clock_seconds();
         draw_line();
     }
 }

@@ -3,8 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "small.h"
 
 /* Without a terminal, a line at most this often. */
 static const double plain_seconds = 10;
@@ -13,17 +14,10 @@ static enum { SILENT, TERMINAL, PLAIN } mode;
 static bool shown;        /* a line stands on the terminal */
 static double last_plain; /* when the last plain line was written */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void progress_begin(bool quiet)
 {
     mode = quiet ? SILENT : isatty(STDERR_FILENO) ? TERMINAL : PLAIN;
-    last_plain = now();
+    last_plain = clock_seconds();
 }
 
 void progress_clear(void)
@@ -68,8 +62,9 @@ void progress_report(const struct styx_progress *p)
         fprintf(stderr, "\r%s\033[K", text);
         fflush(stderr);
         shown = true;
-    } else if (p->total > 1 && (p->done == p->total || now() - last_plain >= plain_seconds)) {
+    } else if (p->total > 1 &&
+               (p->done == p->total || clock_seconds() - last_plain >= plain_seconds)) {
         fprintf(stderr, "%s\n", text);
-        last_plain = now();
+        last_plain = clock_seconds();
     }
 }

@@ -8,6 +8,7 @@
 
 #include "infotext.h"
 #include "say.h"
+#include "small.h"
 
 char *json_text_of(const json_t *value, size_t dump_flags)
 {
@@ -20,12 +21,6 @@ char *json_text_of(const json_t *value, size_t dump_flags)
             return text;
         free(text);
     }
-}
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
 }
 
 static json_t *describe_model(const json_t *info)

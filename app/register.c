@@ -18,6 +18,7 @@
 #include "paths.h"
 #include "pull.h"
 #include "say.h"
+#include "small.h"
 
 struct registration {
     const struct options *o;
@@ -31,12 +32,6 @@ struct registration {
     char commit[65];
     uint64_t bytes; /* that the cache lacks */
 };
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
 
 /* ---- what is there ---- */
 

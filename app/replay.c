@@ -11,12 +11,7 @@
 #include "paths.h"
 #include "recipe.h"
 #include "say.h"
-
-static const char *text_at(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
+#include "small.h"
 
 /* The model as the recipe has it, there or beside the picture; without one in the settings it was
  * the model that comes with Styx. */

@@ -90,11 +90,6 @@ static bool reads_parts(const instr *o, const tensor *x)
     return able && o->in[0] == x && o->shift != x && o->residual != x;
 }
 
-static bool reads(const instr *o, const tensor *x)
-{
-    return o->in[0] == x || o->in[1] == x || o->in[2] == x || o->shift == x || o->residual == x;
-}
-
 static void fuse_concat(tape *t, int at)
 {
     instr *o = &t->code[at];
@@ -103,7 +98,7 @@ static void fuse_concat(tape *t, int at)
     if (o->in[0]->part[0] || o->in[1]->part[0])
         return;
     for (int i = at + 1; i < t->ncode; i++) {
-        if (!t->code[i].out || !reads(&t->code[i], x))
+        if (!t->code[i].out || !instr_reads(&t->code[i], x))
             continue;
         if (!reads_parts(&t->code[i], x))
             return;

@@ -12,11 +12,6 @@ static bool large(const tape *t, const tensor *x)
     return tensor_count(x) * dtype_bytes(x->type) >= t->large;
 }
 
-static bool reads(const instr *o, const tensor *x)
-{
-    return o->in[0] == x || o->in[1] == x || o->in[2] == x || o->shift == x || o->residual == x;
-}
-
 void tape_hasten(tape *t)
 {
     if (t->err.code)
@@ -27,7 +22,7 @@ void tape_hasten(tape *t)
         if (o.op != OP_LINEAR || o.out->c >= x->c || !large(t, x))
             continue;
         int i = x->def + 1;
-        while (i < j && !reads(&t->code[i], x))
+        while (i < j && !instr_reads(&t->code[i], x))
             i++;
         memmove(&t->code[i + 1], &t->code[i], (size_t)(j - i) * sizeof o);
         t->code[i] = o;
@@ -44,7 +39,7 @@ static bool may_widen(const tape *t, const tensor *x, int norm)
         return false;
     for (int i = x->def + 1; i < norm; i++) {
         const instr *o = &t->code[i];
-        if (reads(o, x) && !(o->op == OP_LINEAR && o->residual != x && o->shift != x))
+        if (instr_reads(o, x) && !(o->op == OP_LINEAR && o->residual != x && o->shift != x))
             return false;
     }
     return true;

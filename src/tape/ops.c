@@ -389,6 +389,11 @@ size_t tape_parameters(const tape *t)
     return sum;
 }
 
+bool instr_reads(const instr *i, const tensor *x)
+{
+    return i->in[0] == x || i->in[1] == x || i->in[2] == x || i->shift == x || i->residual == x;
+}
+
 double instr_flops(const instr *i)
 {
     double out = (double)tensor_count(i->out);

@@ -177,6 +177,7 @@ size_t param_count(const param *p);    /* how many numbers it holds */
 size_t tape_parameters(const tape *t); /* all of them together */
 /* Multiply-adds count twice; what Winograd's algorithm and folded filters save counts as done. */
 double instr_flops(const instr *i);
+bool instr_reads(const instr *i, const tensor *x);
 void tape_recount(tape *t);              /* drops dead instructions; who writes and reads what */
 void *tape_alloc(tape *t, size_t bytes); /* zeroed, lives as long as the tape; NULL fails it */
 const char *op_name(enum op op);
