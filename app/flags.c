@@ -176,8 +176,8 @@ const struct flag flags[] = {
     { "devices", 0, KIND_SEEDS, GENERATE, AT(devices), "N,N...", NONE,
       "divide the pictures of --prompts, or of a list of seeds, between these cards" },
     { "offload", 0, KIND_CHOICE, COMPUTE | RUN, AT(offload), "none|model|stream", WORDS(offloads),
-      "where a card's weights wait: on it, in the host's memory until their network runs, or always "
-      "there, to stream through the card; default: none" },
+      "where a card's weights wait: on it, in the host's memory until their network runs, or "
+      "always there, to stream through the card; default: none" },
     { "max-vram", 0, KIND_BYTES, COMPUTE | RUN, AT(max_vram), "BYTES", RANGE(0, 1e18),
       "the card's memory to stay under (K, M and G are understood)" },
     { "isa", 0, KIND_CHOICE, COMPUTE | BENCH | RECIPE, AT(isa), "NAME", WORDS(isas),

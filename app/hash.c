@@ -123,7 +123,8 @@ static void *hash_all(void *user)
     const char *name;
     json_t *file, *shard;
     size_t i;
-#ifdef __linux__ /* where a priority is a thread's: the first step is waited for, hashes are not */
+/* Where a priority is a thread's: the first step is waited for, hashes are not. */
+#ifdef __linux__
     setpriority(PRIO_PROCESS, 0, 10);
 #endif
     for (int m = 0; m < 2; m++) {

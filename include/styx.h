@@ -48,15 +48,18 @@ extern "C" {
 
 #define STYX_VERSION "0.1.0"
 
+/* clang-format off */
 #ifdef __cplusplus
 #define STYX_SIZED(type) { sizeof(type) }
 #else
 #define STYX_SIZED(type) { .size = sizeof(type) }
 #endif
+/* clang-format on */
 
 /* ---- errors ------------------------------------------------------------------------------- */
 
-enum styx_status { /* append-only, never renumbered */
+/* Append-only, never renumbered. */
+enum styx_status {
     STYX_OK = 0,
     STYX_ERR_CANCELLED = -1,   /* styx_cancel, or a callback that returned non-zero */
     STYX_ERR_NOMEM = -2,       /* memory ran out, or the memory limit is too small */
@@ -74,8 +77,8 @@ typedef struct styx_error {
     char text[508]; /* what was found, what was wanted; UTF-8, ends with NUL */
 } styx_error;
 
-STYX_API const char *styx_version(void);            /* "0.1.0", static */
-STYX_API const char *styx_status_text(int status);  /* "out of memory", static */
+STYX_API const char *styx_version(void);           /* "0.1.0", static */
+STYX_API const char *styx_status_text(int status); /* "out of memory", static */
 STYX_API void styx_text_free(char *text);
 
 /* ---- handles and plain data --------------------------------------------------------------- */
@@ -216,10 +219,11 @@ STYX_API int styx_component_info(const styx_component *component, char **json, s
 
 enum styx_log_level { STYX_LOG_WARNING, STYX_LOG_INFO, STYX_LOG_DEBUG };
 
-enum styx_offload { /* where weights wait that a card does not need at the moment */
+/* Where weights wait that a card does not need at the moment. */
+enum styx_offload {
     STYX_OFFLOAD_NONE,  /* on the card */
     STYX_OFFLOAD_MODEL, /* in host memory; a network comes whole before it runs */
-    STYX_OFFLOAD_STREAM /* in host memory; weights come while the network runs, piece by piece */
+    STYX_OFFLOAD_STREAM /* in host memory; weights come in pieces while the network runs */
 };
 
 struct styx_session_options {
@@ -319,12 +323,12 @@ STYX_API int styx_scheduler_scale_model_input(styx_scheduler *scheduler, float *
 
 struct styx_step_options {
     size_t size;
-    double eta;                     /* DDIM, TCD */
-    int use_clipped_model_output;   /* DDIM */
+    double eta;                              /* DDIM, TCD */
+    int use_clipped_model_output;            /* DDIM */
     double s_churn, s_tmin, s_tmax, s_noise; /* Euler, Heun; s_noise 0 means 1 */
-    styx_generator *generator;      /* for those that draw noise */
-    enum styx_dtype noise_dtype;    /* drawn in this type; AUTO: F32 */
-    float *pred_original;           /* gets the predicted clean sample; may be NULL */
+    styx_generator *generator;               /* for those that draw noise */
+    enum styx_dtype noise_dtype;             /* drawn in this type; AUTO: F32 */
+    float *pred_original;                    /* gets the predicted clean sample; may be NULL */
 };
 /* One step: sample (rows pictures of per_row numbers) at timestep becomes the one at the next.
  * options may be NULL. Only dynamic thresholding looks at rows. */
@@ -341,11 +345,11 @@ STYX_API int styx_scheduler_add_noise(const styx_scheduler *scheduler, float *sa
 /* Handed to request.progress after each unit of work. */
 struct styx_progress {
     size_t size;
-    const char *stage;    /* "load", "encode", "denoise", "decode", "safety" */
-    int done, total;      /* steps of the stage; diffusers' progress bar counts the same */
-    double seconds;       /* since the stage began */
-    /* A cheap picture of the latents after a step of "denoise", 1/8 of the size; NULL otherwise, and
-     * for latents without 4 channels. Valid during the call. */
+    const char *stage; /* "load", "encode", "denoise", "decode", "safety" */
+    int done, total;   /* steps of the stage; diffusers' progress bar counts the same */
+    double seconds;    /* since the stage began */
+    /* A cheap picture of the latents after a step of "denoise", 1/8 of the size; NULL otherwise,
+     * and for latents without 4 channels. Valid during the call. */
     const struct styx_image *preview;
 };
 
@@ -353,15 +357,15 @@ struct styx_progress {
  * may be read and written; shapes stay. */
 struct styx_step {
     size_t size;
-    int index;            /* of the step, from 0 */
-    int count;            /* how many will run */
+    int index; /* of the step, from 0 */
+    int count; /* how many will run */
     float timestep;
-    struct styx_tensor *latents;        /* [pictures, channels, h/8, w/8], as the sampler holds it */
-    struct styx_tensor *prompt_embeds;  /* [rows, tokens, dim]; with guidance: negative rows first */
-    struct styx_tensor *pooled_embeds;  /* [rows, dim], SDXL; NULL otherwise */
-    struct styx_tensor *time_ids;       /* [rows, 5 or 6], SDXL; NULL otherwise */
-    int changed_embeds;   /* set to 1 after writing to the embeddings, pooled ones or time_ids */
-    int interrupt;        /* set to 1 to skip the remaining steps and decode */
+    struct styx_tensor *latents;       /* [pictures, channels, h/8, w/8], as the sampler has it */
+    struct styx_tensor *prompt_embeds; /* [rows, tokens, dim]; with guidance: negatives first */
+    struct styx_tensor *pooled_embeds; /* [rows, dim], SDXL; NULL otherwise */
+    struct styx_tensor *time_ids;      /* [rows, 5 or 6], SDXL; NULL otherwise */
+    int changed_embeds;     /* set to 1 after writing to the embeddings, pooled ones or time_ids */
+    int interrupt;          /* set to 1 to skip the remaining steps and decode */
     double *guidance_scale; /* may be written for the steps to come */
 };
 
@@ -384,8 +388,8 @@ struct styx_request {
     const char *const *prompts, *const *prompts_2;
     const char *const *negative_prompts, *const *negative_prompts_2;
     size_t prompt_count;
-    int images_per_prompt; /* 0: 1 */
-    int clip_skip;         /* -1: none; 0 and up as in diffusers */
+    int images_per_prompt;       /* 0: 1 */
+    int clip_skip;               /* -1: none; 0 and up as in diffusers */
     enum styx_emphasis emphasis; /* (word:1.3), [word], BREAK and chunks beyond 77 tokens */
 
     /* Ready embeddings instead of text: [prompts, tokens, dim] and, for SDXL, [prompts, dim]. */
@@ -393,18 +397,18 @@ struct styx_request {
     const struct styx_tensor *pooled_prompt_embeds, *negative_pooled_prompt_embeds;
 
     /* Sampling. */
-    int width, height;        /* 0: the model's own, or the image's */
-    int steps;                /* 0: 50 */
-    double guidance_scale;    /* NAN: 7.5 (SD, inpainting) or 5.0 (SDXL) */
-    double guidance_rescale;  /* 0 */
-    double eta;               /* 0 */
-    const double *timesteps;  /* a custom schedule instead of steps */
+    int width, height;       /* 0: the model's own, or the image's */
+    int steps;               /* 0: 50 */
+    double guidance_scale;   /* NAN: 7.5 (SD, inpainting) or 5.0 (SDXL) */
+    double guidance_rescale; /* 0 */
+    double eta;              /* 0 */
+    const double *timesteps; /* a custom schedule instead of steps */
     size_t timestep_count;
     const double *sigmas;
     size_t sigma_count;
     styx_scheduler *scheduler; /* NULL: the model's own */
-    double denoising_end;     /* NAN: none */
-    double denoising_start;   /* NAN: none */
+    double denoising_end;      /* NAN: none */
+    double denoising_start;    /* NAN: none */
 
     /* Noise: one generator for the whole batch, or one for each picture. NULL: a fresh one of
      * generator_kind from seed; seed_set 0: a random seed, reported in the result. */
@@ -415,16 +419,17 @@ struct styx_request {
     uint64_t seed;
     const uint64_t *seeds; /* one for each picture */
     size_t seed_count;
-    enum styx_dtype noise_dtype; /* what torch would draw in (F16 for an fp16 pipeline); AUTO: F32 */
+    enum styx_dtype noise_dtype; /* what torch would draw in (F16 in an fp16 pipeline); AUTO: F32 */
     const struct styx_tensor *latents; /* start from these instead of noise */
 
     /* Image to image and inpainting. At most one of image(s) and image_tensor. */
     const struct styx_image *images; /* 8-bit, resized (Lanczos) to multiples of 8 if need be */
     size_t image_count;
-    const struct styx_tensor *image_tensor; /* [n,3,h,w] in [0,1] (below 0: [-1,1]); [n,4,h,w]: latents */
-    const struct styx_image *mask;          /* 1 or 3 channels; >= 128 is repainted */
-    const struct styx_tensor *mask_tensor;  /* [1 or n,1,h,w] in [0,1] */
-    double strength;          /* NAN: 0.3 (SDXL img2img), 0.8 (SD img2img), 1.0, 0.9999 (SDXL inpaint) */
+    /* [n,3,h,w] in [0,1], or in [-1,1] if a number is below 0; [n,4,h,w]: latents */
+    const struct styx_tensor *image_tensor;
+    const struct styx_image *mask;         /* 1 or 3 channels; >= 128 is repainted */
+    const struct styx_tensor *mask_tensor; /* [1 or n,1,h,w] in [0,1] */
+    double strength; /* NAN: image to image 0.8, SDXL 0.3; inpainting 1.0, SDXL 0.9999 */
 
     /* SDXL's size conditioning, height first as diffusers has it; original_size[0] 0: default. */
     int original_size[2], target_size[2], crop[2];
@@ -439,15 +444,16 @@ struct styx_request {
     int offload;               /* drop each network's weights when its stage is done: less memory,
                                   but the next request loads them again */
     enum styx_tiling vae_tiling;
-    int vae_tile;              /* pixels a side of a tile; 0: the VAE's sample_size */
-    enum styx_safety safety;   /* without effect on models without a safety checker */
+    int vae_tile;            /* pixels a side of a tile; 0: the VAE's sample_size */
+    enum styx_safety safety; /* without effect on models without a safety checker */
     enum styx_output output;
 
     /* Callbacks, on the calling thread. A non-zero return cancels. */
     int (*progress)(void *user, const struct styx_progress *progress);
     int (*step)(void *user, struct styx_step *step);
-    /* Every intermediate value as it appears, under the names of tests/golden: "cond.prompt_embeds",
-     * "noise.000", "unet.000.in", "latents.000", "vae.decode_in", "out.image", ... */
+    /* Every intermediate value as it appears, under the names of tests/golden:
+     * "cond.prompt_embeds", "noise.000", "unet.000.in", "latents.000", "vae.decode_in",
+     * "out.image", ... */
     void (*trace)(void *user, const char *name, const struct styx_tensor *value);
     void *user;
 };
@@ -459,15 +465,15 @@ STYX_API void styx_request_init(struct styx_request *request, size_t size);
 
 struct styx_result {
     size_t size;
-    size_t count;               /* pictures */
-    struct styx_image *images;  /* count of them, for STYX_OUTPUT_IMAGE */
-    struct styx_tensor pixels;  /* [count,3,h,w] in [0,1], for STYX_OUTPUT_PIXELS */
-    struct styx_tensor latents; /* [count,4,h/8,w/8]: always, as the sampler left them */
-    unsigned char *nsfw;        /* count flags, or NULL if nothing was checked */
-    uint64_t *seeds;            /* count: the seed of each picture's generator */
-    int steps;                  /* UNet calls that were run */
-    double seconds[5];          /* load (weights and programs: the others are without it),
-                                   encode, denoise, decode, safety */
+    size_t count;                     /* pictures */
+    struct styx_image *images;        /* count of them, for STYX_OUTPUT_IMAGE */
+    struct styx_tensor pixels;        /* [count,3,h,w] in [0,1], for STYX_OUTPUT_PIXELS */
+    struct styx_tensor latents;       /* [count,4,h/8,w/8]: always, as the sampler left them */
+    unsigned char *nsfw;              /* count flags, or NULL if nothing was checked */
+    uint64_t *seeds;                  /* count: the seed of each picture's generator */
+    int steps;                        /* UNet calls that were run */
+    double seconds[5];                /* load (weights and programs: the others are without it),
+                                         encode, denoise, decode, safety */
     enum styx_dtype dtype, vae_dtype; /* what was used */
 };
 #define STYX_RESULT_INIT STYX_SIZED(struct styx_result)
@@ -536,8 +542,7 @@ STYX_API int styx_encode_prompt(styx_session *session, const styx_model *model,
                                 struct styx_tensor *prompt_embeds,
                                 struct styx_tensor *negative_prompt_embeds,
                                 struct styx_tensor *pooled_prompt_embeds,
-                                struct styx_tensor *negative_pooled_prompt_embeds,
-                                styx_error *err);
+                                struct styx_tensor *negative_pooled_prompt_embeds, styx_error *err);
 
 /* One UNet call. sample [n, in_channels, h, w], one timestep a row, text [n, tokens, dim]; SDXL:
  * text_embeds [n, dim] and time_ids [n, 5 or 6]; LCM-style UNets: timestep_cond [n, dim]; each NULL
@@ -564,9 +569,9 @@ STYX_API int styx_safety_check(styx_session *session, const styx_model *model,
 
 /* ---- pictures and tensors in files -------------------------------------------------------- */
 
-/* PNG, JPEG or WebP, told by its first bytes; becomes RGB with the orientation applied. note (may be
- * NULL) gets what was converted, as text, or NULL. alpha (may be NULL) gets the alpha channel, or an
- * empty image. */
+/* PNG, JPEG or WebP, told by its first bytes; becomes RGB with the orientation applied. note (may
+ * be NULL) gets what was converted, as text, or NULL. alpha (may be NULL) gets the alpha channel,
+ * or an empty image. */
 STYX_API int styx_image_load(const char *path, struct styx_image *image, struct styx_image *alpha,
                              char **note, styx_error *err);
 

@@ -33,8 +33,7 @@ void *hold_alloc(struct hold *h, size_t bytes); /* zeroed; NULL with MemoryError
 /* A C-contiguous float32 buffer of up to four dimensions; -1 with an exception set. */
 int tensor_in(struct hold *h, PyObject *object, const char *name, struct styx_tensor *to);
 /* None leaves *to NULL. */
-int tensor_in_optional(struct hold *h, PyObject *object, const char *name,
-                       struct styx_tensor **to);
+int tensor_in_optional(struct hold *h, PyObject *object, const char *name, struct styx_tensor **to);
 /* uint8 [h, w] or [h, w, channels] */
 int image_in(struct hold *h, PyObject *object, struct styx_image *to);
 /* n items of int32 */
@@ -43,8 +42,7 @@ int ids_in(struct hold *h, PyObject *object, const int32_t **ids, size_t *n);
 /* New memoryviews with a copy of the numbers. */
 PyObject *tensor_out(const struct styx_tensor *x);
 PyObject *image_out(const struct styx_image *x);
-PyObject *memory_out(const char *format, size_t item, const void *data, int dims,
-                     const int *shape);
+PyObject *memory_out(const char *format, size_t item, const void *data, int dims, const int *shape);
 
 /* ---- handles.c ---- */
 

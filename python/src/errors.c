@@ -32,10 +32,10 @@ int errors_add(PyObject *module)
 {
     /* diffusers raises OSError for some broken files and ValueError for others: be both */
     PyObject *bases = PyTuple_Pack(2, PyExc_OSError, PyExc_ValueError);
-    PyObject *format = bases ? PyErr_NewExceptionWithDoc(
-                                   "styx.FormatError",
-                                   "A file of a model is not what it should be.", bases, NULL)
-                             : NULL;
+    PyObject *format =
+        bases ? PyErr_NewExceptionWithDoc(
+                    "styx.FormatError", "A file of a model is not what it should be.", bases, NULL)
+              : NULL;
     PyObject *cancelled = PyErr_NewExceptionWithDoc(
         "styx.Cancelled", "The request was stopped before its end.", PyExc_RuntimeError, NULL);
     int rc = format && cancelled && PyModule_AddObjectRef(module, "FormatError", format) == 0 &&

@@ -51,8 +51,8 @@ static PyObject *tokenize(PyObject *module, PyObject *args)
     if (styx_tokenize(model, encoder, text, &ids, &count, &cut, &err))
         return raise_error(module, &err);
     n = (int)count;
-    PyObject *rest = cut ? PyUnicode_DecodeUTF8(cut, (Py_ssize_t)strlen(cut), "replace")
-                         : Py_NewRef(Py_None);
+    PyObject *rest =
+        cut ? PyUnicode_DecodeUTF8(cut, (Py_ssize_t)strlen(cut), "replace") : Py_NewRef(Py_None);
     PyObject *out = Py_BuildValue("NN", memory_out("i", sizeof *ids, ids, 1, &n), rest);
     styx_ids_free(ids);
     styx_text_free(cut);

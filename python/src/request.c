@@ -4,8 +4,20 @@
 #include <stddef.h>
 #include <string.h>
 
-enum kind { TEXT, TEXTS, INT, DOUBLE, DOUBLES, PAIR, TENSOR, IMAGES, IMAGE, GENERATORS, SEEDS,
-            SCHEDULER };
+enum kind {
+    TEXT,
+    TEXTS,
+    INT,
+    DOUBLE,
+    DOUBLES,
+    PAIR,
+    TENSOR,
+    IMAGES,
+    IMAGE,
+    GENERATORS,
+    SEEDS,
+    SCHEDULER
+};
 
 struct field {
     const char *name;
@@ -14,7 +26,9 @@ struct field {
 };
 
 #define AT(name) offsetof(struct styx_request, name)
+/* clang-format off */
 #define ONE(kind, name) { #name, kind, AT(name), 0 }
+/* clang-format on */
 
 static const struct field fields[] = {
     ONE(TEXT, prompt),

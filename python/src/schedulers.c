@@ -235,8 +235,7 @@ static PyObject *add_noise(PyObject *module, PyObject *args)
         !(scheduler = scheduler_of(capsule)))
         return NULL;
     if (tensor_in(&h, sample, "original_samples", &x) < 0 ||
-        tensor_in(&h, noise, "noise", &eps) < 0 ||
-        tensor_in(&h, timesteps, "timesteps", &t) < 0 ||
+        tensor_in(&h, noise, "noise", &eps) < 0 || tensor_in(&h, timesteps, "timesteps", &t) < 0 ||
         same_size(&x, &eps, "original_samples and noise") < 0)
         goto done;
     size_t rows = numbers(&t);

@@ -54,8 +54,8 @@ static json_t *describe_tensors(const struct store *file)
         json_t *shape = json_array();
         for (int k = 0; k < e->dims; k++)
             json_array_append_new(shape, json_integer(e->shape[k]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", e->name, "dtype", e->type,
-                                              "shape", shape));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o}", "name", e->name, "dtype", e->type, "shape", shape));
     }
     return list;
 }
@@ -94,7 +94,10 @@ static const char *family_of(int width)
         int width;
         const char *family;
     } known[] = {
-        { 768, "SD 1.x" }, { 1024, "SD 2.x" }, { 1280, "SDXL refiner" }, { 2048, "SDXL" },
+        { 768, "SD 1.x" },
+        { 1024, "SD 2.x" },
+        { 1280, "SDXL refiner" },
+        { 2048, "SDXL" },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].width == width)
@@ -250,7 +253,8 @@ int styx_parameters_write(const char *json, char **parameters, styx_error *err)
     int code = json_bytes(json, strlen(json), "the parameters", &object, err);
     if (code)
         return code;
-    json_object_foreach (object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         if (!code && !json_is_string(value))
             code = fail(err, STYX_ERR_INVALID, "the parameters: '%s' is no text", key);
         if (!code)

@@ -4,10 +4,14 @@
 #include <stdlib.h>
 
 const char *const slot_names[SLOT_COUNT] = {
-    [SLOT_TEXT_ENCODER] = "text_encoder",   [SLOT_TEXT_ENCODER_2] = "text_encoder_2",
-    [SLOT_TOKENIZER] = "tokenizer",         [SLOT_TOKENIZER_2] = "tokenizer_2",
-    [SLOT_UNET] = "unet",                   [SLOT_VAE] = "vae",
-    [SLOT_SCHEDULER] = "scheduler",         [SLOT_SAFETY_CHECKER] = "safety_checker",
+    [SLOT_TEXT_ENCODER] = "text_encoder",
+    [SLOT_TEXT_ENCODER_2] = "text_encoder_2",
+    [SLOT_TOKENIZER] = "tokenizer",
+    [SLOT_TOKENIZER_2] = "tokenizer_2",
+    [SLOT_UNET] = "unet",
+    [SLOT_VAE] = "vae",
+    [SLOT_SCHEDULER] = "scheduler",
+    [SLOT_SAFETY_CHECKER] = "safety_checker",
     [SLOT_FEATURE_EXTRACTOR] = "feature_extractor",
 };
 
@@ -160,8 +164,10 @@ int styx_component_open(const char *folder, const char *name, const char *varian
     if (!folder || !component)
         return fail(err, STYX_ERR_INVALID, "styx_component_open needs a folder and a place for it");
     if (slot < 0)
-        return fail(err, STYX_ERR_INVALID, "'%s' is no component; text_encoder, tokenizer, unet, "
-                    "vae, scheduler, safety_checker and feature_extractor are", name ? name : "");
+        return fail(err, STYX_ERR_INVALID,
+                    "'%s' is no component; text_encoder, tokenizer, unet, "
+                    "vae, scheduler, safety_checker and feature_extractor are",
+                    name ? name : "");
     if (!file_is_dir(folder))
         return fail(err, STYX_ERR_IO, "%s: no such folder; the model's %s was wanted there", folder,
                     name);
@@ -229,8 +235,8 @@ int styx_component_info(const styx_component *c, char **json, styx_error *err)
         json_object_set(root, "config", c->config);
     if (c->weights) {
         /* the store of a part of a single file goes by another name than the file */
-        json_object_set_new(root, "file", json_string(file_is_dir(c->path) ? store_path(c->weights)
-                                                                           : c->path));
+        json_object_set_new(root, "file",
+                            json_string(file_is_dir(c->path) ? store_path(c->weights) : c->path));
         json_object_set_new(root, "parameters", json_integer((json_int_t)sum.parameters));
         json_object_set_new(root, "bytes", json_integer((json_int_t)sum.bytes));
         json_object_set_new(root, "dtype", json_string(sum.ntypes ? sum.types[0].type : ""));

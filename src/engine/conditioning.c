@@ -100,8 +100,8 @@ static int encoders(const struct job *j, struct encoder *e, styx_error *err)
         styx_component *const *part = j->m->part;
         if (!part[SLOT_TEXT_ENCODER + i])
             continue;
-        e[n] = (struct encoder){ part[SLOT_TEXT_ENCODER + i],
-                                 part[SLOT_TOKENIZER + i]->tokenizer, column, 0 };
+        e[n] = (struct encoder){ part[SLOT_TEXT_ENCODER + i], part[SLOT_TOKENIZER + i]->tokenizer,
+                                 column, 0 };
         e[n].tokens = tokenizer_max_length(e[n].tokenizer);
         if (e[n].tokens > e[n].net->clip.positions)
             return fail(err, STYX_ERR_FORMAT,
@@ -285,10 +285,11 @@ static bool has_negative(const struct styx_request *r)
 static void collect_texts(const struct job *j, struct texts *sides)
 {
     const struct styx_request *r = &j->r;
-    sides[0] = (struct texts){ { r->prompt, r->prompt_2 }, { r->prompts, r->prompts_2 },
-                               r->clip_skip };
+    sides[0] =
+        (struct texts){ { r->prompt, r->prompt_2 }, { r->prompts, r->prompts_2 }, r->clip_skip };
     sides[1] = (struct texts){ { r->negative_prompt, r->negative_prompt_2 },
-                               { r->negative_prompts, r->negative_prompts_2 }, -1 };
+                               { r->negative_prompts, r->negative_prompts_2 },
+                               -1 };
     if (!has_negative(r))
         sides[1].one[0] = ""; /* None is the empty text, unless SDXL wants zeros */
 }
@@ -439,10 +440,10 @@ static int check_added(const struct job *j, styx_error *err)
     return fail(err, STYX_ERR_INVALID,
                 "the UNet's added embedding wants %d numbers, the conditioning has %d%s", u->added,
                 given,
-                !flip          ? ": do the components belong together?"
-                : other == 5   ? ": it is a refiner's, so requires_aesthetics_score must be true "
-                                 "and an image is wanted"
-                               : ": it is a base's, so requires_aesthetics_score must be false");
+                !flip        ? ": do the components belong together?"
+                : other == 5 ? ": it is a refiner's, so requires_aesthetics_score must be true "
+                               "and an image is wanted"
+                             : ": it is a base's, so requires_aesthetics_score must be false");
 }
 
 int job_time_ids(struct job *j, styx_error *err)

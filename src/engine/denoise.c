@@ -206,8 +206,8 @@ static int one_step(struct loop *l, int i, bool *interrupt, styx_error *err)
     args.noise.brownian = step_increment;
     args.noise.user = j;
     args.eta = j->r.eta; /* the pipelines always pass theirs */
-    if ((code = scheduler_step(j->scheduler, &args, err)) ||
-        (code = restore_outside(j, i, err)) || (code = call_hook(l, i, interrupt, err)))
+    if ((code = scheduler_step(j->scheduler, &args, err)) || (code = restore_outside(j, i, err)) ||
+        (code = call_hook(l, i, interrupt, err)))
         return code;
     snprintf(name, sizeof name, "latents.%03d", i);
     job_trace_latents(j, name, j->batch, j->channels, j->latents);

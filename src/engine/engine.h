@@ -15,7 +15,8 @@
 
 /* ---- components and models ---- */
 
-enum slot { /* order of diffusers' pipelines: what is moved to the device first */
+/* In the order of diffusers' pipelines: what is moved to the device first. */
+enum slot {
     SLOT_TEXT_ENCODER,
     SLOT_TEXT_ENCODER_2,
     SLOT_TOKENIZER,
@@ -109,7 +110,7 @@ struct styx_session {
     bool card;
     bool fp8; /* of a card: 8-bit floats in the UNet */
     enum styx_offload offload;
-    enum dtype fastest; /* what AUTO means on this device */
+    enum dtype fastest;  /* what AUTO means on this device */
     uint64_t max_memory; /* for programs and weights, where they are: host or card */
     uint64_t overhead;   /* what stands there besides */
     uint64_t mapped;     /* pages of files that a limit counts too */
@@ -118,8 +119,8 @@ struct styx_session {
     atomic_int cancel, busy;
     struct program *programs; /* most recently used first */
     struct loaded *loaded;
-    double loading; /* seconds spent in making programs and loading weights */
-    double *timing; /* run_args.seconds of the next run; NULL: not wanted */
+    double loading;  /* seconds spent in making programs and loading weights */
+    double *timing;  /* run_args.seconds of the next run; NULL: not wanted */
     uint64_t held;   /* bytes of programs and loaded weights, on the host or the card */
     uint64_t shared; /* of these: what all programs of a card use in turn */
 };
@@ -176,7 +177,8 @@ struct text_call {
     int tokens, layer; /* layer: hidden_states[layer] */
     bool normed;
 };
-/* One row of ids -> hidden [tokens, dim] and, with a projection and pooled not NULL, [projection]. */
+/* One row of ids -> hidden [tokens, dim] and, with a projection and unless NULL, pooled
+ * [projection]. */
 int run_text(styx_session *s, const struct text_call *call, const int32_t *ids, float *hidden,
              float *pooled, styx_error *err);
 
@@ -195,8 +197,8 @@ int run_vae_encode(styx_session *s, const styx_component *vae, enum dtype type, 
 int run_vae_decode(styx_session *s, const styx_component *vae, enum dtype type, int h, int w,
                    const float *latents, float *pixels, styx_error *err);
 /* pixels [3,image,image] -> image_embeds [projection] */
-int run_vision(styx_session *s, const styx_component *checker, enum dtype type,
-               const float *pixels, float *embeds, styx_error *err);
+int run_vision(styx_session *s, const styx_component *checker, enum dtype type, const float *pixels,
+               float *embeds, styx_error *err);
 
 /* ---- small things ---- */
 

@@ -131,8 +131,10 @@ int styx_hub_find(const char *given, char **path, styx_error *err)
     char *cache = NULL, *repository = NULL, *snapshot = NULL, name[300], commit[129];
     int code;
     if (!given || !path || !read_id(given, &id))
-        return fail(err, STYX_ERR_INVALID, "'%.100s' is no name of a model on a hub; ORG/NAME or "
-                    "ORG/NAME@REVISION was wanted", given ? given : "");
+        return fail(err, STYX_ERR_INVALID,
+                    "'%.100s' is no name of a model on a hub; ORG/NAME or "
+                    "ORG/NAME@REVISION was wanted",
+                    given ? given : "");
     if ((code = styx_hub_folder(&cache, err)))
         return code;
     snprintf(name, sizeof name, "models--%s--%s", id.organisation, id.name);
@@ -148,9 +150,11 @@ int styx_hub_find(const char *given, char **path, styx_error *err)
         goto done;
     }
     if (!file_is_dir(snapshot)) {
-        code = fail(err, STYX_ERR_IO, "%s/%s (%s) is not in the cache %s; 'styx pull %s/%s%s%s' "
-                    "fetches it", id.organisation, id.name, id.revision, cache, id.organisation,
-                    id.name, strcmp(id.revision, "main") ? "@" : "",
+        code = fail(err, STYX_ERR_IO,
+                    "%s/%s (%s) is not in the cache %s; 'styx pull %s/%s%s%s' "
+                    "fetches it",
+                    id.organisation, id.name, id.revision, cache, id.organisation, id.name,
+                    strcmp(id.revision, "main") ? "@" : "",
                     strcmp(id.revision, "main") ? id.revision : "");
         goto done;
     }

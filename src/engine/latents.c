@@ -56,8 +56,8 @@ static int encode_images(struct job *j, const float *pixels, size_t n, float *la
     int code = moments && eps ? 0 : STYX_ERR_NOMEM;
     struct vae_call call = { j->s, vae, j->vae_type, j->r.vae_tiling, j->r.vae_tile };
     for (size_t i = 0; i < n && !code; i++)
-        code = vae_call_encode(&call, j->h, j->w, pixels + i * picture, moments + 2 * i * j->one,
-                               err);
+        code =
+            vae_call_encode(&call, j->h, j->w, pixels + i * picture, moments + 2 * i * j->one, err);
     /* each picture by itself when each has its own generator */
     size_t each = j->ngenerators > 1 ? 1 : n;
     for (size_t i = 0; i < n && !code; i += each)

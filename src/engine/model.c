@@ -34,9 +34,10 @@ static int check_parts(const styx_model *m, styx_error *err)
     }
     if (width && width != unet->unet.context)
         return fail(err, STYX_ERR_FORMAT,
-                    "%s: the text encoders give embeddings of width %d, the UNet wants %d; %s", path,
-                    width, unet->unet.context,
-                    m->part[SLOT_TEXT_ENCODER] && !m->part[SLOT_TEXT_ENCODER_2] && unet->unet.time_dim
+                    "%s: the text encoders give embeddings of width %d, the UNet wants %d; %s",
+                    path, width, unet->unet.context,
+                    m->part[SLOT_TEXT_ENCODER] && !m->part[SLOT_TEXT_ENCODER_2] &&
+                            unet->unet.time_dim
                         ? "is text_encoder_2 missing?"
                         : "do the components belong together?");
     int in = unet->unet.in, latent = vae->vae.latent;
@@ -56,8 +57,8 @@ static int settle(styx_model *m, styx_error *err)
     int code;
     if ((code = json_bool(m->config, where, "requires_aesthetics_score", false, &m->aesthetics,
                           err)) ||
-        (code = json_bool(m->config, where, "force_zeros_for_empty_prompt", xl, &m->force_zeros,
-                          err)))
+        (code =
+             json_bool(m->config, where, "force_zeros_for_empty_prompt", xl, &m->force_zeros, err)))
         return code;
     return check_parts(m, err);
 }
@@ -118,8 +119,10 @@ int model_take_index(styx_model *m, const json_t *index, const char *where, styx
     if (!m->class_name || !m->config)
         return fail_nomem(err, 64);
     json_object_foreach((json_t *)index, key, value) /* settings: all that is no component */
+    {
         if (!is_component(value) && json_object_set(m->config, key, value))
             return fail_nomem(err, 64);
+    }
     return 0;
 }
 
@@ -162,7 +165,8 @@ int styx_model_open(const char *path, const struct styx_model_options *options, 
 {
     struct styx_model_options o = STYX_MODEL_OPTIONS_INIT;
     if (!path || !model)
-        return fail(err, STYX_ERR_INVALID, "styx_model_open needs a path and a place for the model");
+        return fail(err, STYX_ERR_INVALID,
+                    "styx_model_open needs a path and a place for the model");
     int code = model_options_take(&o, options, err);
     if (code)
         return code;
@@ -261,8 +265,7 @@ static json_t *describe_part(const styx_component *c)
 static const char *prediction_type(const styx_model *m)
 {
     const styx_component *scheduler = m->part[SLOT_SCHEDULER];
-    const json_t *type =
-        scheduler ? json_object_get(scheduler->config, "prediction_type") : NULL;
+    const json_t *type = scheduler ? json_object_get(scheduler->config, "prediction_type") : NULL;
     return json_is_string(type) ? json_string_value(type) : "epsilon";
 }
 

@@ -10,8 +10,8 @@ const char *styx_version(void)
 const char *styx_status_text(int status)
 {
     static const char *const texts[] = {
-        "done",          "cancelled",       "out of memory",   "no such device", "input or output",
-        "broken format", "not supported",   "invalid request", "backend failed", "internal mistake",
+        "done",          "cancelled",     "out of memory",   "no such device", "input or output",
+        "broken format", "not supported", "invalid request", "backend failed", "internal mistake",
     };
     return status > 0 || status < STYX_ERR_INTERNAL ? "unknown status" : texts[-status];
 }
@@ -171,8 +171,10 @@ int styx_encode_text(styx_session *session, const styx_model *model, int encoder
         return fail(err, STYX_ERR_INVALID, "%s has no projection, so no pooled output", c->path);
     if ((code = check_dtype(session, dtype, err)) || (code = session_enter(session, err)))
         return code;
-    struct text_call call = { .encoder = c, .type = resolve_dtype(session, dtype),
-                              .tokens = (int)tokens, .layer = layer < 0 ? c->clip.layers : layer,
+    struct text_call call = { .encoder = c,
+                              .type = resolve_dtype(session, dtype),
+                              .tokens = (int)tokens,
+                              .layer = layer < 0 ? c->clip.layers : layer,
                               .normed = layer < 0 };
     code = encode_ids(session, &call, ids, n, hidden, pooled, err);
     session_leave(session);

@@ -95,8 +95,8 @@ int styx_image_text(const char *path, char **parameters, char **recipe, styx_err
     return 0;
 }
 
-int styx_image_resize(const struct styx_image *image, int width, int height,
-                      struct styx_image *out, styx_error *err)
+int styx_image_resize(const struct styx_image *image, int width, int height, struct styx_image *out,
+                      styx_error *err)
 {
     struct image made = { 0 };
     int code = check_picture_arg(image, "the picture", err);
@@ -197,8 +197,9 @@ int styx_tensors_save(const char *path, const char *const *names, const struct s
     if (!list)
         return fail_nomem(err, count * sizeof *list);
     for (size_t i = 0; i < count; i++) {
-        list[i] = (struct saved){ .name = names[i], .type = DT_F32, .dims = tensors[i].dims,
-                                  .data = tensors[i].data };
+        list[i] = (struct saved){
+            .name = names[i], .type = DT_F32, .dims = tensors[i].dims, .data = tensors[i].data
+        };
         memcpy(list[i].shape, tensors[i].shape, sizeof list[i].shape);
     }
     save_sort(list, (int)count);

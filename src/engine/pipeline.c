@@ -133,7 +133,8 @@ int styx_encode_prompt(styx_session *session, const styx_model *model,
         for (int i = 0; i < 4; i++) {
             if (!out[i].to)
                 continue;
-            *out[i].to = (struct styx_tensor){ out[i].dims, { (int)j.batch, e.tokens, e.width },
+            *out[i].to = (struct styx_tensor){ out[i].dims,
+                                               { (int)j.batch, e.tokens, e.width },
                                                *out[i].from };
             if (out[i].dims == 2)
                 out[i].to->shape[1] = e.pooled_width;

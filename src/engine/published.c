@@ -71,10 +71,9 @@ static const char clip_g[] =
 static const char pndm[] = "{\"_class_name\": \"PNDMScheduler\"," COMMON_SCHEDULER
                            " \"skip_prk_steps\": true, \"set_alpha_to_one\": false,"
                            " \"clip_sample\": false}";
-static const char euler[] =
-    "{\"_class_name\": \"EulerDiscreteScheduler\"," COMMON_SCHEDULER
-    " \"prediction_type\": \"epsilon\", \"interpolation_type\": \"linear\","
-    " \"use_karras_sigmas\": false, \"timestep_spacing\": \"leading\"}";
+static const char euler[] = "{\"_class_name\": \"EulerDiscreteScheduler\"," COMMON_SCHEDULER
+                            " \"prediction_type\": \"epsilon\", \"interpolation_type\": \"linear\","
+                            " \"use_karras_sigmas\": false, \"timestep_spacing\": \"leading\"}";
 
 static const struct published {
     const char *index, *unet, *vae, *scheduler;
@@ -160,7 +159,8 @@ static int check_channels(const json_t *config, const struct store *s, const cha
     char name[NAME_BYTES];
     size_t i;
     json_t *value;
-    json_array_foreach((json_t *)ch, i, value) {
+    json_array_foreach((json_t *)ch, i, value)
+    {
         int wanted = (int)json_integer_value(value);
         snprintf(name, sizeof name, format, (int)i);
         int found = extent(s, name, 0);
@@ -210,8 +210,8 @@ static int fit_unet(json_t *config, const struct store *s, const char *where, st
 
 static int fit_vae(json_t *config, const struct store *s, const char *where, styx_error *err)
 {
-    int code = check_channels(config, s, "encoder.down_blocks.%d.resnets.0.conv1.weight", where,
-                              err);
+    int code =
+        check_channels(config, s, "encoder.down_blocks.%d.resnets.0.conv1.weight", where, err);
     if (code)
         return code;
     set_int(config, "layers_per_block", count(s, "encoder.down_blocks.0.resnets.", 16));

@@ -1,5 +1,5 @@
-/* repack.c - the same model in another layout: a folder as a single file, a single file as a folder,
- * weights in another container or type. */
+/* repack.c - the same model in another layout: a folder as a single file, a single file as a
+ * folder, weights in another container or type. */
 #include "base/file.h"
 #include "engine/published.h"
 #include "weights/convert.h"
@@ -9,8 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const enum slot networks[] = { SLOT_UNET, SLOT_VAE, SLOT_TEXT_ENCODER,
-                                      SLOT_TEXT_ENCODER_2 };
+static const enum slot networks[] = { SLOT_UNET, SLOT_VAE, SLOT_TEXT_ENCODER, SLOT_TEXT_ENCODER_2 };
 enum { NNETWORKS = sizeof networks / sizeof *networks };
 
 /* ---- reading ---- */
@@ -122,8 +121,8 @@ static int write_json(const char *folder, const char *name, const json_t *value,
 {
     char *path = path_join(folder, name);
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    int code = path && text ? file_write(path, text, strlen(text), FILE_NEW, err)
-                            : fail_nomem(err, 4096);
+    int code =
+        path && text ? file_write(path, text, strlen(text), FILE_NEW, err) : fail_nomem(err, 4096);
     free(path);
     free(text);
     return code;
@@ -250,9 +249,17 @@ static int write_model(struct repacking *r, const styx_model *m, const char *roo
 static void remove_model(const char *root)
 {
     static const char *const names[] = {
-        "config.json", "scheduler_config.json", "preprocessor_config.json", "model.safetensors",
-        "diffusion_pytorch_model.safetensors", "vocab.json", "merges.txt", "tokenizer.json",
-        "added_tokens.json", "tokenizer_config.json", "special_tokens_map.json",
+        "config.json",
+        "scheduler_config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        "diffusion_pytorch_model.safetensors",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "added_tokens.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
     };
     char path[4096];
     for (int i = 0; i < SLOT_COUNT; i++) {

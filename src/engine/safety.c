@@ -9,7 +9,7 @@
 enum { MAX_CONCEPTS = 64 };
 
 struct concepts {
-    float *embeds;    /* [n, width] */
+    float *embeds; /* [n, width] */
     float thresholds[MAX_CONCEPTS];
     int n;
 };
@@ -140,8 +140,8 @@ int styx_safety_check(styx_session *session, const styx_model *model,
         return code;
     for (size_t i = 0; i < count && !code; i++) {
         bool bad = false;
-        code = check_picture(session, model, resolve_dtype(session, STYX_AUTO), &images[i], &bad,
-                             err);
+        code =
+            check_picture(session, model, resolve_dtype(session, STYX_AUTO), &images[i], &bad, err);
         nsfw[i] = bad;
     }
     session_leave(session);

@@ -76,9 +76,8 @@ static int open_network(styx_model *m, const struct single *s, enum slot slot, s
 
 static int missing(const struct single *s, const char *name, styx_error *err)
 {
-    return fail(err, STYX_ERR_FORMAT,
-                "%s: a model of %s without its %s: name one to take instead", store_path(s->file),
-                single_file_name(s->kind), name);
+    return fail(err, STYX_ERR_FORMAT, "%s: a model of %s without its %s: name one to take instead",
+                store_path(s->file), single_file_name(s->kind), name);
 }
 
 static int open_encoder(styx_model *m, const struct single *s, int i, styx_error *err)

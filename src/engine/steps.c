@@ -95,8 +95,8 @@ int job_schedule(struct job *j, styx_error *err)
         return fail(err, STYX_ERR_INVALID,
                     "denoising_start and denoising_end are for SDXL; %s is not", j->m->path);
     if (j->task != TASK_TEXT && inside(start) && inside(end) && start >= end)
-        return fail(err, STYX_ERR_INVALID,
-                    "denoising_start %g is not before denoising_end %g", start, end);
+        return fail(err, STYX_ERR_INVALID, "denoising_start %g is not before denoising_end %g",
+                    start, end);
     if ((code = make_scheduler(j, err)) || (code = set_timesteps(j, err)))
         return code;
     j->noisy = isnan(start);
@@ -110,8 +110,8 @@ int job_schedule(struct job *j, styx_error *err)
         by_end(j);
     if (j->ntimesteps < 1)
         return fail(err, STYX_ERR_INVALID,
-                    "no steps are left between denoising_start %g and denoising_end %g of %d", start,
-                    end, j->r.steps);
+                    "no steps are left between denoising_start %g and denoising_end %g of %d",
+                    start, end, j->r.steps);
     job_trace(j, "unet.timesteps", 1, &j->ntimesteps, (float *)j->timesteps);
     return 0;
 }

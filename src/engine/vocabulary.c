@@ -1,5 +1,5 @@
-/* vocabulary.c - see vocabulary.h. All CLIP models share one vocabulary, so any model's will do; the
- * second tokenizer of SDXL only pads with another token. */
+/* vocabulary.c - see vocabulary.h. All CLIP models share one vocabulary, so any model's will do;
+ * the second tokenizer of SDXL only pads with another token. */
 #include "engine/vocabulary.h"
 #include "base/file.h"
 #include <glob.h>
@@ -77,8 +77,10 @@ static int open_named(const char *folder, enum slot slot, int size, styx_compone
     if (code || *out)
         return code;
     if (!has_vocabulary(folder))
-        return fail(err, STYX_ERR_IO, "%s: no vocabulary there (STYX_TOKENIZER): vocab.json and "
-                    "merges.txt, or tokenizer.json, were wanted", folder);
+        return fail(err, STYX_ERR_IO,
+                    "%s: no vocabulary there (STYX_TOKENIZER): vocab.json and "
+                    "merges.txt, or tokenizer.json, were wanted",
+                    folder);
     if ((code = open_folder(folder, slot, false, out, err)))
         return code;
     if ((code = check_size(*out, size, true, err))) {

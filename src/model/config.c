@@ -46,7 +46,8 @@ static bool allowed(const json_t *value, const json_t *list)
 {
     size_t i;
     json_t *one;
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         if (json_equal(value, one))
             return true;
         if (json_is_number(value) && json_is_number(one) &&
@@ -98,8 +99,8 @@ static int ints_or_one(const json_t *config, const char *where, const char *key,
 static int channels(const json_t *config, const char *where, int *ch, int *levels,
                     const int *fallback, int nfallback, styx_error *err)
 {
-    int code = json_ints(config, where, "block_out_channels", 1, 65536, ch, MODEL_MAX_LEVELS,
-                         levels, err);
+    int code =
+        json_ints(config, where, "block_out_channels", 1, 65536, ch, MODEL_MAX_LEVELS, levels, err);
     if (code || *levels)
         return code;
     for (*levels = 0; *levels < nfallback; ++*levels)
@@ -149,8 +150,8 @@ static int unet_read_blocks(const json_t *config, const char *where, struct unet
         (code = ints_or_one(config, where, "layers_per_block", 2, 6, m->layers, m->levels, err)) ||
         (code = ints_or_one(config, where, "transformer_layers_per_block", 1, 64, m->depth,
                             m->levels, err)) ||
-        (code = ints_or_one(config, where, "attention_head_dim", 8, 1024, m->heads, m->levels,
-                            err)))
+        (code =
+             ints_or_one(config, where, "attention_head_dim", 8, 1024, m->heads, m->levels, err)))
         return code;
     m->mid_attn = choice == 0;
     for (int i = 0; i < m->levels; i++)
@@ -166,8 +167,8 @@ static int unet_read_added(const json_t *config, const char *where, struct unet_
     if ((code = json_choice(config, where, "addition_embed_type", types, 1, -1, &type, err)) ||
         type < 0)
         return code;
-    if ((code = json_int(config, where, "addition_time_embed_dim", 0, 2, 65536, &m->time_dim,
-                         err)) ||
+    if ((code =
+             json_int(config, where, "addition_time_embed_dim", 0, 2, 65536, &m->time_dim, err)) ||
         (code = json_int(config, where, "projection_class_embeddings_input_dim", 0, 2, 1 << 20,
                          &m->added, err)))
         return code;
@@ -283,8 +284,8 @@ static int clip_read(const json_t *config, const char *where, const struct clip_
     if ((code = json_int(config, where, "hidden_size", d->dim, 1, 65536, &m->dim, err)) ||
         (code = json_int(config, where, "intermediate_size", d->ff, 1, 1 << 20, &m->ff, err)) ||
         (code = json_int(config, where, "num_hidden_layers", d->layers, 1, 256, &m->layers, err)) ||
-        (code = json_int(config, where, "num_attention_heads", d->heads, 1, 1024, &m->heads,
-                         err)) ||
+        (code =
+             json_int(config, where, "num_attention_heads", d->heads, 1, 1024, &m->heads, err)) ||
         (code = json_choice(config, where, "hidden_act", acts, 3, 0, &a, err)) ||
         (code = json_double(config, where, "layer_norm_eps", 1e-5, 0, 1, &eps, err)))
         return code;

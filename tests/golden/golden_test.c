@@ -126,12 +126,13 @@ static void take_extras(json_t *entry, struct extras *e, struct styx_model_optio
     json_t *loras = json_object_get(entry, "loras"), *words = json_object_get(entry, "words"), *x;
     size_t i;
     assert_true(json_array_size(loras) <= 4 && json_array_size(words) <= 4);
-    json_array_foreach(loras, i, x) {
+    json_array_foreach(loras, i, x)
+    {
         path_of(e->paths[i], sizeof e->paths[i], json_string_value(json_array_get(x, 0)));
-        e->loras[i] =
-            (struct styx_lora){ e->paths[i], json_number_value(json_array_get(x, 1)) };
+        e->loras[i] = (struct styx_lora){ e->paths[i], json_number_value(json_array_get(x, 1)) };
     }
-    json_array_foreach(words, i, x) {
+    json_array_foreach(words, i, x)
+    {
         char *path = e->paths[4 + i];
         path_of(path, sizeof e->paths[0], json_string_value(json_array_get(x, 0)));
         e->words[i] = (struct styx_embedding){ path, json_string_value(json_array_get(x, 1)) };

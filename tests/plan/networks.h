@@ -3,9 +3,9 @@
 #define TESTS_PLAN_NETWORKS_H
 
 #define SD15_BLOCKS                                                                                \
-    "\"down_block_types\": [\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\","                  \
-    " \"CrossAttnDownBlock2D\", \"DownBlock2D\"],"                                                \
-    "\"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\","         \
+    "\"down_block_types\": [\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\","                   \
+    " \"CrossAttnDownBlock2D\", \"DownBlock2D\"],"                                                 \
+    "\"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\","          \
     " \"CrossAttnUpBlock2D\"]"
 
 #define SDXL_BLOCKS                                                                                \
@@ -14,8 +14,8 @@
 
 #define REFINER_BLOCKS                                                                             \
     "\"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\","  \
-    " \"DownBlock2D\"],"                                                                          \
-    "\"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\","         \
+    " \"DownBlock2D\"],"                                                                           \
+    "\"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\","          \
     " \"UpBlock2D\"]"
 
 static const char *const SD15_UNET =

@@ -1,5 +1,6 @@
-/* generate_test.c - what a request promises and no golden case shows: refusals that say why, the same
- * bytes for any number of threads, rows that do not see each other, offloading that changes nothing. */
+/* generate_test.c - what a request promises and no golden case shows: refusals that say why, the
+ * same bytes for any number of threads, rows that do not see each other, offloading that changes
+ * nothing. */
 #include "styx.h"
 
 #include <math.h>
@@ -74,8 +75,8 @@ static struct styx_result draw(styx_session *s, const styx_model *m, const struc
 static void assert_same_latents(const struct styx_result *a, size_t i, const struct styx_result *b,
                                 size_t k, double tolerance)
 {
-    size_t one = (size_t)a->latents.shape[1] * (size_t)a->latents.shape[2] *
-                 (size_t)a->latents.shape[3];
+    size_t one =
+        (size_t)a->latents.shape[1] * (size_t)a->latents.shape[2] * (size_t)a->latents.shape[3];
     for (size_t n = 0; n < one; n++) {
         double d = (double)a->latents.data[i * one + n] - b->latents.data[k * one + n];
         assert_true(fabs(d) <= tolerance);
