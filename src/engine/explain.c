@@ -136,16 +136,21 @@ static void print_stages(struct job *j, const struct stage *stages, int n, const
     }
 }
 
-/* A refiner works on a picture; to explain it any picture of the asked size will do. */
-static int with_picture(const styx_model *m, const struct styx_request *asked,
+/* A refiner works on a picture; to explain it any picture of the asked size will do. *request
+ * becomes r if one was wanting. What is wrong with a request is for job_init to say. */
+static int with_picture(const styx_model *m, const struct styx_request **request,
                         struct styx_request *r, struct styx_image *picture, styx_error *err)
 {
-    int side = m->part[SLOT_UNET]->unet.sample_size * vae_scale(&m->part[SLOT_VAE]->vae);
-    styx_request_init(r, sizeof *r);
-    memcpy(r, asked, asked->size < sizeof *r ? asked->size : sizeof *r);
-    r->size = sizeof *r;
-    if (m->family != FAMILY_REFINER || r->image_count || r->image_tensor)
+    const struct styx_request *asked = *request;
+    if (!m || m->family != FAMILY_REFINER || !asked || asked->size < sizeof asked->size ||
+        asked->size > sizeof *r)
         return 0;
+    styx_request_init(r, sizeof *r);
+    memcpy(r, asked, asked->size);
+    r->size = sizeof *r;
+    if (r->image_count || r->image_tensor)
+        return 0;
+    int side = m->part[SLOT_UNET]->unet.sample_size * vae_scale(&m->part[SLOT_VAE]->vae);
     picture->width = r->width > 0 ? r->width : side;
     picture->height = r->height > 0 ? r->height : side;
     picture->channels = 3;
@@ -156,6 +161,7 @@ static int with_picture(const styx_model *m, const struct styx_request *asked,
         return fail_nomem(err, (size_t)picture->width * (size_t)picture->height * 3);
     r->images = picture;
     r->image_count = 1;
+    *request = r;
     return 0;
 }
 
@@ -169,9 +175,9 @@ int styx_explain(styx_session *session, const styx_model *model, const struct st
     char *made = NULL;
     size_t bytes = 0;
     FILE *to = NULL;
-    int n = 0, rc = with_picture(model, request, &r, &picture, err);
+    int n = 0, rc = with_picture(model, &request, &r, &picture, err);
     if (!rc)
-        rc = job_init(&j, session, model, &r, err);
+        rc = job_init(&j, session, model, request, err);
     if (!rc)
         rc = record_stages(&j, stages, &n, err);
     if (!rc && !(to = open_memstream(&made, &bytes)))

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import unittest
 
-from command import REFINER, ROOT, SD, SDXL, STYX, CommandTest, write_safetensors
+from command import REFINER, ROOT, SD, SDXL, CommandTest, write_safetensors
 
 
 class Tools(CommandTest):
@@ -108,6 +108,9 @@ class Tools(CommandTest):
         longer = self.styx("explain", "--model", SD, "--size", "64x64", "--code").stdout
         self.assertGreater(len(longer.splitlines()), len(text.splitlines()))
         self.refused("explain", "--model", SD, "--size", "60x64", says="60")
+        self.whole_model("refiner", REFINER, SDXL)  # explained with a picture that it lacks
+        text = self.styx("explain", "--model", "refiner", "--size", "64x64").stdout
+        self.assertIn("vae.encode", text)
 
     def test_help(self):
         overview = self.styx("help").stdout

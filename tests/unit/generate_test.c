@@ -95,6 +95,42 @@ static void assert_refused(const struct styx_request *r, const styx_model *m, in
     assert_null(result.images);
 }
 
+/* Explaining refuses what drawing refuses, in the same words. */
+static void explain_refused(const styx_model *m, const struct styx_request *r, const char *part)
+{
+    char *text = NULL;
+    styx_error err = { 0 };
+    int code = styx_explain(session, m, r, NULL, 0, &text, &err);
+    assert_true(code < 0 && code == err.code);
+    if (!strstr(err.text, part))
+        fail_msg("'%s' does not speak of '%s'", err.text, part);
+    assert_null(text);
+}
+
+static void test_explain_refuses(void **state)
+{
+    struct {
+        struct styx_request known;
+        int later;
+    } newer = { .known = small() };
+    struct styx_request r = small();
+    const char *const name = "scheduler";
+    styx_component *scheduler = NULL;
+    styx_model *loose = NULL;
+    styx_error err;
+    (void)state;
+    must(styx_component_open(MODELS "tiny_sd15/scheduler", name, NULL, &scheduler, &err), &err);
+    must(styx_model_assemble(NULL, NULL, &name, &scheduler, 1, &loose, &err), &err);
+    explain_refused(loose, &r, "loose set");
+    explain_refused(NULL, &r, "a model");
+    explain_refused(sd, NULL, "STYX_REQUEST_INIT");
+    newer.known.size = sizeof newer;
+    newer.later = 1;
+    explain_refused(sd, &newer.known, "does not know");
+    styx_model_free(loose);
+    styx_component_free(scheduler);
+}
+
 static void test_refusals(void **state)
 {
     struct styx_request r = small();
@@ -219,6 +255,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_explain_refuses),
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_timestep_per_row),
         cmocka_unit_test(test_loading_is_told),
