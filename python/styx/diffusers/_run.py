@@ -2,7 +2,7 @@
 
 import logging
 
-from .. import _arrays, _core, _image, _progress
+from .. import _arrays, _core, _image
 from .._engine import AUTO, F32, Session, compute_type, noise_type
 from ..torch._tensor import Tensor
 from ..torch._types import default_generator

@@ -5,7 +5,6 @@
 
 import os as _os
 
-from .. import _core
 from . import cuda
 from ._tensor import (Tensor, arange, cat, from_numpy, full, linspace, manual_seed, ones, randn,
                       stack, tensor, zeros)
