@@ -387,10 +387,6 @@ def _timesteps(timestep, rows):
     return _arrays.from_lists(values * rows if len(values) == 1 else values)
 
 
-class SafetyCheckerOutput(BaseOutput):
-    fields = ("images", "has_nsfw_concepts")
-
-
 class StableDiffusionSafetyChecker(Component):
     """Looks at pictures for what should not be shown."""
 
