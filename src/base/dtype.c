@@ -7,9 +7,10 @@ static const struct {
     const char *name;
     size_t bytes;
 } types[DT_COUNT] = {
-    [DT_F32] = { "F32", 4 }, [DT_BF16] = { "BF16", 2 }, [DT_F16] = { "F16", 2 },
-    [DT_F64] = { "F64", 8 }, [DT_I8] = { "I8", 1 },     [DT_U8] = { "U8", 1 },
-    [DT_I32] = { "I32", 4 }, [DT_I64] = { "I64", 8 },
+    [DT_F32] = { "F32", 4 },      [DT_BF16] = { "BF16", 2 }, [DT_F16] = { "F16", 2 },
+    [DT_F64] = { "F64", 8 },      [DT_I8] = { "I8", 1 },     [DT_U8] = { "U8", 1 },
+    [DT_I32] = { "I32", 4 },      [DT_I64] = { "I64", 8 },   [DT_E4M3] = { "F8_E4M3", 1 },
+    [DT_E5M2] = { "F8_E5M2", 1 },
 };
 
 size_t dtype_bytes(enum dtype type)
@@ -113,6 +114,26 @@ static int has_f16c(void)
 }
 #endif
 
+/* 8-bit floats are halves without their low bits: E5M2 is the upper byte of one, E4M3 has an
+ * exponent bit less, which makes its numbers 2^-8 of what they are, and in the place of infinity a
+ * NaN (Micikevicius et al. 2022, arXiv:2209.05433). */
+static void f8_to_f32(enum dtype type, const uint8_t *from, float *to, size_t n)
+{
+    enum { SOME = 256 };
+    uint16_t halves[SOME];
+    for (size_t some; n; n -= some, from += some, to += some) {
+        some = n < SOME ? n : SOME;
+        for (size_t i = 0; i < some; i++)
+            halves[i] =
+                (uint16_t)(type == DT_E5M2          ? from[i] << 8
+                           : (from[i] & 127) == 127 ? 0x7e00
+                                                    : (from[i] & 128) << 8 | (from[i] & 127) << 7);
+        dtype_to_f32(DT_F16, halves, to, some);
+        for (size_t i = 0; type == DT_E4M3 && i < some; i++)
+            to[i] *= 256;
+    }
+}
+
 void dtype_to_f32(enum dtype type, const void *from, float *to, size_t n)
 {
     switch (type) {
@@ -146,6 +167,10 @@ void dtype_to_f32(enum dtype type, const void *from, float *to, size_t n)
     case DT_I64:
         for (size_t i = 0; i < n; i++)
             to[i] = (float)((const int64_t *)from)[i];
+        break;
+    case DT_E4M3:
+    case DT_E5M2:
+        f8_to_f32(type, from, to, n);
         break;
     case DT_COUNT:
         break;

@@ -5,7 +5,19 @@
 #include <stdint.h>
 #include <string.h>
 
-enum dtype { DT_F32, DT_BF16, DT_F16, DT_F64, DT_I8, DT_U8, DT_I32, DT_I64, DT_COUNT };
+enum dtype {
+    DT_F32,
+    DT_BF16,
+    DT_F16,
+    DT_F64,
+    DT_I8,
+    DT_U8,
+    DT_I32,
+    DT_I64,
+    DT_E4M3,
+    DT_E5M2,
+    DT_COUNT
+};
 
 size_t dtype_bytes(enum dtype type);
 const char *dtype_name(enum dtype type); /* "F32", as safetensors spells it */

@@ -119,6 +119,31 @@ static void decode_part(const struct span_part *p, size_t from, size_t n, float 
     }
 }
 
+/* Where numbers are misaligned, through a buffer. */
+static void convert(enum dtype type, const char *data, float *to, size_t n)
+{
+    enum { SOME = 128 };
+    double buffer[SOME];
+    size_t each = dtype_bytes(type);
+
+    if ((uintptr_t)data % each == 0) {
+        dtype_to_f32(type, data, to, n);
+        return;
+    }
+    for (size_t some; n; n -= some, data += some * each, to += some) {
+        some = n < SOME ? n : SOME;
+        memcpy(buffer, data, some * each);
+        dtype_to_f32(type, buffer, to, some);
+    }
+}
+
+static float scale_at(const uint16_t *scale, size_t i)
+{
+    uint16_t half;
+    memcpy(&half, (const char *)scale + i * sizeof half, sizeof half);
+    return f16_to_f32(half);
+}
+
 void span_part_read(const struct span_part *p, size_t from, size_t n, float *to)
 {
     const struct span *s = p->span;
@@ -126,13 +151,13 @@ void span_part_read(const struct span_part *p, size_t from, size_t n, float *to)
         decode_part(p, from, n, to);
         return;
     }
-    dtype_to_f32(s->type, (const char *)p->data + (from - p->from) * dtype_bytes(s->type), to, n);
+    convert(s->type, (const char *)p->data + (from - p->from) * dtype_bytes(s->type), to, n);
     if (!s->scale)
         return;
     size_t run = run_of(s), first = p->from / run;
     for (size_t i = 0; i < n;) { /* one run of equal scale at a time */
         size_t at = from + i, end = (at / run + 1) * run - from;
-        float scale = f16_to_f32(p->scale[at / run - first]);
+        float scale = scale_at(p->scale, at / run - first);
         for (end = end < n ? end : n; i < end; i++)
             to[i] *= scale;
     }

@@ -16,7 +16,7 @@ struct span_blocks {
 enum { SPAN_BLOCK = 256 };
 
 struct span {
-    const void *data;
+    const void *data; /* this and scale may be misaligned where they lie in a file */
     enum dtype type;
     int dims, shape[4];
     const uint16_t *scale; /* F16 [shape[0], groups]; NULL unless type is DT_I8 */

@@ -261,7 +261,7 @@ static int put_blocks(struct stream *s, const struct entry *e, const struct span
                 quant->split(data, q, &s->next_scale[i]);
                 continue;
             }
-            s->next_scale[i] = span->scale[at / Q8_0_ELEMENTS + i];
+            memcpy(&s->next_scale[i], (const char *)span->scale + (at / Q8_0_ELEMENTS + i) * 2, 2);
             memcpy(q, data, Q8_0_ELEMENTS);
         }
         rc = put_eight(s, (int8_t *)s->bytes, n);
@@ -292,9 +292,8 @@ static int put_transposed(struct stream *s, const struct piece *p, const struct 
 static int put_source(struct stream *s, const struct piece *p, const struct entry *e)
 {
     struct span span;
-    void *memory = NULL;
     styx_error *err = s->plan->err;
-    int rc = store_borrow(p->store, e, &span, &memory, err);
+    int rc = store_span(p->store, e, &span, err);
 
     if (rc)
         return rc;
@@ -310,7 +309,6 @@ static int put_source(struct stream *s, const struct piece *p, const struct entr
             span_read(&span, at, n, s->values);
             rc = put_values(s, p, s->values, n);
         }
-    free(memory);
     store_forget(p->store, e);
     return rc;
 }

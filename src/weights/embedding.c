@@ -215,7 +215,6 @@ int embedding_merge(struct store *base, const char *component, struct embedding 
     e.bytes = e.count * dtype_bytes(type);
     e.shape[0] = (int)rows;
     e.type = dtype_name(type);
-    e.expand = NULL;
     char *memory = malloc(e.bytes), *end = memory;
     if (!memory)
         return fail_nomem(err, e.bytes);

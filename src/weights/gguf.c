@@ -198,13 +198,13 @@ static void restore_shape(const struct reader *r, struct entry *e)
 }
 
 /* Sets type, bytes and the span but for its place. row is what blocks must divide. */
-static int read_type(struct reader *r, struct entry *e, int row, int *align)
+static int read_type(struct reader *r, struct entry *e, int row, bool *usable)
 {
     uint64_t id;
     int rc = take_number(r, 4, &id);
     const struct quant *quant = rc || id > INT_MAX ? NULL : quant_by_id((int)id);
 
-    *align = 1;
+    *usable = true;
     if (rc)
         return rc;
     for (size_t i = 0; i < sizeof plains / sizeof *plains; i++) {
@@ -214,7 +214,7 @@ static int read_type(struct reader *r, struct entry *e, int row, int *align)
         e->type = p->name;
         if (__builtin_mul_overflow(e->count, (uint64_t)p->bytes, &e->bytes))
             break;
-        *align = p->type >= 0 ? p->bytes : 0;
+        *usable = p->type >= 0;
         e->span =
             (struct span){ .type = p->type >= 0 ? (enum dtype)p->type : DT_U8, .dims = e->dims };
         memcpy(e->span.shape, e->shape, sizeof e->shape);
@@ -244,7 +244,7 @@ static int read_type(struct reader *r, struct entry *e, int row, int *align)
 struct found {
     struct entry e;
     char *name;
-    int align;
+    bool usable;
     uint64_t offset;
 };
 
@@ -258,7 +258,7 @@ static int read_info(struct reader *r, struct found *f)
         return rc;
     int row = f->e.dims ? f->e.shape[f->e.dims - 1] : 1;
     restore_shape(r, &f->e);
-    if ((rc = read_type(r, &f->e, row, &f->align)))
+    if ((rc = read_type(r, &f->e, row, &f->usable)))
         return rc;
     return take_number(r, 8, &f->offset);
 }
@@ -291,9 +291,7 @@ static int place(struct reader *r, struct found *found, size_t n)
                         SHOW(found[i - 1].name), SHOW(f->name));
         end = f->offset + f->e.bytes;
         f->e.raw = r->data + (f->e.count ? begin + f->offset : 0);
-        if (f->align && f->e.bytes && (uintptr_t)f->e.raw % (unsigned)f->align)
-            f->e.expand = store_expand_copy;
-        else if (f->align)
+        if (f->usable)
             f->e.span.data = f->e.raw;
         rc = store_add(r->into, &f->e, r->err);
     }

@@ -501,17 +501,15 @@ static void merge_rows(void *ctx, int job, int thread)
 static float *read_all(struct store *s, const struct entry *e, int *rc, styx_error *err)
 {
     struct span span;
-    void *memory = NULL;
     float *values = NULL;
 
-    if ((*rc = store_borrow(s, e, &span, &memory, err)))
+    if ((*rc = store_span(s, e, &span, err)))
         return NULL;
     values = malloc(e->count * sizeof *values + 1);
     if (values)
         span_read(&span, 0, e->count, values);
     else
         *rc = fail_nomem(err, e->count * sizeof *values);
-    free(memory);
     return values;
 }
 
@@ -545,14 +543,13 @@ static int merge_one(struct store *base, const struct entry *e, const struct fac
                      int nfactors, enum dtype type, struct pool *pool, char **out, styx_error *err)
 {
     struct span span;
-    void *memory = NULL;
     struct merging m = { .base = &span,
                          .factors = factors,
                          .nfactors = nfactors,
                          .rows = (size_t)e->shape[0],
                          .columns = e->count / (size_t)e->shape[0],
                          .type = type };
-    int rc = store_borrow(base, e, &span, &memory, err);
+    int rc = store_span(base, e, &span, err);
 
     if (rc)
         return rc;
@@ -563,7 +560,6 @@ static int merge_one(struct store *base, const struct entry *e, const struct fac
     else
         rc = fail_nomem(err, e->count * dtype_bytes(type));
     free(m.scratch);
-    free(memory);
     if (rc)
         free(m.out);
     else
@@ -598,7 +594,6 @@ static int add_merged(struct store *out, struct store *base, const struct entry 
     merged.type = dtype_name(type);
     merged.bytes = e->count * dtype_bytes(type);
     merged.raw = data;
-    merged.expand = NULL;
     if ((rc = store_keep(out, data, free, err)))
         return rc;
     return store_add(out, &merged, err);

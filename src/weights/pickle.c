@@ -560,12 +560,8 @@ static int add_tensor(struct collector *c, const char *name, const struct value 
                     SHOW(name));
     e.raw = file->data + begin;
     if (s->dtype >= 0) {
-        e.span = (struct span){ .type = (enum dtype)s->dtype, .dims = e.dims };
+        e.span = (struct span){ .data = e.raw, .type = (enum dtype)s->dtype, .dims = e.dims };
         memcpy(e.span.shape, e.shape, sizeof e.shape);
-        if (e.bytes && (uintptr_t)e.raw % (unsigned)s->bytes)
-            e.expand = store_expand_copy;
-        else
-            e.span.data = e.raw;
     }
     return store_add(c->into, &e, m->err);
 }

@@ -1,7 +1,6 @@
 #include "weights/safetensors.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,13 +12,13 @@ static const struct kind {
     int bits;
     int type; /* enum dtype, or -1 */
 } kinds[] = {
-    { "F32", 32, DT_F32 }, { "F16", 16, DT_F16 },    { "BF16", 16, DT_BF16 },
-    { "F64", 64, DT_F64 }, { "I64", 64, DT_I64 },    { "I32", 32, DT_I32 },
-    { "I8", 8, DT_I8 },    { "U8", 8, DT_U8 },       { "BOOL", 8, -1 },
-    { "I16", 16, -1 },     { "U16", 16, -1 },        { "U32", 32, -1 },
-    { "U64", 64, -1 },     { "F8_E4M3", 8, -1 },     { "F8_E5M2", 8, -1 },
-    { "F8_E8M0", 8, -1 },  { "F8_E4M3FNUZ", 8, -1 }, { "F8_E5M2FNUZ", 8, -1 },
-    { "F6_E2M3", 6, -1 },  { "F6_E3M2", 6, -1 },     { "F4", 4, -1 },
+    { "F32", 32, DT_F32 }, { "F16", 16, DT_F16 },     { "BF16", 16, DT_BF16 },
+    { "F64", 64, DT_F64 }, { "I64", 64, DT_I64 },     { "I32", 32, DT_I32 },
+    { "I8", 8, DT_I8 },    { "U8", 8, DT_U8 },        { "BOOL", 8, -1 },
+    { "I16", 16, -1 },     { "U16", 16, -1 },         { "U32", 32, -1 },
+    { "U64", 64, -1 },     { "F8_E4M3", 8, DT_E4M3 }, { "F8_E5M2", 8, DT_E5M2 },
+    { "F8_E8M0", 8, -1 },  { "F8_E4M3FNUZ", 8, -1 },  { "F8_E5M2FNUZ", 8, -1 },
+    { "F6_E2M3", 6, -1 },  { "F6_E3M2", 6, -1 },      { "F4", 4, -1 },
     { "C64", 64, -1 },
 };
 
@@ -30,31 +29,6 @@ struct reader {
     struct store *into;
     styx_error *err;
 };
-
-/* 8-bit floats become F16, which holds them all: E5M2 is the upper half of one; E4M3 has a bias of
- * 7, subnormals, and no infinities (Micikevicius et al. 2022, arXiv:2209.05433). */
-static int expand_f8(const struct entry *e, struct span *to, void **memory, styx_error *err)
-{
-    bool wide = !strcmp(e->type, "F8_E5M2");
-    const unsigned char *from = e->raw;
-    uint16_t table[256], *halves = malloc(e->bytes * 2);
-
-    if (!halves)
-        return fail_nomem(err, e->bytes * 2);
-    for (unsigned i = 0; i < 256; i++) {
-        int exponent = (int)(i >> 3 & 15), mantissa = (int)(i & 7);
-        float x =
-            exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
-        x = (i & 127) == 127 ? NAN : x;
-        table[i] = wide ? (uint16_t)(i << 8) : f32_to_f16(i & 128 ? -x : x);
-    }
-    for (uint64_t i = 0; i < e->bytes; i++)
-        halves[i] = table[from[i]];
-    *memory = halves;
-    to->data = halves;
-    to->type = DT_F16;
-    return STYX_OK;
-}
 
 /* Where a tensor lies, for the check that they tile the data. */
 struct extent {
@@ -149,17 +123,9 @@ static int read_tensor(const struct reader *r, const char *name, const json_t *i
                     "%s: tensor '%s' has %llu elements of %s but %llu bytes", r->path, SHOW(name),
                     (unsigned long long)e.count, kind->name, (unsigned long long)e.bytes);
     e.raw = r->data + at->begin;
-    bool f8 = !strcmp(dtype, "F8_E4M3") || !strcmp(dtype, "F8_E5M2");
-    if ((kind->type >= 0 || f8) && e.dims >= 0) {
-        e.span.type = f8 ? DT_F16 : (enum dtype)kind->type;
-        e.span.dims = e.dims;
+    if (kind->type >= 0 && e.dims >= 0) {
+        e.span = (struct span){ .data = e.raw, .type = (enum dtype)kind->type, .dims = e.dims };
         memcpy(e.span.shape, e.shape, sizeof e.shape);
-        if (f8 && e.bytes)
-            e.expand = expand_f8;
-        else if (e.bytes && (uintptr_t)e.raw % dtype_bytes(e.span.type))
-            e.expand = store_expand_copy;
-        else
-            e.span.data = e.raw;
     }
     return store_add(r->into, &e, r->err);
 }

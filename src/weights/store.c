@@ -1,6 +1,5 @@
 #include "weights/store.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +7,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-
-struct slot {
-    struct entry e; /* first: an entry that was given out is a slot */
-    struct span ready;
-};
 
 struct kept {
     void *thing;
@@ -25,12 +19,11 @@ struct pair {
 
 struct store {
     atomic_int refs;
-    pthread_mutex_t lock; /* of slot.ready and kept, once sealed */
     char *path, *note;
-    struct slot *slots;
+    struct entry *entries;
     struct kept *kept;
     struct pair *pairs;
-    int nslots, nkept, npairs;
+    int nentries, nkept, npairs;
 };
 
 /* Room for one more of *list, doubling at powers of two. */
@@ -52,8 +45,7 @@ struct store *store_new(const char *path)
     if (!s)
         return NULL;
     s->path = strdup(path);
-    if (!s->path || pthread_mutex_init(&s->lock, NULL)) {
-        free(s->path);
+    if (!s->path) {
         free(s);
         return NULL;
     }
@@ -71,16 +63,15 @@ void store_unref(struct store *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
         return;
-    for (int i = 0; i < s->nslots; i++)
-        free((char *)s->slots[i].e.name);
+    for (int i = 0; i < s->nentries; i++)
+        free((char *)s->entries[i].name);
     for (int i = s->nkept - 1; i >= 0; i--)
         s->kept[i].release(s->kept[i].thing);
     for (int i = 0; i < s->npairs; i++) {
         free(s->pairs[i].key);
         free(s->pairs[i].value);
     }
-    pthread_mutex_destroy(&s->lock);
-    free(s->slots);
+    free(s->entries);
     free(s->kept);
     free(s->pairs);
     free(s->path);
@@ -90,14 +81,14 @@ void store_unref(struct store *s)
 
 int store_add(struct store *s, const struct entry *e, styx_error *err)
 {
-    int rc = grow(&s->slots, s->nslots, sizeof *s->slots, err);
+    int rc = grow(&s->entries, s->nentries, sizeof *s->entries, err);
     char *name = rc ? NULL : strdup(e->name);
     if (rc)
         return rc;
     if (!name)
         return fail_nomem(err, strlen(e->name) + 1);
-    s->slots[s->nslots] = (struct slot){ .e = *e, .ready = e->span };
-    s->slots[s->nslots++].e.name = name;
+    s->entries[s->nentries] = *e;
+    s->entries[s->nentries++].name = name;
     return STYX_OK;
 }
 
@@ -163,10 +154,10 @@ static bool in_map(const struct file_map *map, const void *data)
  * duty. */
 static void tie_file(struct store *s, const struct file_map *map)
 {
-    for (int i = 0; i < s->nslots; i++) {
-        struct slot *at = &s->slots[i];
-        if (in_map(map, at->e.span.data))
-            at->e.span.file = at->ready.file = map;
+    for (int i = 0; i < s->nentries; i++) {
+        struct span *span = &s->entries[i].span;
+        if (in_map(map, span->data))
+            span->file = map;
     }
     file_map_forget(map);
 }
@@ -204,16 +195,6 @@ done:
     return rc;
 }
 
-int store_expand_copy(const struct entry *e, struct span *to, void **memory, styx_error *err)
-{
-    *memory = malloc(e->bytes);
-    if (!*memory)
-        return fail_nomem(err, e->bytes);
-    memcpy(*memory, e->raw, e->bytes);
-    to->data = *memory;
-    return STYX_OK;
-}
-
 const char *store_path(const struct store *s)
 {
     return s->path;
@@ -243,26 +224,26 @@ bool store_metadata_at(const struct store *s, int i, const char **key, const cha
 
 int store_count(const struct store *s)
 {
-    return s->nslots;
+    return s->nentries;
 }
 
 const struct entry *store_at(const struct store *s, int i)
 {
-    return &s->slots[i].e;
+    return &s->entries[i];
 }
 
 int store_index(const struct store *s, const struct entry *e)
 {
-    return (int)((const struct slot *)e - s->slots);
+    return (int)(e - s->entries);
 }
 
-/* The first slot whose name is not below name. */
+/* The first entry whose name is not below name. */
 static int lower_bound(const struct store *s, const char *name)
 {
-    int low = 0, high = s->nslots;
+    int low = 0, high = s->nentries;
     while (low < high) {
         int mid = low + (high - low) / 2;
-        if (strcmp(s->slots[mid].e.name, name) < 0)
+        if (strcmp(s->entries[mid].name, name) < 0)
             low = mid + 1;
         else
             high = mid;
@@ -273,13 +254,13 @@ static int lower_bound(const struct store *s, const char *name)
 const struct entry *store_find(const struct store *s, const char *name)
 {
     int i = lower_bound(s, name);
-    return i < s->nslots && !strcmp(s->slots[i].e.name, name) ? &s->slots[i].e : NULL;
+    return i < s->nentries && !strcmp(s->entries[i].name, name) ? &s->entries[i] : NULL;
 }
 
 bool store_has_prefix(const struct store *s, const char *prefix)
 {
     int i = lower_bound(s, prefix);
-    return i < s->nslots && !strncmp(s->slots[i].e.name, prefix, strlen(prefix));
+    return i < s->nentries && !strncmp(s->entries[i].name, prefix, strlen(prefix));
 }
 
 /* Why a span is no use, if it is not. */
@@ -304,41 +285,10 @@ static int check_span(const struct store *s, const struct entry *e, const struct
     return STYX_OK;
 }
 
-int store_borrow(const struct store *s, const struct entry *e, struct span *span, void **memory,
-                 styx_error *err)
+int store_span(const struct store *s, const struct entry *e, struct span *span, styx_error *err)
 {
-    int rc = STYX_OK;
-
     *span = e->span;
-    *memory = NULL;
-    if (!span->data && e->expand)
-        rc = e->expand(e, span, memory, err);
-    if (!rc && (rc = check_span(s, e, span, err))) {
-        free(*memory);
-        *memory = NULL;
-    }
-    return rc;
-}
-
-int store_span(struct store *s, const struct entry *e, struct span *span, styx_error *err)
-{
-    struct slot *slot = (struct slot *)e;
-    int rc = STYX_OK;
-
-    *span = (struct span){ 0 };
-    pthread_mutex_lock(&s->lock);
-    if (!slot->ready.data && e->expand) {
-        void *memory = NULL;
-        struct span ready = e->span;
-        rc = e->expand(e, &ready, &memory, err);
-        if (!rc)
-            rc = store_keep(s, memory, free, err);
-        if (!rc)
-            slot->ready = ready;
-    }
-    *span = slot->ready;
-    pthread_mutex_unlock(&s->lock);
-    return rc ? rc : check_span(s, e, span, err);
+    return check_span(s, e, span, err);
 }
 
 /* Is it in a mapped file? Dropping pages of other memory would lose what is in it. */
@@ -362,54 +312,45 @@ void store_forget(const struct store *s, const struct entry *e)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-void store_forget_all(struct store *s)
+void store_forget_all(const struct store *s)
 {
-    pthread_mutex_lock(&s->lock);
     for (int i = 0; i < s->nkept; i++) {
         if (s->kept[i].release == release_map)
             file_map_forget(s->kept[i].thing);
         if (s->kept[i].release == release_store)
             store_forget_all(s->kept[i].thing);
     }
-    pthread_mutex_unlock(&s->lock);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct slot *)a)->e.name, ((const struct slot *)b)->e.name);
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
 /* An I8 tensor NAME is used with NAME.scale, F16 of [rows, groups] (docs/formats.md). */
-static int tie_scale(struct store *s, struct slot *weight, styx_error *err)
+static int tie_scale(struct store *s, struct entry *weight, styx_error *err)
 {
     char name[512];
-    struct span *span = &weight->e.span;
-    size_t length = strlen(weight->e.name);
+    size_t length = strlen(weight->name);
 
     if (length + sizeof ".scale" > sizeof name)
         return STYX_OK;
-    memcpy(name, weight->e.name, length);
+    memcpy(name, weight->name, length);
     memcpy(name + length, ".scale", sizeof ".scale");
-    struct slot *scale = (struct slot *)store_find(s, name);
-    if (!scale)
+    struct entry *e = (struct entry *)store_find(s, name);
+    if (!e)
         return STYX_OK;
-    const struct entry *e = &scale->e;
-    if (strcmp(e->type, "F16") || e->dims != 2 || weight->e.dims < 2 ||
-        e->shape[0] != weight->e.shape[0] || !weight->e.count || !e->shape[1] ||
-        weight->e.count / (uint64_t)weight->e.shape[0] % (uint64_t)e->shape[1])
+    if (strcmp(e->type, "F16") || e->dims != 2 || weight->dims < 2 ||
+        e->shape[0] != weight->shape[0] || !weight->count || !e->shape[1] ||
+        weight->count / (uint64_t)weight->shape[0] % (uint64_t)e->shape[1])
         return fail(err, STYX_ERR_FORMAT,
                     "%s: '%s' must be F16 of [rows, groups] for the rows of its tensor", s->path,
                     SHOW(name));
-    struct span scales;
-    int rc = store_span(s, e, &scales, err);
-    if (rc)
-        return rc;
-    scale->e.companion = true;
-    span->scale = scales.data;
-    if (scales.file != span->file) /* a copy, since they were misaligned */
-        span->file = NULL;
-    span->groups = e->shape[1];
-    weight->ready = *span;
+    e->companion = true;
+    weight->span.scale = e->span.data;
+    if (e->span.file != weight->span.file) /* another shard: each through its mapping */
+        weight->span.file = NULL;
+    weight->span.groups = e->shape[1];
     return STYX_OK;
 }
 
@@ -428,17 +369,17 @@ static bool is_scaled_f8(const struct store *s, const struct entry *e)
 
 int store_seal(struct store *s, styx_error *err)
 {
-    if (s->nslots)
-        qsort(s->slots, (size_t)s->nslots, sizeof *s->slots, by_name);
-    for (int i = 1; i < s->nslots; i++)
-        if (!strcmp(s->slots[i - 1].e.name, s->slots[i].e.name))
+    if (s->nentries)
+        qsort(s->entries, (size_t)s->nentries, sizeof *s->entries, by_name);
+    for (int i = 1; i < s->nentries; i++)
+        if (!strcmp(s->entries[i - 1].name, s->entries[i].name))
             return fail(err, STYX_ERR_FORMAT, "%s: tensor '%s' is there twice", s->path,
-                        SHOW(s->slots[i].e.name));
-    for (int i = 0; i < s->nslots; i++) {
-        struct slot *at = &s->slots[i];
-        if (is_scaled_f8(s, &at->e))
-            at->e.expand = NULL;
-        int rc = at->e.span.data && at->e.span.type == DT_I8 ? tie_scale(s, at, err) : STYX_OK;
+                        SHOW(s->entries[i].name));
+    for (int i = 0; i < s->nentries; i++) {
+        struct entry *e = &s->entries[i];
+        if (is_scaled_f8(s, e))
+            e->span.data = NULL;
+        int rc = e->span.data && e->span.type == DT_I8 ? tie_scale(s, e, err) : STYX_OK;
         if (rc)
             return rc;
     }
@@ -455,8 +396,8 @@ void store_summarize(const struct store *s, struct store_summary *sum)
 {
     enum { MOST = sizeof sum->types / sizeof *sum->types };
     *sum = (struct store_summary){ 0 };
-    for (int i = 0; i < s->nslots; i++) {
-        const struct entry *e = &s->slots[i].e;
+    for (int i = 0; i < s->nentries; i++) {
+        const struct entry *e = &s->entries[i];
         int k = 0;
         sum->bytes += e->bytes;
         while (k < sum->ntypes && strcmp(sum->types[k].type, e->type))

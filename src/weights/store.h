@@ -46,12 +46,9 @@ struct entry {
     int dims, shape[4]; /* dims is -1 if it has more than four, or one too large */
     uint64_t count;     /* numbers */
     uint64_t bytes;     /* in the file */
-    struct span span;   /* span.data is NULL if it must be expanded, or cannot be used */
+    struct span span;   /* span.data is NULL if it cannot be used */
     const void *raw;    /* where it lies in the file */
-    /* Makes a usable span in memory of its own (8-bit floats, misaligned tensors), which is written
-     * to *memory for the store to keep. */
-    int (*expand)(const struct entry *e, struct span *to, void **memory, styx_error *err);
-    bool companion; /* the scales of an 8-bit tensor: no tensor of its own */
+    bool companion;     /* the scales of an 8-bit tensor: no tensor of its own */
 };
 
 int store_count(const struct store *s);
@@ -60,17 +57,12 @@ int store_index(const struct store *s, const struct entry *e);           /* the 
 const struct entry *store_find(const struct store *s, const char *name); /* exact; or NULL */
 bool store_has_prefix(const struct store *s, const char *prefix);
 
-/* The numbers of e, expanded at the first call if need be. Fails on a type that is not supported
- * and on 8-bit weights without scales. */
-int store_span(struct store *s, const struct entry *e, struct span *span, styx_error *err);
-
-/* The same without keeping anything: *memory is yours (free) and may be NULL. */
-int store_borrow(const struct store *s, const struct entry *e, struct span *span, void **memory,
-                 styx_error *err);
+/* The numbers of e. Fails on a type that is not supported and on 8-bit weights without scales. */
+int store_span(const struct store *s, const struct entry *e, struct span *span, styx_error *err);
 
 /* The file's bytes of e, or of all, will not be wanted soon: they need not stay in memory. */
 void store_forget(const struct store *s, const struct entry *e);
-void store_forget_all(struct store *s);
+void store_forget_all(const struct store *s);
 
 /* What a program wants and a file has. Give the same report to several store_bind calls (programs
  * that share a component), then ask store_unused. */
@@ -126,8 +118,6 @@ int store_open_mapped(const char *path,
                       int (*parse)(const unsigned char *data, size_t bytes, const char *path,
                                    struct store *into, styx_error *err),
                       struct store **out, styx_error *err);
-/* An `expand` for tensors that are misaligned: backends read elements through typed pointers. */
-int store_expand_copy(const struct entry *e, struct span *to, void **memory, styx_error *err);
 
 /* A name from a file, made fit for a message: shortened, without control characters. */
 struct shown {

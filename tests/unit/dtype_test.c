@@ -122,6 +122,30 @@ static void every_type_reads(void **state)
     assert_int_equal(dtype_from_name("F33"), -1);
 }
 
+/* By the definitions: 4 bits of exponent and 3 of mantissa, or 5 and 2; the bias is 7 or 15. */
+static void every_small_float_reads(void **state)
+{
+    (void)state;
+    uint8_t all[256];
+    float got[256];
+    for (int t = 0; t < 2; t++) {
+        int mantissa = t ? 2 : 3, ones = 1 << mantissa, most = t ? 31 : 15, bias = t ? 15 : 7;
+        for (int i = 0; i < 256; i++)
+            all[i] = (uint8_t)i;
+        dtype_to_f32(t ? DT_E5M2 : DT_E4M3, all, got, 256);
+        for (int i = 0; i < 256; i++) {
+            int e = i >> mantissa & most, m = i & (ones - 1);
+            float x = e ? ldexpf((float)(ones + m), e - bias - mantissa)
+                        : ldexpf((float)m, 1 - bias - mantissa);
+            bool special = e == most && (t || m == ones - 1);
+            if (special)
+                assert_true(t && !m ? isinf(got[i]) : isnan(got[i]));
+            else
+                assert_true(got[i] == (i & 128 ? -x : x));
+        }
+    }
+}
+
 static void spans_read_any_part(void **state)
 {
     (void)state;
@@ -152,9 +176,9 @@ static void spans_read_any_part(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_half_both_ways),  cmocka_unit_test(halves_round_to_even),
-        cmocka_unit_test(bfloats_round_to_even), cmocka_unit_test(every_type_reads),
-        cmocka_unit_test(spans_read_any_part),
+        cmocka_unit_test(every_half_both_ways),    cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(bfloats_round_to_even),   cmocka_unit_test(every_type_reads),
+        cmocka_unit_test(every_small_float_reads), cmocka_unit_test(spans_read_any_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
