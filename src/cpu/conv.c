@@ -5,7 +5,10 @@
  * type, odd channel counts) is first copied, some rows at a time, into a buffer that has one. */
 #include "cpu/cpu.h"
 
-enum { SLAB_BYTES = 8 << 20 }; /* of such a buffer: it should stay in the L3 cache */
+enum {
+    SLAB_BYTES = 8 << 20, /* of such a buffer: it should stay in the L3 cache */
+    COPY_PIXELS = 128     /* of a row that a job copies */
+};
 
 /* What the filter sees: an h x w map (the upsampled one, if so) and where it looks. */
 struct geometry {
@@ -142,23 +145,27 @@ struct copy {
     const struct slab *s;
     char *to;
     int image, y, rows; /* first image, first row of the padded input, rows of each image */
+    int pieces;         /* of a row */
 };
 
-static void copy_pixels(const struct copy *c, const tensor *x, char *to, int n, int y, float *row)
+/* Columns of the padded row y, from `first` on. */
+static void copy_pixels(const struct copy *c, const tensor *x, char *to, int n, int y, int first,
+                        float *row)
 {
     const struct kernels *k = c->p->dev->k;
     const struct geometry *g = c->g;
     if (x->part[0]) {
-        copy_pixels(c, x->part[0], to, n, y, row);
-        copy_pixels(c, x->part[1], to + copied_bytes(x->part[0], c->type), n, y, row);
+        copy_pixels(c, x->part[0], to, n, y, first, row);
+        copy_pixels(c, x->part[1], to + copied_bytes(x->part[0], c->type), n, y, first, row);
         return;
     }
     struct view v = view_of(c->p, x);
     const char *from = view_at(&v, n, (int)((long)y * x->h / g->in_h));
+    int end = first + COPY_PIXELS < g->cols ? first + COPY_PIXELS : g->cols;
     size_t bytes = (size_t)x->c * dtype_bytes(c->type), all = (size_t)copied_bytes(x, c->type);
-    for (int i = 0; i < g->cols; i++, to += c->s->px) {
+    for (int i = first; i < end; i++, to += c->s->px) {
         int sx = i - g->pad;
-        if (sx < 0 || sx >= g->in_w) {
+        if (y < 0 || y >= g->in_h || sx < 0 || sx >= g->in_w) {
             memset(to, 0, all); /* of bytes the scale is 0 too */
             continue;
         }
@@ -181,12 +188,10 @@ static void copy_pixels(const struct copy *c, const tensor *x, char *to, int n, 
 static void copy_job(void *ctx, int job, int thread)
 {
     const struct copy *c = ctx;
-    int n = job / c->rows, r = job % c->rows, y = c->y + r - c->g->pad;
-    char *to = c->to + n * c->s->img + r * c->s->row;
-    if (y < 0 || y >= c->g->in_h)
-        memset(to, 0, (size_t)c->s->row);
-    else
-        copy_pixels(c, c->x, to, c->image + n, y, thread_scratch(c->p, thread));
+    int line = job / c->pieces, n = line / c->rows, r = line % c->rows;
+    int first = job % c->pieces * COPY_PIXELS;
+    copy_pixels(c, c->x, c->to + n * c->s->img + r * c->s->row + first * c->s->px, c->image + n,
+                c->y + r - c->g->pad, first, thread_scratch(c->p, thread));
 }
 
 /* ---- multiplying ---- */
@@ -311,9 +316,12 @@ static void run_copied(struct plan *p, const struct step *s, struct product *m,
         for (int y = 0; y < g->h; y += slab.rows) {
             int rows = g->h - y < slab.rows ? g->h - y : slab.rows;
             struct copy c = {
-                p, x, type, g, &slab, buffer, n, y * g->stride, (rows - 1) * g->stride + g->k
+                .p = p, .x = x, .type = type, .g = g, .s = &slab, .to = buffer, .image = n
             };
-            pool_run(p->dev->pool, copy_job, &c, images * c.rows);
+            c.y = y * g->stride;
+            c.rows = (rows - 1) * g->stride + g->k;
+            c.pieces = (g->cols + COPY_PIXELS - 1) / COPY_PIXELS;
+            pool_run(p->dev->pool, copy_job, &c, images * c.rows * c.pieces);
             m->n = images;
             m->h = rows;
             m->width = g->w;
