@@ -135,6 +135,20 @@ struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i
     return need;
 }
 
+/* Queries, keys and values are products of one input, whose copy serves all of them if it is whole.
+ * A step may begin with the first instruction behind the prologue. */
+bool conv_reuses(const struct cpu *dev, const tape *t, const instr *i)
+{
+    if (i->op != OP_LINEAR || i == t->code || i == t->code + t->once || i[-1].op != OP_LINEAR ||
+        i->in[0] != i[-1].in[0] || i->shift || i[-1].shift)
+        return false;
+    enum dtype type = conv_type(dev, t, i);
+    struct geometry g = geometry_of(i);
+    struct slab s = slab_of(i, &g, type);
+    return type == conv_type(dev, t, i - 1) && !in_place(i->in[0], type, &g) &&
+           s.images == i->in[0]->n && s.rows == g.h;
+}
+
 /* ---- copying ---- */
 
 struct copy {
@@ -321,7 +335,8 @@ static void run_copied(struct plan *p, const struct step *s, struct product *m,
             c.y = y * g->stride;
             c.rows = (rows - 1) * g->stride + g->k;
             c.pieces = (g->cols + COPY_PIXELS - 1) / COPY_PIXELS;
-            pool_run(p->dev->pool, copy_job, &c, images * c.rows * c.pieces);
+            if (!s->copied)
+                pool_run(p->dev->pool, copy_job, &c, images * c.rows * c.pieces);
             m->n = images;
             m->h = rows;
             m->width = g->w;

@@ -157,6 +157,7 @@ static void look_up(struct plan *p, struct step *s, const instr *i)
     case OP_LINEAR:
     case OP_CONV2D:
         s->packed = pack_find(l, p->t, i);
+        s->copied = conv_reuses(p->dev, p->t, i);
         s->run = conv_run;
         break;
     case OP_ATTENTION:

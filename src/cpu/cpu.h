@@ -79,7 +79,6 @@ enum { MAX_TAPS = 256 }; /* of a filter */
 void interleave(const struct packed *w, const char *numbers, size_t stride, int words, char *to,
                 size_t tap_bytes);
 
-
 /* Adds what t needs and l lacks, then packs it with all threads. */
 int pack_tape(struct loaded *l, const tape *t, styx_error *err);
 
@@ -115,6 +114,7 @@ struct step {
     struct packed *packed;
     const float *gamma, *beta;
     const struct span *table;
+    bool copied; /* the instruction before it has left a copy of its input in the shared scratch */
     void (*run)(struct plan *p, const struct step *s);
 };
 
@@ -198,6 +198,7 @@ size_t product_scratch(const struct cpu *dev); /* bytes per thread */
 
 enum dtype conv_type(const struct cpu *dev, const tape *t, const instr *i); /* of its products */
 bool conv_doubles(const instr *i); /* reads its input as upsampled exactly twofold */
+bool conv_reuses(const struct cpu *dev, const tape *t, const instr *i); /* step.copied */
 void conv_run(struct plan *p, const struct step *s);
 struct scratch conv_scratch(const struct cpu *dev, const tape *t, const instr *i);
 bool conv_winograd(const struct cpu *dev, const instr *i);

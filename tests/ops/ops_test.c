@@ -466,6 +466,16 @@ static void check_eight_bits(record_fn *record, const struct shape *s, struct de
     }
 }
 
+/* Queries and keys share the bytes of their input; what comes next has another one. */
+static void record_many(tape *t, const struct shape *s)
+{
+    tensor *x = map(t, "x", s, s->c), *q = linear(t, x, "q", s->cout);
+    tensor *k = linear(t, x, "k", s->c);
+    output(t, q);
+    output(t, k);
+    output(t, linear(t, k, "v", s->cout));
+}
+
 static void eight_bits(void **state)
 {
     static const struct {
@@ -476,6 +486,8 @@ static void eight_bits(void **state)
         { record_linear, { 1, 1, 200, 1283, 96, 0, ACT_GEGLU } },
         { record_linear, { 1, 9, 15, 4000, 33, 0, ACT_GELU, 3 } },
         { record_linear, { 2, 5, 7, 45, 40, 0, ACT_NONE, 4 } },
+        { record_many, { 2, 5, 7, 45, 40 } },
+        { record_many, { 1, 1, 40, 96, 64 } },
         { record_conv, { 2, 9, 17, 40, 70, 3, 1 } },
         { record_conv, { 2, 8, 9, 330, 40, 3, 2, 2 } },
         { record_conv, { 1, 9, 9, 37, 40, 1, 1, 4 } },
