@@ -4,7 +4,6 @@
  * program of a component. */
 #include "base/big.h"
 #include "cpu/cpu.h"
-#include <math.h>
 #include <stdlib.h>
 
 enum {
@@ -247,6 +246,20 @@ static int fetch(struct work *p, int first, int n, styx_error *err)
 
 /* ---- 8-bit weights: the largest of an output channel becomes 127 ---- */
 
+/* Sizes of floats compare as their bits do, and a loop over integers becomes vectors. */
+static float widest(float most, const float *x, size_t n)
+{
+    int32_t top, bits;
+    memcpy(&top, &most, sizeof top);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= INT32_MAX;
+        top = bits > top ? bits : top;
+    }
+    memcpy(&most, &top, sizeof most);
+    return most;
+}
+
 static void widen_range(struct work *p, int first, int n)
 {
     struct filter f;
@@ -256,8 +269,7 @@ static void widen_range(struct work *p, int first, int n)
             int some = n - c < step ? n - c : step;
             size_t count = (size_t)(some * p->w->taps);
             read_filter(p->l, p->w, p->phase, &p->row[j], o, first + c, some, count, &f);
-            for (size_t i = 0; i < count; i++)
-                p->scale[j] = fmaxf(p->scale[j], fabsf(f.taps[i]));
+            p->scale[j] = widest(p->scale[j], f.taps, count);
         }
     }
 }
@@ -285,16 +297,30 @@ static int begin_panel8(struct work *p, styx_error *err)
     return code;
 }
 
+/* To the nearest integer, of |x| < 2^22: its bits after a sum that has no room for less. */
+static int32_t nearest(float x)
+{
+    float moved = x + 0x1.8p23f, origin = 0x1.8p23f;
+    int32_t n, zero;
+    memcpy(&n, &moved, sizeof n);
+    memcpy(&zero, &origin, sizeof zero);
+    return n - zero;
+}
+
 /* Numbers [channel][tap] to bytes [four channels][tap][channel]. What they add to the products of
  * an input's 128 is taken from the sums in the taps' heads, step dwords apart. */
-static void quantize_filter(const float *taps, int ntaps, size_t count, float scale, char *to,
+static void quantize_filter(const float *taps, int ntaps, int words, float scale, char *to,
                             int32_t *sum, long step)
 {
     float inverse = scale > 0 ? 1 / scale : 0;
-    for (int i = 0; i < (int)count; i++) {
-        int c = i / ntaps, t = i % ntaps, n = (int)lrintf(taps[i] * inverse);
-        to[4 * (c / 4 * ntaps + t) + c % 4] = (char)n;
-        sum[t * step] -= 128 * n;
+    for (int t = 0; t < ntaps; t++) {
+        int32_t all = 0;
+        for (int c = 0; c < 4 * words; c++) {
+            int8_t n = (int8_t)nearest(taps[c * ntaps + t] * inverse);
+            to[4 * (c / 4 * ntaps + t) + c % 4] = (char)n;
+            all += n;
+        }
+        sum[t * step] -= 128 * all;
     }
 }
 
@@ -319,7 +345,7 @@ static void pack_chunk(const struct work *p, const struct block *b, int c, int n
         }
         read_filter(p->l, w, p->phase, &p->row[j], o, first, n, count, &f);
         if (w->type == DT_I8)
-            quantize_filter(f.taps, w->taps, count, p->scale[j], column, (int32_t *)to + j,
+            quantize_filter(f.taps, w->taps, words, p->scale[j], column, (int32_t *)to + j,
                             tap_rows(w, b) * PANEL);
         else
             p->l->dev->k->from_f32(w->type, f.taps, column, count);
