@@ -39,12 +39,17 @@
     X(hopper_linear, linear160)                                                                    \
     X(hopper_linear, linear160_geglu)                                                              \
     X(hopper_linear, linear256_geglu)                                                              \
+    X(hopper_linear, normed80)                                                                     \
+    X(hopper_linear, normed160)                                                                    \
+    X(hopper_linear, normed160_geglu)                                                              \
+    X(hopper_linear, normed256_geglu)                                                              \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
     X(norm, group_norm_held)                                                                       \
     X(norm, layer_norm)                                                                            \
     X(norm, softmax)                                                                               \
     X(pack, cast)                                                                                  \
+    X(pack, fold)                                                                                  \
     X(pack, pack)                                                                                  \
     X(simple, concat)                                                                              \
     X(simple, embed)                                                                               \

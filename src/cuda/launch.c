@@ -259,6 +259,15 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
     return result;
 }
 
+CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,
+                     CUdeviceptr gamma, CUdeviceptr beta, CUdeviceptr bias, CUdeviceptr shift)
+{
+    enum { WARPS = THREADS / 32 };
+    struct fold_args a = { weight, shift, gamma, beta, bias, (int)cout, (int)cin };
+    struct grid grid = { (unsigned)((cout + WARPS - 1) / WARPS), 1, 1, 32, WARPS, 0 };
+    return launch_kernel(g, KERNEL_fold, type, grid, &a);
+}
+
 CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr out,
                       CUdeviceptr scales)
 {

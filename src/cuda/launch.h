@@ -32,8 +32,9 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
                            const struct gview *out, CUdeviceptr scratch);
 size_t launch_group_norm_scratch(int n, long pixels, int channels, int groups);
 
-/* Layer norm over c. gamma, beta: f32 [c]. With scales (not 0) the result is written as
- * launch_eight writes it, to out->data and scales; c is at most NORM_EIGHT_MOST then. */
+/* Layer norm over c. gamma, beta: f32 [c], or both 0 where launch_fold had them. With scales (not
+ * 0) the result is written as launch_eight writes it, to out->data and scales; c is at most
+ * NORM_EIGHT_MOST then. */
 CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdeviceptr gamma,
                            CUdeviceptr beta, float eps, const struct gview *out,
                            CUdeviceptr scales);
@@ -59,7 +60,9 @@ struct linear {
     struct gview x, out, residual;
     CUdeviceptr weight, bias;
     long weight_row;
-    bool geglu; /* weight and bias: values, then gates; no residual */
+    bool geglu;  /* weight and bias: values, then gates; no residual */
+    bool normed; /* x is first layer-normed with eps; weight and bias are what launch_fold made */
+    float eps;
 };
 int launch_linear_ways(const struct gpu *g, const struct linear *l);
 CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);
@@ -121,5 +124,12 @@ CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr ou
  * F32, F16 or BF16; to: [cout][taps][cin] of type (taps 1: only the type changes). */
 CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
                      enum dtype type, long cout, long cin, int taps);
+
+/* A layer norm's gamma and beta (f32 [cin]) into the layer that reads its result: each row of
+ * weight [cout][cin], in place, times gamma, less its mean; shift[cout] = weight beta + bias (f32,
+ * or 0). Both have the values' type. The layer of a norm without gamma and beta is then what it
+ * was. */
+CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,
+                     CUdeviceptr gamma, CUdeviceptr beta, CUdeviceptr bias, CUdeviceptr shift);
 
 #endif

@@ -4,12 +4,12 @@
 static const struct way {
     enum kernel_name name;
     int columns; /* of a tile, GEGLU's gates included */
-    bool geglu;
+    bool geglu, normed;
 } ways[] = {
-    { KERNEL_linear256_geglu, 256, true },
-    { KERNEL_linear160_geglu, 160, true },
-    { KERNEL_linear80, 80, false },
-    { KERNEL_linear160, 160, false },
+    { KERNEL_linear256_geglu, 256, true, false }, { KERNEL_normed256_geglu, 256, true, true },
+    { KERNEL_linear160_geglu, 160, true, false }, { KERNEL_normed160_geglu, 160, true, true },
+    { KERNEL_linear80, 80, false, false },        { KERNEL_normed80, 80, false, true },
+    { KERNEL_linear160, 160, false, false },      { KERNEL_normed160, 160, false, true },
 };
 enum { WAYS = sizeof ways / sizeof *ways, MOST_ROWS = 1 << 30 };
 
@@ -20,7 +20,8 @@ static int width(const struct way *w)
 
 static bool fits(const struct gpu *g, const struct linear *l, const struct way *w)
 {
-    return w->geglu == l->geglu && l->out.c % (4 * LINEAR_RUN(width(w))) == 0 &&
+    return w->geglu == l->geglu && w->normed == l->normed &&
+           l->out.c % (4 * LINEAR_RUN(width(w))) == 0 &&
            g->kernel[kernel_index(w->name, l->out.type)];
 }
 
@@ -81,6 +82,8 @@ CUresult launch_linear(const struct gpu *g, const struct linear *l, int i)
         .columns = l->out.c,
         .steps = up(l->x.c, LINEAR_STEP),
         .down = up(gview_pixels(&l->out), LINEAR_ROWS),
+        .channels = l->x.c,
+        .eps = l->eps,
     };
     CUresult result = maps(g, l, way, &a);
     if (result != CUDA_SUCCESS)

@@ -28,7 +28,11 @@
     X(linear80, linear_args)                                                                       \
     X(linear160, linear_args)                                                                      \
     X(linear160_geglu, linear_args)                                                                \
-    X(linear256_geglu, linear_args)
+    X(linear256_geglu, linear_args)                                                                \
+    X(normed80, linear_args)                                                                       \
+    X(normed160, linear_args)                                                                      \
+    X(normed160_geglu, linear_args)                                                                \
+    X(normed256_geglu, linear_args)
 #define FULL_KERNELS(X)                                                                            \
     X(attention, attention_args)                                                                   \
     X(conv_few, conv_args)                                                                         \
@@ -39,6 +43,7 @@
     X(layer_norm, layer_norm_args)                                                                 \
     X(softmax, softmax_args)                                                                       \
     X(cast, pack_args)                                                                             \
+    X(fold, fold_args)                                                                             \
     X(pack, pack_args)                                                                             \
     X(eight, eight_args)                                                                           \
     X(geglu_eight, eight_args)                                                                     \

@@ -103,24 +103,27 @@ static void group_norms(enum dtype type)
     group_norms_on(2, type);
 }
 
+/* With gain and offset, and without. */
 static void layer_norms(enum dtype type)
 {
     static const int widths[] = { 32, 37, 320, 640, 768, 1024, 1280, 1536, 2048, 2560 };
-    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
-        int c = widths[i];
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof *widths; i++) {
+        int c = widths[i / 2], alone = i % 2;
         struct gview x = filled(type, 1, 1, 7, c, 8, 3, 1), out = value(type, 1, 1, 7, c, 0);
         CUdeviceptr gamma = numbers(DT_F32, c, 1, 0.5f), beta = numbers(DT_F32, c, 0, 0.5f);
-        CUresult result = launch_layer_norm(&gpu, &x, gamma, beta, 1e-5f, &out, 0);
+        CUresult result =
+            launch_layer_norm(&gpu, &x, alone ? 0 : gamma, alone ? 0 : beta, 1e-5f, &out, 0);
         for (int p = 0; p < 7; p++) {
             double mean = 0, spread = 0;
             for (int j = 0; j < c; j++)
                 mean += at(&x, p, j) / (double)c;
             for (int j = 0; j < c; j++)
                 spread += (at(&x, p, j) - mean) * (at(&x, p, j) - mean) / c;
-            for (int j = 0; j < c; j++)
+            for (int j = 0; j < c; j++) {
+                double y = (at(&x, p, j) - mean) / sqrt(spread + 1e-5f);
                 compare(at(&out, p, j),
-                        (at(&x, p, j) - mean) / sqrt(spread + 1e-5f) * get(gamma, DT_F32, j) +
-                            get(beta, DT_F32, j));
+                        alone ? y : y * get(gamma, DT_F32, j) + get(beta, DT_F32, j));
+            }
         }
         conclude(type, result, "layer norm");
         forget_memory();
@@ -458,6 +461,34 @@ static void packs(enum dtype type)
     }
 }
 
+/* A norm's gain and offset in the layer behind it: what its rows become, and what its bias. */
+static void folds(enum dtype type)
+{
+    static const int cases[][2] = { { 5, 64 }, { 19, 320 }, { 1, 77 }, { 8, 1280 } };
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        int rows = cases[i / 2][0], c = cases[i / 2][1];
+        CUdeviceptr weight = numbers(type, (long)rows * c, 0.1f, 0.3f);
+        CUdeviceptr before = memory((size_t)(rows * c) * 4), shift = memory((size_t)rows * 4);
+        CUdeviceptr gamma = numbers(DT_F32, c, 0.8f, 0.5f), beta = numbers(DT_F32, c, 0.2f, 0.5f);
+        CUdeviceptr bias = i % 2 ? numbers(DT_F32, rows, 0, 1) : 0;
+        memcpy((void *)(uintptr_t)before, (void *)(uintptr_t)weight, (size_t)(rows * c) * 4);
+        CUresult result = launch_fold(&gpu, weight, type, rows, c, gamma, beta, bias, shift);
+        for (int r = 0; r < rows; r++) {
+            double mean = 0, sum = bias ? (double)get(bias, DT_F32, r) : 0;
+            for (int j = 0; j < c; j++) {
+                mean += (double)get(before, type, r * c + j) * get(gamma, DT_F32, j) / c;
+                sum += (double)get(before, type, r * c + j) * get(beta, DT_F32, j);
+            }
+            for (int j = 0; j < c; j++)
+                compare(get(weight, type, r * c + j),
+                        (double)get(before, type, r * c + j) * get(gamma, DT_F32, j) - mean);
+            compare(get(shift, type, r), sum);
+        }
+        conclude(type, result, "fold");
+        forget_memory();
+    }
+}
+
 /* Every code is the one that is nearest; a row of zeros has a scale, and what is no number stays
  * none. */
 static void eights(enum dtype type)
@@ -539,6 +570,7 @@ TEST(maps)
 TEST(sequences)
 TEST(timesteps)
 TEST(packs)
+TEST(folds)
 TEST(eights)
 TEST(eights_at_once)
 
@@ -553,13 +585,21 @@ static void test_every_kernel_was_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_norms),    cmocka_unit_test(test_layer_norms),
-        cmocka_unit_test(test_softmaxes),      cmocka_unit_test(test_attentions),
-        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_linears),
-        cmocka_unit_test(test_finishes),       cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_sequences),      cmocka_unit_test(test_timesteps),
-        cmocka_unit_test(test_packs),          cmocka_unit_test(test_eights),
-        cmocka_unit_test(test_eights_at_once), cmocka_unit_test(test_every_kernel_was_used),
+        cmocka_unit_test(test_group_norms),
+        cmocka_unit_test(test_layer_norms),
+        cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_attentions),
+        cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_finishes),
+        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_timesteps),
+        cmocka_unit_test(test_packs),
+        cmocka_unit_test(test_folds),
+        cmocka_unit_test(test_eights),
+        cmocka_unit_test(test_eights_at_once),
+        cmocka_unit_test(test_every_kernel_was_used),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -1,6 +1,7 @@
 /* linear_cases.c - launch_linear, every way, against the plain sums. */
 #include "card.h"
 
+#include <math.h>
 #include <string.h>
 
 struct layer {
@@ -9,15 +10,30 @@ struct layer {
     int gap; /* the values are slices of wider ones */
 };
 
+/* What a layer norm without gain and offset makes of a row: (x - mean) times a factor. */
+static void norm_row(const struct linear *l, long p, double *mean, double *factor)
+{
+    double spread = 0;
+    *mean = 0;
+    for (int i = 0; i < l->x.c; i++)
+        *mean += at(&l->x, p, i) / (double)l->x.c;
+    for (int i = 0; i < l->x.c; i++)
+        spread += (at(&l->x, p, i) - *mean) * (at(&l->x, p, i) - *mean) / l->x.c;
+    *factor = 1 / sqrt(spread + (double)l->eps);
+}
+
 static void linear_row(const struct layer *k, const struct linear *l, long p)
 {
+    double mean = 0, factor = 1;
+    if (l->normed)
+        norm_row(l, p, &mean, &factor);
     for (int c = 0; c < k->columns; c++) {
         double sum[2] = { 0, 0 };
         for (int half = 0; half <= k->geglu; half++) {
             long row = c + (half ? k->columns : 0);
             for (int i = 0; i < k->k; i++)
-                sum[half] +=
-                    (double)at(&l->x, p, i) * get(l->weight, l->x.type, row * l->weight_row + i);
+                sum[half] += (at(&l->x, p, i) - mean) * factor *
+                             get(l->weight, l->x.type, row * l->weight_row + i);
             sum[half] += l->bias ? (double)get(l->bias, l->x.type, row) : 0;
         }
         double wanted = sum[0] * (k->geglu ? act_of(ACT_GELU, sum[1]) : 1);
@@ -25,15 +41,30 @@ static void linear_row(const struct layer *k, const struct linear *l, long p)
     }
 }
 
-static void linear_case(const struct layer *k, enum dtype type)
+/* Rows of weights as launch_fold leaves them. */
+static void fold(const struct layer *k, struct linear *l, int outputs)
+{
+    CUdeviceptr gamma = numbers(DT_F32, k->k, 1, 0.5f), beta = numbers(DT_F32, k->k, 0, 0.3f);
+    CUdeviceptr shift = memory((size_t)outputs * 4);
+    assert_int_equal(launch_fold(&gpu, l->weight, l->x.type, outputs, k->k, gamma, beta, 0, shift),
+                     CUDA_SUCCESS);
+    if (k->bias)
+        l->bias = shift;
+}
+
+static void linear_case(const struct layer *k, enum dtype type, bool normed)
 {
     int outputs = k->columns * (k->geglu ? 2 : 1);
-    struct linear l = { .x = filled(type, 1, 1, k->rows, k->k, k->gap, 0, 1),
-                        .weight_row = k->k + k->gap,
-                        .geglu = k->geglu };
+    struct linear l = { .x = filled(type, 1, 1, k->rows, k->k, k->gap, normed ? 0.5f : 0, 1),
+                        .weight_row = k->k + (normed ? 0 : k->gap),
+                        .geglu = k->geglu,
+                        .normed = normed,
+                        .eps = 1e-2f };
     l.weight = numbers(type, outputs * l.weight_row, 0, 0.3f);
     if (k->bias)
         l.bias = numbers(type, outputs, 0, 1);
+    if (normed)
+        fold(k, &l, outputs);
     if (k->residual)
         l.residual = filled(type, 1, 1, k->rows, k->columns, k->gap, 0, 1);
     l.out = value(type, 1, 1, k->rows, k->columns, k->gap);
@@ -57,10 +88,11 @@ void linears(enum dtype type)
         { 7, 328, 32, true, true, false, 16 },    { 300, 200, 352, false, true, true, 8 },
         { 130, 64, 160, false, false, false, 0 }, { 7, 584, 32, false, true, false, 0 },
     };
-    for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++) {
-        late = i % 2;
-        linear_case(&cases[i], type);
-    }
+    for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++)
+        for (int normed = 0; normed < 2; normed++) {
+            late = i % 2;
+            linear_case(&cases[i], type, normed);
+        }
     late = false;
     struct linear narrow = { .x = value(type, 1, 1, 8, 64, 0), .out = value(type, 1, 1, 8, 40, 0) };
     assert_int_equal(launch_linear_ways(&gpu, &narrow), 0); /* 16 does not divide 40 */

@@ -45,7 +45,7 @@ enum { TOKENS = 4 }; /* of a block of layer norm, a warp each */
 
 struct layer_norm_args {
     struct rows x, out;
-    device_address gamma, beta; /* f32 */
+    device_address gamma, beta; /* f32; both 0: they are in the weights of what follows */
     device_address scales;      /* 0, or out is dense e4m3 and has these */
     int pixels, channels, vector;
     float eps;
@@ -139,6 +139,8 @@ struct linear_args {
     int rows, columns;         /* of out */
     int steps;
     int down, tiles; /* tiles below each other, and in all */
+    int channels;    /* of x, and the norm's: for kernels that are normed */
+    float eps;
 };
 
 struct conv_args {
@@ -149,6 +151,12 @@ struct conv_args {
     int k, stride, pad;
     int vector; /* x, weight */
     int fours;  /* four numbers may move at once where the sums end */
+};
+
+struct fold_args { /* weight: [rows][channels], shift: [rows], both of the values' type */
+    device_address weight, shift;
+    device_address gamma, beta, bias; /* f32; bias 0: none */
+    int rows, channels;
 };
 
 struct pack_args {

@@ -11,6 +11,11 @@
 // result move in pieces of 16 or 8 bytes, and no lane needs another's numbers.
 //
 // Of GEGLU a tile has N / 2 values and their N / 2 gates, from two places of w.
+//
+// NORMED: of rows x that a layer norm has still to go over, whose gain and offset are in w and bias
+// (launch_fold). As the numbers of each row of w add up to nothing, the mean of x's rows does too,
+// and what is left of the norm is a factor for each row where the sums end. Each warp adds up its
+// 16 rows of every stage while their products are made.
 #include "cuda/kernels/hopper.cuh"
 
 enum { ROWS = LINEAR_ROWS, STEP = LINEAR_STEP, LINE = 2 * STEP };
@@ -28,7 +33,41 @@ __device__ __forceinline__ float short_gelu(float x)
     return fmaxf(x, 0.0f) - fabsf(x) * half;
 }
 
-template <typename T, int N, bool GEGLU> struct linear {
+// What a lane knows of half a row: lanes 2r and 2r + 1 share row r of a warp's 16. Squares lose
+// what the mean has of them: of a mean 100 times the deviation, 3 digits of f32's 7.
+template <typename T> struct row_sums {
+    float sum = 0, square = 0;
+
+    // The rows' next STEP numbers, in a tile.
+    __device__ __forceinline__ void add(const unsigned char *rows)
+    {
+        int row = threadIdx.x % 32 / 2, half = threadIdx.x % 2;
+        const lane<T, 8> *pieces = reinterpret_cast<const lane<T, 8> *>(rows + row * LINE);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            lane<T, 8> x = pieces[(4 * half + i) ^ (row % 8)];
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                float v = to_float(x.v[j]);
+                sum += v;
+                square = fmaf(v, v, square);
+            }
+        }
+    }
+
+    // 1 / deviation of the rows of which the lane has sums of products.
+    __device__ __forceinline__ void factors(float (&to)[2], int channels, float eps) const
+    {
+        float mean = (sum + __shfl_xor_sync(0xffffffffu, sum, 1)) / (float)channels;
+        float all = square + __shfl_xor_sync(0xffffffffu, square, 1);
+        float factor = rsqrtf(fmaxf(all / (float)channels - mean * mean, 0.0f) + eps);
+#pragma unroll
+        for (int low = 0; low < 2; low++)
+            to[low] = __shfl_sync(0xffffffffu, factor, 2 * (threadIdx.x % 32 / 4 + 8 * low));
+    }
+};
+
+template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     enum {
         X_BYTES = ROWS * LINE,
         STAGE = LINEAR_STAGE(N),
@@ -97,13 +136,17 @@ template <typename T, int N, bool GEGLU> struct linear {
     // This warp has read the stage.
     __device__ __forceinline__ void release(int which)
     {
+        if (NORMED)
+            __syncwarp();
         if (threadIdx.x % 32 == 0)
             barrier_arrive(empty + which);
     }
 
-    __device__ __forceinline__ void multiply_tile(float (&sum)[N / 2], unsigned long long first_x,
+    __device__ __forceinline__ void multiply_tile(float (&sum)[N / 2], row_sums<T> &of_x,
+                                                  unsigned long long first_x,
                                                   unsigned long long first_w)
     {
+        int first_row = (threadIdx.x - 128) / 32 * 16;
         int last = 0;
         for (int k = 0; k < a.steps; k++, next_stage()) {
             unsigned long long x = tile_further(first_x, stage * STAGE);
@@ -119,6 +162,8 @@ template <typename T, int N, bool GEGLU> struct linear {
             if (k > 0)
                 release(last);
             last = stage;
+            if constexpr (NORMED)
+                of_x.add(tiles + stage * STAGE + first_row * LINE);
         }
         products_wait<0>();
         release(last);
@@ -158,24 +203,30 @@ template <typename T, int N, bool GEGLU> struct linear {
 
     // The numbers of a lane's group g in its upper or lower row.
     static __device__ __forceinline__ void sums_of(float (&to)[RUN], const float (&sum)[N / 2],
-                                                   int g, int low, const run_of &bias)
+                                                   const float (&factor)[2], int g, int low,
+                                                   const run_of &bias)
     {
 #pragma unroll
-        for (int i = 0; i < RUN; i++)
-            to[i] = sum[4 * (g * RUN / 2 + i / 2) + 2 * low + i % 2] + to_float(bias.v[i]);
+        for (int i = 0; i < RUN; i++) {
+            float x = sum[4 * (g * RUN / 2 + i / 2) + 2 * low + i % 2];
+            to[i] = NORMED ? fmaf(x, factor[low], to_float(bias.v[i])) : x + to_float(bias.v[i]);
+        }
     }
 
-    __device__ __forceinline__ void finish(const float (&sum)[N / 2], const addends &add, int row,
-                                           int column)
+    __device__ __forceinline__ void finish(const float (&sum)[N / 2], const row_sums<T> &of_x,
+                                           const addends &add, int row, int column)
     {
+        float factor[2] = {};
+        if constexpr (NORMED)
+            of_x.factors(factor, a.channels, a.eps);
 #pragma unroll
         for (int g = 0; g < WIDTH / GROUP; g++)
 #pragma unroll
             for (int low = 0; low < 2; low++) {
                 float y[RUN], gate[RUN];
-                sums_of(y, sum, g, low, add.bias[g]);
+                sums_of(y, sum, factor, g, low, add.bias[g]);
                 if constexpr (GEGLU)
-                    sums_of(gate, sum, g + WIDTH / GROUP, low, add.bias[g + WIDTH / GROUP]);
+                    sums_of(gate, sum, factor, g + WIDTH / GROUP, low, add.bias[g + WIDTH / GROUP]);
 #pragma unroll
                 for (int i = 0; i < RUN; i++)
                     if constexpr (GEGLU)
@@ -200,8 +251,9 @@ template <typename T, int N, bool GEGLU> struct linear {
             float sum[N / 2];
             addends add;
             ask(add, row + lane_row, column + lane_column);
-            multiply_tile(sum, x, w);
-            finish(sum, add, row + lane_row, column + lane_column);
+            row_sums<T> of_x;
+            multiply_tile(sum, of_x, x, w);
+            finish(sum, of_x, add, row + lane_row, column + lane_column);
         });
     }
 
@@ -218,26 +270,31 @@ template <typename T, int N, bool GEGLU> struct linear {
     }
 };
 
-template <typename T, int N, bool GEGLU> __device__ __forceinline__ void run(const linear_args &a)
+template <typename T, int N, bool GEGLU, bool NORMED>
+__device__ __forceinline__ void run(const linear_args &a)
 {
     DYNAMIC_SHARED(unsigned char, shared);
-    linear<T, N, GEGLU> l(a, shared);
+    linear<T, N, GEGLU, NORMED> l(a, shared);
     l.run();
 }
 
-#define LINEAR(name, N, GEGLU)                                                                     \
+#define LINEAR(name, N, GEGLU, NORMED)                                                             \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_f16(CONSTANT_ARGS(linear_args, a))                                                  \
     {                                                                                              \
-        run<f16, N, GEGLU>(a);                                                                     \
+        run<f16, N, GEGLU, NORMED>(a);                                                             \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_bf16(CONSTANT_ARGS(linear_args, a))                                                 \
     {                                                                                              \
-        run<bf16, N, GEGLU>(a);                                                                    \
+        run<bf16, N, GEGLU, NORMED>(a);                                                            \
     }
 
-LINEAR(linear256_geglu, 256, true)
-LINEAR(linear160_geglu, 160, true)
-LINEAR(linear80, 80, false)
-LINEAR(linear160, 160, false)
+LINEAR(linear256_geglu, 256, true, false)
+LINEAR(linear160_geglu, 160, true, false)
+LINEAR(linear80, 80, false, false)
+LINEAR(linear160, 160, false, false)
+LINEAR(normed256_geglu, 256, true, true)
+LINEAR(normed160_geglu, 160, true, true)
+LINEAR(normed80, 80, false, true)
+LINEAR(normed160, 160, false, true)

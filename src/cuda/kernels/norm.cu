@@ -440,6 +440,17 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
     constexpr int AHEAD = K * N <= 40 ? K : 1;
     lane<T, N> raw[K];
     float gain[AHEAD][N], offset[AHEAD][N], mean = 0, spread = 0;
+    auto ask = [&](int k, int c) {
+        if (a.gamma) {
+            load_f32<N>(at<float>(a.gamma) + c, gain[k]);
+            load_f32<N>(at<float>(a.beta) + c, offset[k]);
+            return;
+        }
+        for (int i = 0; i < N; i++) {
+            gain[k][i] = 1;
+            offset[k][i] = 0;
+        }
+    };
 #pragma unroll
     for (int k = 0; k < K; k++) {
         int c = (k * 32 + threadIdx.x) * N;
@@ -447,10 +458,8 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
         if (c >= a.channels)
             continue;
         raw[k] = *reinterpret_cast<const lane<T, N> *>(from + c);
-        if (AHEAD < K)
-            continue;
-        load_f32<N>(at<float>(a.gamma) + c, gain[k % AHEAD]);
-        load_f32<N>(at<float>(a.beta) + c, offset[k % AHEAD]);
+        if (AHEAD == K)
+            ask(k % AHEAD, c);
     }
 #pragma unroll
     for (int k = 0; k < K; k++)
@@ -467,10 +476,8 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
         int c = (k * 32 + threadIdx.x) * N;
         if (c >= a.channels)
             return false;
-        if (AHEAD < K) {
-            load_f32<N>(at<float>(a.gamma) + c, gain[0]);
-            load_f32<N>(at<float>(a.beta) + c, offset[0]);
-        }
+        if (AHEAD < K)
+            ask(0, c);
         for (int i = 0; i < N; i++)
             y[i] =
                 (to_float(raw[k].v[i]) - mean) * scale * gain[k % AHEAD][i] + offset[k % AHEAD][i];
@@ -504,9 +511,11 @@ template <typename T> __device__ void layer_norm_any(const layer_norm_args &a, i
     for (int c = threadIdx.x; c < a.channels; c += 32)
         spread += (to_float(from[c]) - mean) * (to_float(from[c]) - mean);
     float scale = rsqrtf(warp_sum(spread) / (float)a.channels + a.eps);
-    for (int c = threadIdx.x; c < a.channels; c += 32)
-        to[c] = from_float<T>((to_float(from[c]) - mean) * scale * at<float>(a.gamma)[c] +
-                              at<float>(a.beta)[c]);
+    for (int c = threadIdx.x; c < a.channels; c += 32) {
+        float gain = a.gamma ? at<float>(a.gamma)[c] : 1;
+        float offset = a.beta ? at<float>(a.beta)[c] : 0;
+        to[c] = from_float<T>((to_float(from[c]) - mean) * scale * gain + offset);
+    }
 }
 
 template <typename T> __device__ __forceinline__ void layer_norm(const layer_norm_args &a)

@@ -58,5 +58,29 @@ template <typename T> __device__ __forceinline__ void pack(const pack_args &a)
         pack_from<f16, T>(a);
 }
 
+// A layer norm's gain and offset into the matrix that reads its result, and the matrix around the
+// mean of each of its rows: what multiplies x less its mean may then multiply x. A warp for each
+// row.
+template <typename T> __device__ __forceinline__ void fold(const fold_args &a)
+{
+    int row = blockIdx.x * blockDim.y + threadIdx.y;
+    if (row >= a.rows)
+        return;
+    T *w = at<T>(a.weight) + (long)row * a.channels;
+    const float *gamma = at<float>(a.gamma), *beta = at<float>(a.beta);
+    float mean = 0, shift = 0;
+    for (int c = threadIdx.x; c < a.channels; c += 32) {
+        mean += to_float(w[c]) * gamma[c];
+        shift += to_float(w[c]) * beta[c];
+    }
+    mean = warp_sum(mean) / (float)a.channels;
+    shift = warp_sum(shift);
+    for (int c = threadIdx.x; c < a.channels; c += 32)
+        w[c] = from_float<T>(to_float(w[c]) * gamma[c] - mean);
+    if (threadIdx.x == 0)
+        at<T>(a.shift)[row] = from_float<T>(shift + (a.bias ? at<float>(a.bias)[row] : 0));
+}
+
+FOR_EVERY_TYPE(fold, fold_args)
 FOR_EVERY_TYPE(cast, pack_args)
 FOR_EVERY_TYPE(pack, pack_args)
