@@ -13,7 +13,40 @@ size_t layout_bytes(const struct layout *l, const tape *t, int p)
     return param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
 }
 
-enum kind { MATRICES, VECTORS, SCALES };
+const instr *norm_before(const tape *t, const instr *linear)
+{
+    const tensor *x = linear->in[0];
+    if (linear->op != OP_LINEAR || x->def < 0 || x->uses != 1)
+        return NULL;
+    const instr *norm = &t->code[x->def];
+    return norm->op == OP_LAYER_NORM ? norm : NULL;
+}
+
+/* Layers that could have the norm in their product (launch_linear). All programs of a network must
+ * agree on them: they do where its recording says that what a norm writes is for products alone
+ * (param.coarse). */
+static bool takes_norm(const struct gpu *g, const tape *t, const instr *o)
+{
+    return g->sm == 90 && !g->fp8 && t->type != DT_F32 && norm_before(t, o) && !o->shift &&
+           !o->residual && (!o->act || o->act == ACT_GEGLU) && t->params[first_weight(o)].coarse;
+}
+
+static void take_norms(const struct gpu *g, const tape *t, struct layout *l)
+{
+    for (int i = 0; i < t->nparams; i++)
+        l->taken[i].gamma = -1;
+    for (int i = 0; i < t->ncode; i++) {
+        const instr *o = &t->code[i];
+        if (o->op != OP_LINEAR || !takes_norm(g, t, o))
+            continue;
+        const instr *norm = norm_before(t, o);
+        for (int k = 0; k < (o->many ? o->many->count : 1); k++)
+            l->taken[o->many ? o->many->weight[k] : o->weight] =
+                (struct taken){ norm->weight, norm->bias, o->many ? o->many->bias[k] : o->bias };
+    }
+}
+
+enum kind { MATRICES, VECTORS, SHIFTS, SCALES };
 
 struct placing {
     const struct layout *l;
@@ -26,6 +59,8 @@ struct placing {
 static size_t bytes_of(const struct placing *w, int p)
 {
     const param *q = &w->t->params[p];
+    if (w->kind == SHIFTS)
+        return w->l->taken[p].gamma < 0 ? 0 : (size_t)q->shape[0] * dtype_bytes(w->t->type);
     if (w->kind == SCALES)
         return eight(w->l, q) ? (size_t)q->shape[0] * sizeof(float) : 0;
     return (q->dims == 1) == (w->kind == VECTORS) ? layout_bytes(w->l, w->t, p) : 0;
@@ -72,16 +107,22 @@ static size_t place_all(struct placing w)
     return aligned(w.end);
 }
 
-int layout_make(const tape *t, bool fp8, struct layout *l, styx_error *err)
+int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error *err)
 {
     size_t n = (size_t)t->nparams + 1;
-    *l = (struct layout){ malloc(n * sizeof *l->at), malloc(n * sizeof *l->vector), 0, 0, fp8 };
-    if (!l->at || !l->vector)
+    *l = (struct layout){ .at = malloc(n * sizeof *l->at),
+                          .vector = malloc(n * sizeof *l->vector),
+                          .shift = malloc(n * sizeof *l->shift),
+                          .taken = malloc(n * sizeof *l->taken),
+                          .fp8 = g->fp8 };
+    if (!l->at || !l->vector || !l->shift || !l->taken)
         return fail_nomem(err, n * sizeof *l->at);
     for (int i = 0; i < t->nparams; i++)
-        l->at[i] = l->vector[i] = SIZE_MAX;
+        l->at[i] = l->vector[i] = l->shift[i] = SIZE_MAX;
+    take_norms(g, t, l);
     l->matrices = place_all((struct placing){ l, t, MATRICES, l->at, 0 });
     l->bytes = place_all((struct placing){ l, t, VECTORS, l->at, l->matrices });
+    l->bytes = place_all((struct placing){ l, t, SHIFTS, l->shift, l->bytes });
     l->bytes = place_all((struct placing){ l, t, SCALES, l->vector, l->bytes });
     for (int i = 0; i < t->nparams; i++) {
         if (t->params[i].dims != 1)
@@ -96,5 +137,7 @@ void layout_free(struct layout *l)
 {
     free(l->at);
     free(l->vector);
+    free(l->shift);
+    free(l->taken);
     *l = (struct layout){ 0 };
 }

@@ -6,19 +6,24 @@
  * parts is two products, the second on top of the first. Merged layers (tape_merge) are one product
  * with a taller matrix.
  *
+ * A layer norm whose result one layer reads has its gain and offset in that layer's weights
+ * (load.h). Where our own product goes over the rest of the norm as well, that is tried beside the
+ * norm and each product after it.
+ *
  * Under fp8, layers that bear it multiply e4m3: their weights lie so on the card (load.h). Their
  * input, with a scale for each token, is written so by the norm or GEGLU before it where nobody
  * else reads that, else to scratch memory right before the product. */
 #include "cuda/step.h"
 #include <stdio.h>
 
-/* First the library's ways, if it was asked for any, then those of launch_linear. */
+/* First the library's ways, if it was asked for any, then those of launch_linear, then those that
+ * have the norm in them, if there are any: then the others go after the norm. */
 struct tuning {
     struct gpu *g;
     struct product_plan *plan;
     struct product_pointers at;
-    struct linear own;
-    int library;
+    struct linear own, normed;
+    int library, nown, nnormed;
     const struct loaded *weights; /* of which the matrix is parameter `weight`; or NULL */
     int weight;
     size_t bytes;
@@ -29,24 +34,32 @@ static bool try_product(void *ctx, int i)
 {
     struct tuning *t = ctx;
     if (t->weights)
-        t->at.w = t->own.weight = weights_elsewhere(t->weights, t->weight, t->bytes, t->turn++);
+        t->at.w = t->own.weight = t->normed.weight =
+            weights_elsewhere(t->weights, t->weight, t->bytes, t->turn++);
+    if (i >= t->library + t->nown)
+        return launch_linear(t->g, &t->normed, i - t->library - t->nown) == CUDA_SUCCESS;
+    if (t->nnormed && launch_layer_norm(t->g, &t->normed.x, 0, 0, t->normed.eps, &t->own.x, 0))
+        return false;
     if (i >= t->library)
         return launch_linear(t->g, &t->own, i - t->library) == CUDA_SUCCESS;
     blas_choose(t->plan, i);
     return blas_run(t->g->blas, t->plan, &t->at);
 }
 
-/* own: how many ways of launch_linear there are. The way to take, or an error. */
-static int tune(struct tuning *t, const struct product *p, int own, styx_error *err)
+/* The way to take, or an error. */
+static int tune(struct tuning *t, const struct product *p, styx_error *err)
 {
-    char key[192], ours[32] = "";
-    if (own)
-        snprintf(ours, sizeof ours, "%s, %d of our own", t->library ? "" : " GEGLU", own);
+    char key[224], ours[64] = "";
+    int n = 0;
+    if (t->nown)
+        n = snprintf(ours, sizeof ours, "%s, %d of our own", t->library ? "" : " GEGLU", t->nown);
+    if (t->nnormed)
+        snprintf(ours + n, sizeof ours - (size_t)n, ", %d with the norm", t->nnormed);
     snprintf(key, sizeof key, "product %s%s %ld x %d x %d rows %ld %ld %ld%s%s%s%s%s",
              p->eight ? "E4M3 to " : "", dtype_name(p->type), p->m, p->n, p->k, p->x_row, p->w_row,
              p->out_row, p->bias ? " bias" : "", p->residual ? " residual" : "",
              p->untied ? " untied" : "", p->f32_out ? " to F32" : "", ours);
-    int way = choose(t->g, key, t->library + own, try_product, t);
+    int way = choose(t->g, key, t->library + t->nown + t->nnormed, try_product, t);
     if (way < 0)
         return fail(err, STYX_ERR_BACKEND, "none of the ways of a %s can run: %s", key,
                     blas_error(t->g->blas));
@@ -57,7 +70,7 @@ int blas_tune(struct gpu *g, struct product_plan *plan, const struct product *p,
               const struct product_pointers *at, styx_error *err)
 {
     struct tuning t = { .g = g, .plan = plan, .at = *at, .library = blas_ways(plan) };
-    int way = tune(&t, p, 0, err);
+    int way = tune(&t, p, err);
     if (way < 0)
         return way;
     blas_choose(plan, way);
@@ -176,6 +189,14 @@ static const tensor *part_of(const instr *o, int part)
     return x->part[0] ? x->part[part] : x;
 }
 
+/* 0 if there is none. */
+static CUdeviceptr bias_at(const struct plan *p, const instr *o)
+{
+    int bias = o->many ? o->many->bias[0] : o->bias;
+    CUdeviceptr shift = weights_shift(p->weights, first_weight(o));
+    return shift ? shift : bias >= 0 ? weights_at(p->weights, bias) : 0;
+}
+
 static struct product problem(const struct plan *p, const instr *o, int part)
 {
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
@@ -185,7 +206,7 @@ static struct product problem(const struct plan *p, const instr *o, int part)
     q.x_row = q.eight ? x.c : x.row;
     q.w_row = o->in[0]->c;
     q.out_row = out.row;
-    q.bias = part == 0 && (o->many ? o->many->bias[0] : o->bias) >= 0;
+    q.bias = part == 0 && bias_at(p, o);
     q.residual = part == 1 || sum;
     q.residual_row = part == 0 && sum ? gview_of(p, o->residual).row : out.row;
     return q;
@@ -194,12 +215,11 @@ static struct product problem(const struct plan *p, const instr *o, int part)
 static struct product_pointers pointers(const struct plan *p, const instr *o, int part)
 {
     int weight = first_weight(o);
-    int bias = o->many ? o->many->bias[0] : o->bias;
     struct gview x = gview_of(p, part_of(o, part)), out = target(p, o);
     size_t skipped = part ? (size_t)o->in[0]->part[0]->c * dtype_bytes(x.type) : 0;
     struct product_pointers at = { .x = x.data, .out = out.data, .residual = out.data };
     at.w = weights_at(p->weights, weight) + skipped;
-    at.bias = bias >= 0 ? weights_at(p->weights, bias) : 0;
+    at.bias = bias_at(p, o);
     if (part == 0 && o->residual && !left_over(o))
         at.residual = gview_of(p, o->residual).data;
     if (is_eight(p->g, p->t, o)) {
@@ -243,10 +263,41 @@ static int own_ways(const struct plan *p, const instr *o, int part)
     return is_eight(p->g, p->t, o) ? 0 : launch_linear_ways(p->g, &l);
 }
 
+/* The same with the norm before it. */
+static struct linear normed_problem(const struct plan *p, const instr *o)
+{
+    const instr *norm = norm_before(p->t, o);
+    struct linear l = own_problem(p, o, 0);
+    l.x = gview_of(p, norm->in[0]);
+    l.normed = true;
+    l.eps = norm->u.norm.eps;
+    return l;
+}
+
+/* None if what the norm reads is not there any more. */
+static int normed_ways(const struct plan *p, const instr *o)
+{
+    if (!weights_shift(p->weights, first_weight(o)))
+        return 0;
+    struct linear l = normed_problem(p, o);
+    const tensor *x = norm_before(p->t, o)->in[0];
+    bool there = x->last > o - p->t->code && x->type == o->out->type;
+    return there ? launch_linear_ways(p->g, &l) : 0;
+}
+
+enum taken_part linear_takes(const struct plan *p, const instr *norm)
+{
+    const tape *t = p->t;
+    const instr *reader = norm->out->last < t->ncode ? &t->code[norm->out->last] : norm;
+    if (norm_before(t, reader) != norm || !weights_shift(p->weights, first_weight(reader)))
+        return NORM_KEPT;
+    return p->step[norm->out->last].normed ? NORM_ALL : NORM_GAIN;
+}
+
 static bool run_product(const struct plan *p, const struct step *s, int part)
 {
     if (s->own[part]) {
-        struct linear l = own_problem(p, s->i, part);
+        struct linear l = s->normed ? normed_problem(p, s->i) : own_problem(p, s->i, part);
         return launch_linear(p->g, &l, s->own[part] - 1) == CUDA_SUCCESS;
     }
     struct product_pointers at = pointers(p, s->i, part);
@@ -296,6 +347,17 @@ static int check_neighbours(const struct plan *p, const instr *o, styx_error *er
     return STYX_OK;
 }
 
+/* A matrix that took up a norm is good for what that norm leaves and for nothing else. */
+static int check_norm(const struct plan *p, const instr *o, styx_error *err)
+{
+    int weight = first_weight(o), gamma = p->weights->layout.taken[weight].gamma;
+    const instr *norm = norm_before(p->t, o);
+    if (gamma < 0 || (norm && norm->weight == gamma))
+        return STYX_OK;
+    return fail(err, STYX_ERR_INTERNAL, "%s took up %s, which is not before it",
+                p->t->params[weight].name, p->t->params[gamma].name);
+}
+
 /* Where they lie is no part of the problem. */
 static bool same_product(const struct product *a, const struct product *b)
 {
@@ -313,7 +375,9 @@ static bool same_linear(const struct plan *p, const instr *a, const instr *b)
         struct product x = problem(p, a, part), y = problem(p, b, part);
         same = same_product(&x, &y) && own_ways(p, a, part) == own_ways(p, b, part);
     }
-    return same;
+    int ways = same ? normed_ways(p, a) : 0;
+    return same && ways == normed_ways(p, b) &&
+           (!ways || normed_problem(p, a).x.row == normed_problem(p, b).x.row);
 }
 
 /* The library is not asked for what has GEGLU in it. */
@@ -323,9 +387,13 @@ static int prepare_product(struct plan *p, struct step *s, int part, styx_error 
     struct tuning t = { .g = p->g,
                         .at = pointers(p, s->i, part),
                         .own = own_problem(p, s->i, part),
+                        .nown = own_ways(p, s->i, part),
+                        .nnormed = normed_ways(p, s->i),
                         .weights = p->weights,
                         .weight = first_weight(s->i) };
     t.bytes = (size_t)q.n * (size_t)q.w_row * (q.eight ? 1 : dtype_bytes(q.type));
+    if (t.nnormed)
+        t.normed = normed_problem(p, s->i);
     if (!t.own.geglu) {
         int code = blas_plans(p->g->blas, &q, LIBRARY_WORKSPACE, &s->product[part], err);
         if (code)
@@ -333,11 +401,12 @@ static int prepare_product(struct plan *p, struct step *s, int part, styx_error 
         t.plan = s->product[part];
         t.library = blas_ways(t.plan);
     }
-    int way = tune(&t, &q, own_ways(p, s->i, part), err);
+    int way = tune(&t, &q, err);
     if (way < 0)
         return way;
+    s->normed = way >= t.library + t.nown;
     if (way >= t.library)
-        s->own[part] = 1 + way - t.library;
+        s->own[part] = 1 + way - t.library - (s->normed ? t.nown : 0);
     else
         blas_choose(t.plan, way);
     return STYX_OK;
@@ -347,6 +416,8 @@ int linear_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
     int parts = o->in[0]->part[0] ? 2 : 1, code = check_neighbours(p, o, err);
+    if (!code)
+        code = check_norm(p, o, err);
     if (!code && parts == 2 && is_eight(p->g, p->t, o))
         return fail(err, STYX_ERR_INTERNAL, "%s has an input in two parts, and bears 8 bits",
                     p->t->params[o->weight].name);

@@ -36,6 +36,11 @@ CUdeviceptr weights_vector(const struct loaded *l, int p)
     return in_memory(l, l->layout.vector[p]);
 }
 
+CUdeviceptr weights_shift(const struct loaded *l, int p)
+{
+    return l->layout.taken[p].gamma < 0 ? 0 : in_memory(l, l->layout.shift[p]);
+}
+
 static bool streams(const struct gpu *g, const struct layout *l, size_t budget)
 {
     return g->offload == OFFLOAD_STREAM || (budget && l->bytes > budget);
@@ -45,7 +50,7 @@ size_t weights_measure(const struct gpu *g, const tape *t, size_t budget)
 {
     struct layout l;
     size_t bytes = 0;
-    if (layout_make(t, g->fp8, &l, NULL) == STYX_OK)
+    if (layout_make(g, t, &l, NULL) == STYX_OK)
         bytes =
             streams(g, &l, budget) ? l.bytes - l.matrices + stream_bytes(t, &l, budget) : l.bytes;
     layout_free(&l);
@@ -107,55 +112,59 @@ static int read_piece(struct reader *r, const struct span *s, size_t from, size_
                      "copying weights", err);
 }
 
-/* Rows of a parameter, in the type and order of the kernels, to their place in the image. */
-static int write_piece(struct reader *r, struct loaded *l, CUdeviceptr from, enum dtype from_type,
-                       size_t at, enum dtype type, long rows, long row, int taps, styx_error *err)
+/* Where a byte of the image is written first, and how it gets from there to its place. */
+static bool passes(const struct loaded *l, size_t at)
 {
-    struct gpu *g = r->g;
-    size_t bytes = (size_t)rows * (size_t)row * dtype_bytes(type);
-    CUdeviceptr packed = r->g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
-    CUdeviceptr to = l->host.at ? packed : in_memory(l, at);
-    CUresult result = launch_pack(g, from, from_type, to, type, rows, row / taps, taps);
-    if (result == CUDA_SUCCESS && l->host.at)
-        result = g->cu->cuMemcpyDtoHAsync(l->host.at + at, to, bytes, g->stream);
-    return gpu_check(g, result, "converting weights", err);
+    return l->stream && at < l->layout.matrices;
 }
 
-/* The same, as e4m3 with their scales. */
-static int write_eight(struct reader *r, struct loaded *l, const struct gview *x, size_t at,
-                       size_t scales_at, styx_error *err)
+static CUdeviceptr written_at(const struct reader *r, const struct loaded *l, size_t at)
 {
-    struct gpu *g = r->g;
-    size_t rows = (size_t)gview_pixels(x), bytes = rows * (size_t)x->c;
-    CUdeviceptr packed = g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE;
-    CUdeviceptr to = l->host.at ? packed : in_memory(l, at);
-    CUdeviceptr scales = l->host.at ? packed + PIECE : in_memory(l, scales_at);
-    CUresult result = launch_eight(g, x, to, scales);
-    if (result == CUDA_SUCCESS && l->host.at)
-        result = g->cu->cuMemcpyDtoHAsync(l->host.at + at, to, bytes, g->stream);
-    if (result == CUDA_SUCCESS && l->host.at)
-        result = g->cu->cuMemcpyDtoHAsync(l->host.at + scales_at, scales, rows * sizeof(float),
-                                          g->stream);
-    return gpu_check(g, result, "converting weights", err);
+    return passes(l, at) ? r->g->workspace.base + (size_t)(MOST_PIECES + 2 * r->turn) * PIECE
+                         : in_memory(l, at);
+}
+
+static CUresult keep(const struct reader *r, const struct loaded *l, size_t at, size_t bytes)
+{
+    return passes(l, at) ? r->g->cu->cuMemcpyDtoHAsync(l->host.at + at, written_at(r, l, at), bytes,
+                                                       r->g->stream)
+                         : CUDA_SUCCESS;
+}
+
+/* Rows of a matrix from `first` on, already written, take up the norm whose numbers have been read.
+ */
+static CUresult take_norm(const struct loaded *l, int i, CUdeviceptr rows_at, size_t first,
+                          size_t rows, size_t row)
+{
+    const struct taken *n = &l->layout.taken[i];
+    CUdeviceptr bias = n->bias < 0 ? 0 : weights_vector(l, n->bias) + first * sizeof(float);
+    return launch_fold(l->g, rows_at, l->type, (long)rows, (long)row, weights_vector(l, n->gamma),
+                       weights_vector(l, n->beta), bias,
+                       weights_shift(l, i) + first * dtype_bytes(l->type));
 }
 
 /* Rows of a parameter from `first` on, which lie on the card as the file has them, to all its
  * places in the image. */
-static int write_rows(struct reader *r, struct loaded *l, int i, const param *p, CUdeviceptr from,
-                      enum dtype type, size_t first, size_t rows, styx_error *err)
+static int write_rows(const struct reader *r, const struct loaded *l, int i, const param *p,
+                      CUdeviceptr from, enum dtype type, size_t first, size_t rows, styx_error *err)
 {
-    int taps = p->dims == 4 ? p->shape[2] * p->shape[3] : 1, code;
+    bool eight = l->layout.fp8 && p->coarse;
+    long taps = p->dims == 4 ? (long)p->shape[2] * p->shape[3] : 1;
     size_t row = param_count(p) / (size_t)p->shape[0];
-    size_t at = l->layout.at[i], f32_at = l->layout.vector[i] + first * sizeof(float);
-    if (l->layout.fp8 && p->coarse) {
-        struct gview x = { from, type, (int)rows, 1, 1, (int)row, (long)row };
-        return write_eight(r, l, &x, at + first * row, f32_at, err);
-    }
-    code = write_piece(r, l, from, type, at + first * row * dtype_bytes(l->type), l->type,
-                       (long)rows, (long)row, taps, err);
-    if (!code && p->dims == 1)
-        code = write_piece(r, l, from, type, f32_at, DT_F32, (long)rows, 1, 1, err);
-    return code;
+    size_t bytes = row * (eight ? 1 : dtype_bytes(l->type)), at = l->layout.at[i] + first * bytes;
+    CUdeviceptr to = written_at(r, l, at);
+    CUdeviceptr f32 = p->dims == 1 || eight ? weights_vector(l, i) + first * sizeof(float) : 0;
+    struct gview x = { from, type, (int)rows, 1, 1, (int)row, (long)row };
+    CUresult result =
+        eight ? launch_eight(l->g, &x, to, f32)
+              : launch_pack(l->g, from, type, to, l->type, (long)rows, (long)row / taps, (int)taps);
+    if (result == CUDA_SUCCESS && p->dims == 1)
+        result = launch_pack(l->g, from, type, f32, DT_F32, (long)rows, 1, 1);
+    if (result == CUDA_SUCCESS && l->layout.taken[i].gamma >= 0)
+        result = take_norm(l, i, to, first, rows, row);
+    if (result == CUDA_SUCCESS)
+        result = keep(r, l, at, rows * bytes);
+    return gpu_check(l->g, result, "converting weights", err);
 }
 
 /* One parameter, some rows (of its first dimension) at a time. */
@@ -247,17 +256,14 @@ static int send_others(const struct loaded *keep, styx_error *err)
 int weights_bring(struct loaded *l, styx_error *err)
 {
     struct gpu *g = l->g;
-    size_t from = l->stream ? l->layout.matrices : 0;
-    int code;
-    if (l->memory.mapped)
-        return STYX_OK;
-    if ((code = send_others(l, err)) ||
-        (code = region_grow(g, &l->memory, l->layout.bytes - from, err)))
+    int code = send_others(l, err);
+    if (code || l->stream || l->memory.mapped)
         return code;
-    return gpu_check(g,
-                     g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host.at + from,
-                                              l->layout.bytes - from, g->stream),
-                     "copying weights", err);
+    if ((code = region_grow(g, &l->memory, l->layout.bytes, err)))
+        return code;
+    return gpu_check(
+        g, g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host.at, l->layout.bytes, g->stream),
+        "copying weights", err);
 }
 
 int weights_need(struct loaded *l, const instr *i, styx_error *err)
@@ -269,12 +275,15 @@ int weights_need(struct loaded *l, const instr *i, styx_error *err)
 
 /* ---- loading ---- */
 
+/* The vectors first: matrices take them up. */
 static int fill(struct loaded *l, const tape *t, const struct weights *w, styx_error *err)
 {
     struct reader r;
     int code = reader_open(l->g, &r, err);
-    for (int i = 0; i < t->nparams && !code; i++)
-        code = read_param(&r, l, i, &t->params[i], &w->span[i], err);
+    for (int matrices = 0; matrices < 2; matrices++)
+        for (int i = 0; i < t->nparams && !code; i++)
+            if ((t->params[i].dims > 1) == matrices)
+                code = read_param(&r, l, i, &t->params[i], &w->span[i], err);
     if (!code)
         code = gpu_wait(l->g, err);
     reader_close(&r);
@@ -300,18 +309,20 @@ void weights_unload(void *dev, void *loaded)
     free(l);
 }
 
-/* Memory for the image, on the card or, if it is streamed, on the host. */
+/* Memory for the image, on the card or, as far as it is streamed, on the host. */
 static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error *err)
 {
     struct gpu *g = l->g;
     bool passing = streams(g, &l->layout, budget);
     size_t resident = l->layout.bytes - (passing ? l->layout.matrices : 0);
     int code = region_reserve(g, &l->memory, resident, err);
-    if (!code && passing && !(code = pinned_take(g, l->layout.bytes, &l->host, err)))
-        return stream_open(l, t, budget, &l->stream, err);
     if (!code)
         code = send_others(l, err);
-    return code ? code : region_grow(g, &l->memory, resident, err);
+    if (!code)
+        code = region_grow(g, &l->memory, resident, err);
+    if (!code && passing && !(code = pinned_take(g, l->layout.matrices, &l->host, err)))
+        code = stream_open(l, t, budget, &l->stream, err);
+    return code;
 }
 
 int weights_load(void *dev, const tape *t, const struct weights *w, size_t budget, void **loaded,
@@ -324,7 +335,7 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
         return fail_nomem(err, sizeof *l);
     l->g = g;
     l->type = t->type;
-    code = layout_make(t, g->fp8, &l->layout, err);
+    code = layout_make(g, t, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);
     if (!code)

@@ -2,9 +2,11 @@
  *
  * Matrices have the type of the program, filters as [out][k][k][in]; vectors (biases, norms) exist
  * in that type and in f32. Under fp8 matrices that bear it (param.coarse) are e4m3 with an f32
- * scale for each of their rows. All of that is one image: the matrices in the order in which the
- * program reads them, those of a merged product (tape_merge) one behind the other, then the
- * vectors, and the scales in the order of their matrices.
+ * scale for each of their rows. A matrix may have taken up the layer norm before it (launch_fold),
+ * which has neither gain nor offset then, and has a shift in the place of its bias. All of that is
+ * one image: the matrices in the order in which the program reads them, those of a merged product
+ * (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the order
+ * of their matrices.
  *
  * The image lies on the card; or (OFFLOAD_MODEL) on the card until another network's is wanted
  * there, then in the host's memory, from which it comes back; or (OFFLOAD_STREAM, or more than the
@@ -18,8 +20,15 @@
 struct layout {
     size_t *at;             /* [nparams]: the typed numbers */
     size_t *vector;         /* [nparams]: the f32 copy of a vector, the scales of an e4m3 matrix */
-    size_t matrices, bytes; /* the vectors and scales are [matrices, bytes) */
+    size_t *shift;          /* [nparams]: of a matrix that took up a norm */
+    struct taken *taken;    /* [nparams]: which one */
+    size_t matrices, bytes; /* the vectors, shifts and scales are [matrices, bytes) */
     bool fp8;
+};
+
+/* Parameters: those of a layer norm, -1 if there is none, and the bias of the layer behind it. */
+struct taken {
+    int gamma, beta, bias;
 };
 
 struct loaded {
@@ -27,8 +36,8 @@ struct loaded {
     struct gpu *g;
     enum dtype type;
     struct layout layout;
-    struct region memory; /* the image, or only its vectors when the matrices are streamed */
-    struct pinned host;   /* the image, if it ever left the card or is streamed */
+    struct region memory; /* the image, or all but its matrices when they are streamed */
+    struct pinned host; /* the image, if it ever left the card, or the matrices that are streamed */
     struct stream *stream;
 };
 
@@ -38,7 +47,10 @@ static inline int first_weight(const instr *i)
     return i->many ? i->many->weight[0] : i->weight;
 }
 
-int layout_make(const tape *t, bool fp8, struct layout *l, styx_error *err);
+/* The layer norm whose result this linear layer reads and nobody else, or NULL. */
+const instr *norm_before(const tape *t, const instr *linear);
+
+int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error *err);
 void layout_free(struct layout *l);
 /* Of a parameter, without its f32 numbers. */
 size_t layout_bytes(const struct layout *l, const tape *t, int param);
@@ -59,5 +71,6 @@ CUdeviceptr weights_at(const struct loaded *l, int param);
  * is not in the card's cache either. The parameter's own place if there is no other. */
 CUdeviceptr weights_elsewhere(const struct loaded *l, int param, size_t bytes, unsigned turn);
 CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32: a vector, or scales */
+CUdeviceptr weights_shift(const struct loaded *l, int param);  /* 0: it took up no norm */
 
 #endif

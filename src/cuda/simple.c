@@ -23,9 +23,12 @@ static bool norm_run(const struct plan *p, const struct step *s)
     CUdeviceptr gamma = weights_vector(p->weights, o->weight);
     CUdeviceptr beta = weights_vector(p->weights, o->bias);
     int before = o->u.norm.before;
-    if (o->op == OP_LAYER_NORM)
-        return done(launch_layer_norm(p->g, &a, gamma, beta, o->u.norm.eps, &out,
-                                      linear_scales(p, o->out)));
+    if (o->op == OP_LAYER_NORM) {
+        enum taken_part taken = linear_takes(p, o);
+        return taken == NORM_ALL ||
+               done(launch_layer_norm(p->g, &a, taken ? 0 : gamma, taken ? 0 : beta, o->u.norm.eps,
+                                      &out, linear_scales(p, o->out)));
+    }
     if (x->part[0])
         b = gview_of(p, x->part[1]);
     if (o->shift)

@@ -23,6 +23,7 @@ struct step {
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
     int own[2];                      /* instead of it: 1 + a way of launch_linear */
+    bool normed;                     /* which goes over the layer norm before it too */
     struct dnn_plan *dnn;
     bool shared; /* product and dnn are an earlier step's */
     bool finish; /* launch_finish adds what the library did not */
@@ -60,6 +61,9 @@ size_t linear_scratch(const struct gpu *g, const tape *t, const instr *i);
  * reads it? In the arena the scales lie behind it then. */
 bool linear_coded(const struct gpu *g, const tape *t, const tensor *x);
 CUdeviceptr linear_scales(const struct plan *p, const tensor *x); /* 0 if it is not */
+/* What a linear layer has taken of the layer norm before it. */
+enum taken_part { NORM_KEPT, NORM_GAIN, NORM_ALL };
+enum taken_part linear_takes(const struct plan *p, const instr *norm);
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t conv_scratch_bytes(const tape *t, const instr *i);
 int conv_prepare(struct plan *p, struct step *s, styx_error *err);

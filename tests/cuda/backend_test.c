@@ -218,9 +218,11 @@ static void test_eight_bits(void **state)
     tape_free(t);
 }
 
-/* A byte for each number that bears it, and a scale for each of their rows. */
+/* A byte for each number that bears it, and a scale for each of their rows; but no shifts of norms,
+ * which three products have, in places of 256 bytes. */
 static void test_eight_bits_take_half_the_memory(void **state)
 {
+    enum { SHIFTS = 512 + 256 + 512 };
     tape *t = optimised(coarse_block, 0, DT_BF16, false, true);
     void *half = card(OFFLOAD_NONE), *eight;
     struct footprint two, one;
@@ -236,7 +238,7 @@ static void test_eight_bits_take_half_the_memory(void **state)
     assert_int_equal(coarse, 9);
     backend_cuda.measure(half, t, 0, &two);
     backend_cuda.measure(eight, t, 0, &one);
-    assert_int_equal(two.weights - one.weights, bytes); /* all are multiples of 256 */
+    assert_int_equal(two.weights - one.weights, bytes + SHIFTS); /* all are multiples of 256 */
     backend_cuda.close(half);
     backend_cuda.close(eight);
     tape_free(t);
@@ -255,6 +257,76 @@ static void test_eight_bits_are_refused(void **state)
     assert_int_equal(fp8_card(OFFLOAD_NONE, &dev, &err), STYX_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.text, "fp8 wants 12.9"));
     fake.old = false;
+}
+
+/* ---- layer norms in the products behind them ---- */
+
+/* One has two readers, the input of one is gone when its product runs, one's product is not said to
+ * be alone. */
+static void norms_that_stay(tape *t, unsigned seed)
+{
+    (void)seed;
+    tensor *x = input(t, "x", 1, 4, 4, 64, t->type, false);
+    t->coarse = true;
+    tensor *n = layer_norm(t, x, "one", 1e-5f), *y = add(t, linear(t, n, "first", 64), n);
+    y = linear(t, layer_norm(t, y, "two", 1e-5f), "second", 64);
+    t->coarse = false;
+    output(t, add(t, linear(t, layer_norm(t, x, "three", 1e-5f), "third", 64), add(t, y, x)));
+}
+
+/* How many products with a norm in them a step and the choices before it run, if they take so long
+ * beside the norm and a product; the result is the reference's in any case. */
+static int products_with_norms(record_fn *record, size_t budget, enum offload offload, float ms)
+{
+    void *dev = card(offload);
+    fake.normed_ms = ms;
+    fake.normed = 0;
+    compare(record, 0, dev, budget, DT_F16, 0.02f);
+    compare(record, 0, dev, budget, DT_BF16, 0.1f);
+    int normed = fake.normed;
+    compare(record, 0, dev, budget, DT_F32, 2e-3f);
+    assert_int_equal(fake.normed, normed);
+    fake.normed_ms = 0;
+    backend_cuda.close(dev);
+    return normed;
+}
+
+static void test_norms_in_products(void **state)
+{
+    (void)state;
+    int timed = products_with_norms(coarse_block, 0, OFFLOAD_NONE, 2);
+    assert_true(timed > 0);
+    for (int offload = OFFLOAD_NONE; offload <= OFFLOAD_STREAM; offload++)
+        assert_true(products_with_norms(coarse_block, 0, (enum offload)offload, 0.5f) > timed);
+    for (size_t budget = 1; budget < 100000; budget = 5 * budget + 5000)
+        assert_true(products_with_norms(coarse_block, budget, OFFLOAD_NONE, 0.5f) > timed);
+    assert_int_equal(products_with_norms(norms_that_stay, 0, OFFLOAD_NONE, 0.5f), 0);
+    fake.capability = 80;
+    assert_int_equal(products_with_norms(coarse_block, 0, OFFLOAD_NONE, 0.5f), 0);
+    fake.capability = 0;
+}
+
+/* Whether weights stay or pass, and where they were meanwhile, the bytes are the same. */
+static void test_norms_in_products_wherever_weights_are(void **state)
+{
+    tape *t = optimised(coarse_block, 0, DT_F16, false, true);
+    struct outcome first = { 0 };
+    (void)state;
+    fake.normed_ms = 0.5f;
+    for (int i = 0; i < 4; i++) {
+        void *dev = card(i < 3 ? (enum offload)i : OFFLOAD_NONE);
+        struct outcome x = run(&backend_cuda, dev, i < 3 ? 0 : 9000, t);
+        if (i == 0)
+            first = x;
+        else
+            assert_memory_equal(x.out[0], first.out[0], x.n[0] * sizeof(float));
+        if (i > 0)
+            free(x.out[0]);
+        backend_cuda.close(dev);
+    }
+    fake.normed_ms = 0;
+    free(first.out[0]);
+    tape_free(t);
 }
 
 /* ---- GEGLU ---- */
@@ -536,6 +608,8 @@ int main(void)
         cmocka_unit_test(test_eight_bits),
         cmocka_unit_test(test_eight_bits_take_half_the_memory),
         cmocka_unit_test(test_eight_bits_are_refused),
+        cmocka_unit_test(test_norms_in_products),
+        cmocka_unit_test(test_norms_in_products_wherever_weights_are),
         cmocka_unit_test(test_like_products_share_a_plan),
         cmocka_unit_test(test_fused_geglu_needs_no_scratch),
         cmocka_unit_test(test_a_refusal_is_told),

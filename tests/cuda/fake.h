@@ -15,6 +15,8 @@ extern struct fake_state {
     bool old;            /* the library has no products of e4m3 */
     const char *refusal; /* why the libraries refuse to run anything; NULL: they run */
     int products;        /* plans that cuBLASLt was asked for */
+    float normed_ms;     /* what a product tells that has a layer norm in it; 0: as ms */
+    int normed;          /* such products that ran */
     int compiled;        /* plans of the library that were made ready without a text */
 } fake;
 

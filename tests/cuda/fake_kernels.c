@@ -120,6 +120,7 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
                            CUdeviceptr beta, float eps, const struct gview *out, CUdeviceptr scales)
 {
     (void)g;
+    fake.ms = 0;
     for (long p = 0; p < gview_pixels(x); p++) {
         double mean = 0, var = 0;
         for (int k = 0; k < x->c; k++)
@@ -129,8 +130,8 @@ CUresult launch_layer_norm(const struct gpu *g, const struct gview *x, CUdevicep
         for (int k = 0; k < x->c; k++)
             to(out, p, k,
                (float)((of(x, p, k) - mean) / sqrt(var + (double)eps)) *
-                       fake_get(gamma, DT_F32, k) +
-                   fake_get(beta, DT_F32, k));
+                       (gamma ? fake_get(gamma, DT_F32, k) : 1) +
+                   (beta ? fake_get(beta, DT_F32, k) : 0));
     }
     if (scales)
         code(out, scales);
@@ -160,22 +161,39 @@ int launch_linear_ways(const struct gpu *g, const struct linear *l)
     return l->x.type != DT_F32 && wide(&l->x) && wide(&l->out) && wide(&l->residual) ? 2 : 0;
 }
 
+/* What a layer norm without gain and offset multiplies a row with, once its mean is gone. */
+static double factor_of(const struct linear *l, long p)
+{
+    double mean = 0, var = 0;
+    for (int k = 0; k < l->x.c; k++)
+        mean += of(&l->x, p, k) / (double)l->x.c;
+    for (int k = 0; k < l->x.c; k++)
+        var += (of(&l->x, p, k) - mean) * (of(&l->x, p, k) - mean) / l->x.c;
+    return 1 / sqrt(var + (double)l->eps);
+}
+
 CUresult launch_linear(const struct gpu *g, const struct linear *l, int way)
 {
     (void)g, (void)way;
-    for (long p = 0; p < gview_pixels(&l->out); p++)
+    if (l->normed) {
+        fake.ms = fake.normed_ms;
+        fake.normed++;
+    }
+    for (long p = 0; p < gview_pixels(&l->out); p++) {
+        double factor = l->normed ? factor_of(l, p) : 1;
         for (int c = 0; c < l->out.c; c++) {
             double sum[2] = { 0, 0 };
             for (int half = 0; half <= l->geglu; half++) {
                 long row = c + half * l->out.c;
                 for (int k = 0; k < l->x.c; k++)
                     sum[half] += (double)of(&l->x, p, k) *
-                                 fake_get(l->weight, l->x.type, row * l->weight_row + k);
+                                 fake_get(l->weight, l->x.type, row * l->weight_row + k) * factor;
                 sum[half] += l->bias ? (double)fake_get(l->bias, l->x.type, row) : 0;
             }
             sum[0] *= l->geglu ? (double)activate(ACT_GELU, (float)sum[1]) : 1;
             to(&l->out, p, c, (float)sum[0] + (l->residual.data ? of(&l->residual, p, c) : 0));
         }
+    }
     return CUDA_SUCCESS;
 }
 
@@ -385,5 +403,25 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
             for (int t = 0; t < taps; t++)
                 fake_put(at, type, (o * taps + t) * cin + i,
                          fake_get(from, from_type, (o * cin + i) * taps + t));
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,
+                     CUdeviceptr gamma, CUdeviceptr beta, CUdeviceptr bias, CUdeviceptr shift)
+{
+    (void)g;
+    for (long o = 0; o < cout; o++) {
+        double mean = 0, sum = bias ? (double)fake_get(bias, DT_F32, o) : 0;
+        for (long i = 0; i < cin; i++) {
+            double w = fake_get(weight, type, o * cin + i);
+            mean += w * fake_get(gamma, DT_F32, i) / (double)cin;
+            sum += w * fake_get(beta, DT_F32, i);
+        }
+        for (long i = 0; i < cin; i++)
+            fake_put(weight, type, o * cin + i,
+                     fake_get(weight, type, o * cin + i) * fake_get(gamma, DT_F32, i) -
+                         (float)mean);
+        fake_put(shift, type, o, (float)sum);
+    }
     return CUDA_SUCCESS;
 }

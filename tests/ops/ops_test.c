@@ -368,12 +368,29 @@ static void record_layer_norm(tape *t, const struct shape *s)
     output(t, layer_norm(t, map(t, "x", s, s->c), "norm", 1e-5f));
 }
 
+/* Products behind a norm as the UNet's transformers have them, in which cards of 9.0 may do the
+ * norm: what it reads is still wanted after them. */
+static void record_normed(tape *t, const struct shape *s)
+{
+    static const char *const names[] = { "q", "k", "v" };
+    tensor *x = map(t, "x", s, s->c), *n = layer_norm(t, x, "norm", 1e-5f);
+    t->coarse = true;
+    if (s->a == ACT_GEGLU)
+        output(t, geglu(t, linear(t, n, "wide", 2 * s->cout)));
+    for (int i = 0; i < s->b; i++)
+        output(t, upsample(t, linear_nobias(t, n, names[i], s->cout), 2 * s->h, s->w));
+    t->coarse = false;
+    output(t, act(t, x, ACT_SILU));
+}
+
 static void norms(void **state)
 {
     (void)state;
     CHECK(record_group_norm, { 2, 8, 8, 32, 0, 8 }, { 1, 33, 65, 20, 0, 4 }, { 1, 1, 1, 64, 0, 2 },
           { 1, 7, 9, 40, 0, 4, 24 }, { 1, 64, 64, 64, 0, 32 });
     CHECK(record_layer_norm, { 2, 1, 77, 768 }, { 1, 3, 5, 19 }, { 1, 1, 1, 4 });
+    CHECK(record_normed, { 2, 8, 9, 320, 64, 0, ACT_NONE, 1 }, { 1, 5, 7, 80, 96, 0, ACT_NONE, 3 },
+          { 2, 9, 15, 640, 160, 0, ACT_GEGLU }, { 1, 1, 300, 1280, 128, 0, ACT_GEGLU });
 }
 
 static void record_text(tape *t, const struct shape *s)
