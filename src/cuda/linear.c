@@ -106,7 +106,7 @@ static bool is_eight(const struct gpu *g, const tape *t, const instr *o)
 /* A row is read by a kernel that keeps it whole, and not in place over what others still read. */
 bool linear_coded(const struct gpu *g, const tape *t, const tensor *x)
 {
-    if (!g->fp8 || x->def < 0 || x->uses != 1 || x->alias || x->whole)
+    if (!g->fp8 || x->def < 0 || x->uses != 1 || x->last >= t->ncode || x->alias || x->whole)
         return false;
     const instr *by = &t->code[x->def], *reader = &t->code[x->last];
     bool norm = by->op == OP_LAYER_NORM && x->c <= NORM_EIGHT_MOST;
