@@ -203,6 +203,15 @@ static int start_anew(struct stream *s, int which, styx_error *err)
     return code ? code : enqueue(s, which, err);
 }
 
+/* Chunks that are fewer than the slots come round again before they have left them. */
+static bool in_slot(const struct stream *s, int which)
+{
+    bool found = which == s->current;
+    for (int i = 0; i < s->nqueued; i++)
+        found |= which == s->queued[i];
+    return found;
+}
+
 int stream_need(struct stream *s, int which, styx_error *err)
 {
     struct gpu *g = s->l->g;
@@ -224,9 +233,10 @@ int stream_need(struct stream *s, int which, styx_error *err)
     s->current = which;
     memmove(s->queued, s->queued + 1, (size_t)--s->nqueued * sizeof *s->queued);
     next = s->nqueued ? s->queued[s->nqueued - 1] : which;
-    while (s->nqueued < s->nslots - 1 && !code) {
-        next = next + 1 < s->end ? next + 1 : s->loop;
+    next = next + 1 < s->end ? next + 1 : s->loop;
+    while (s->nqueued < s->nslots - 1 && !code && !in_slot(s, next)) {
         code = enqueue(s, next, err);
+        next = next + 1 < s->end ? next + 1 : s->loop;
     }
     return code;
 }

@@ -9,6 +9,11 @@ extern struct fake_state {
     size_t limit;        /* bytes of the card */
     size_t held, peak;   /* bytes with memory behind them */
     size_t copied;       /* bytes from host to card */
+    size_t waited;       /* of these: by weights, while there was nothing else to do */
+    size_t pinned;       /* bytes of the host's memory, ever */
+    int created, mapped; /* pieces of memory, ever */
+    int unpinned;        /* pieces of the host's memory */
+    int fails_in;        /* the call of that number fails; 0: none */
     int launched;        /* graphs */
     float ms;            /* what every measurement tells; 0: 1 */
     int capability;      /* 0: 9.0 */
@@ -19,6 +24,11 @@ extern struct fake_state {
     int normed;          /* such products that ran */
     int compiled;        /* plans of the library that were made ready without a text */
 } fake;
+
+struct driver;
+void fake_memory(struct driver *d);
+void fake_time_passes(void); /* what is on its way need not be waited for */
+bool fake_fails(void);       /* is it the call that fails? */
 
 /* Number i of an array on the card. */
 static inline float fake_get(unsigned long long at, enum dtype type, long i)
