@@ -442,7 +442,8 @@ struct styx_request {
                                   that computes in F16 or BF16: BF16 */
     int vae_slicing;           /* decode one picture at a time */
     int offload;               /* drop each network's weights when its stage is done: less memory,
-                                  but the next request loads them again */
+                                  but the next request loads them again. In a session of
+                                  STYX_OFFLOAD_MODEL those of earlier requests stay on the host */
     enum styx_tiling vae_tiling;
     int vae_tile;            /* pixels a side of a tile; 0: the VAE's sample_size */
     enum styx_safety safety; /* without effect on models without a safety checker */

@@ -119,10 +119,11 @@ struct styx_session {
     atomic_int cancel, busy;
     struct program *programs; /* most recently used first */
     struct loaded *loaded;
-    double loading;  /* seconds spent in making programs and loading weights */
-    double *timing;  /* run_args.seconds of the next run; NULL: not wanted */
-    uint64_t held;   /* bytes of programs and loaded weights, on the host or the card */
-    uint64_t shared; /* of these: what all programs of a card use in turn */
+    uint64_t requests; /* so far, with the present one */
+    double loading;    /* seconds spent in making programs and loading weights */
+    double *timing;    /* run_args.seconds of the next run; NULL: not wanted */
+    uint64_t held;     /* bytes of programs and loaded weights, on the host or the card */
+    uint64_t shared;   /* of these: what all programs of a card use in turn */
 };
 
 /* NULL for a name that is none, or that of a backend which was not compiled in. */
@@ -148,6 +149,10 @@ int program_run(styx_session *s, struct program *p, const void *const *in, float
 const tape *program_tape(const struct program *p);
 /* Drops the programs and weights of one network of a component. */
 void programs_drop(styx_session *s, const styx_component *c, enum network network);
+/* The same after a stage that wants the memory for the next one. Where networks take turns those of
+ * earlier requests stay: they give up the card by themselves, and the host's pinned memory takes
+ * longer to give back than a few steps take. */
+void programs_done(styx_session *s, const styx_component *c, enum network network);
 void programs_sweep(styx_session *s); /* those of components that only the session holds */
 void programs_free(styx_session *s);
 

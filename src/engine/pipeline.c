@@ -48,7 +48,7 @@ static int report(struct job *j, struct styx_result *r, styx_error *err)
 static void stage_done(struct job *j, enum slot slot, enum network network)
 {
     if (j->r.offload && j->m->part[slot])
-        programs_drop(j->s, j->m->part[slot], network);
+        programs_done(j->s, j->m->part[slot], network);
 }
 
 static int draw(struct job *j, struct styx_result *r, styx_error *err)

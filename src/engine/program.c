@@ -22,8 +22,8 @@ struct loaded { /* the weights of one network in the backend's form */
     enum network network;
     enum dtype type;
     void *data;
-    uint64_t bytes;
-    int users; /* programs */
+    uint64_t bytes, request; /* the request that loaded them */
+    int users;               /* programs */
 };
 
 struct program {
@@ -136,6 +136,14 @@ void programs_drop(styx_session *s, const styx_component *c, enum network networ
         if (w->component == c && w->network == network)
             unload(s, w);
     }
+}
+
+void programs_done(styx_session *s, const styx_component *c, enum network network)
+{
+    for (const struct loaded *w = s->loaded; w; w = w->next)
+        if (one_place(s) && w->component == c && w->network == network && w->request < s->requests)
+            return;
+    programs_drop(s, c, network);
 }
 
 static int references(const styx_session *s, const styx_component *c)
@@ -273,6 +281,7 @@ static int load(styx_session *s, const struct program_key *key, const tape *t, s
     w->component = styx_component_ref((styx_component *)key->component);
     w->network = key->network;
     w->type = key->type;
+    w->request = s->requests;
     w->next = s->loaded;
     s->loaded = w;
     s->held += one_place(s) ? 0 : w->bytes;

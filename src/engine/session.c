@@ -199,6 +199,7 @@ int session_enter(styx_session *s, styx_error *err)
         return fail(err, STYX_ERR_INVALID,
                     "the session is busy in another thread; one thread at a time may use it");
     atomic_store(&s->cancel, 0);
+    s->requests++;
     return 0;
 }
 
