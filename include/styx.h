@@ -222,7 +222,8 @@ enum styx_log_level { STYX_LOG_WARNING, STYX_LOG_INFO, STYX_LOG_DEBUG };
 /* Where weights wait that a card does not need at the moment. */
 enum styx_offload {
     STYX_OFFLOAD_NONE,  /* on the card */
-    STYX_OFFLOAD_MODEL, /* in host memory; a network comes whole before it runs */
+    STYX_OFFLOAD_MODEL, /* in host memory, but for what fits where the largest network has room; a
+                           network comes whole before it runs */
     STYX_OFFLOAD_STREAM /* in host memory; weights come in pieces while the network runs */
 };
 

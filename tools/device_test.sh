@@ -209,6 +209,28 @@ peak() {
     return $code
 }
 
+# Four pictures of one process, by the seconds of their stages without loading: the first loads, the
+# last drops what it is done with, those between are what networks that take turns cost.
+turns() {
+    for how in none model; do
+        attempt "sdxl, 4 pictures, --offload $how" peak "$bundle/styx" generate \
+            "a red apple on a table" --model "$models/sdxl" --seed 1,2,3,4 --steps 25 \
+            --backend cuda --json -q --force --offload $how --output "$models/turns-$how/"
+        grep peak "$last" >>"$table"
+        cp "$last" "$out/turns-$how"
+    done
+    python3 - "$out/turns-none" "$out/turns-model" >>"$table" <<'END'
+import json, sys
+def seconds(path):
+    lines = [json.loads(x)["seconds"] for x in open(path) if x.startswith("{")]
+    return [sum(v for k, v in x.items() if k != "load") for x in lines]
+none, model = map(seconds, sys.argv[1:])
+for i, (a, b) in enumerate(zip(none, model), 1):
+    print(f"    picture {i}: {a:.3f} s, {b:.3f} s in turns: {b / a:.2f}x")
+END
+    attempt "  the same bytes" diff -r "$models/turns-none" "$models/turns-model"
+}
+
 stage_memory() {
     make_models
     attempt "the context: a tiny model" peak "$bundle/styx" generate "a red apple" \
@@ -223,6 +245,7 @@ stage_memory() {
         grep peak "$last" >>"$table"
         fields seconds
     done
+    turns
     # shellcheck disable=SC2086
     attempt "explain" "$bundle/styx" explain --model "$models/sdxl" --backend cuda
     grep -i peak "$last" >>"$table"

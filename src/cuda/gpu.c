@@ -10,6 +10,9 @@
 /* The most that the arena and the workspace may ever hold; only addresses. */
 enum { RESERVED_GIB = 64 };
 
+/* Pages of a piece, of 2 MiB each. SDXL's networks exchange some 115 such pieces a picture. */
+enum { PIECE_PAGES = 32 };
+
 int gpu_check(const struct gpu *g, CUresult result, const char *doing, styx_error *err)
 {
     const char *why = NULL;
@@ -32,14 +35,14 @@ int gpu_wait(const struct gpu *g, styx_error *err)
 
 /* ---- memory ---- */
 
-static size_t whole_pieces(const struct gpu *g, size_t bytes)
+size_t whole_pages(const struct gpu *g, size_t bytes)
 {
     return (bytes + g->granularity - 1) / g->granularity * g->granularity;
 }
 
 int region_reserve(const struct gpu *g, struct region *r, size_t bytes, styx_error *err)
 {
-    *r = (struct region){ .reserved = whole_pieces(g, bytes ? bytes : 1) };
+    *r = (struct region){ .reserved = whole_pages(g, bytes ? bytes : 1) };
     return gpu_check(g, g->cu->cuMemAddressReserve(&r->base, r->reserved, 0, 0, 0),
                      "reserving addresses", err);
 }
@@ -52,58 +55,114 @@ static CUmemAllocationProp placement(const struct gpu *g)
     return p;
 }
 
-int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err)
+static void give_one_spare(struct gpu *g)
+{
+    struct piece *p = g->spare;
+    g->spare = p->before;
+    g->held -= p->bytes;
+    g->cu->cuMemRelease(p->memory);
+    free(p);
+}
+
+void gpu_give_spare(struct gpu *g)
+{
+    while (g->spare)
+        give_one_spare(g);
+}
+
+/* A spare piece, or a new one instead of as many spare ones as must go for it. */
+static CUresult take_piece(struct gpu *g, size_t bytes, struct piece **piece)
 {
     CUmemAllocationProp where = placement(g);
-    CUmemAccessDesc access = { where.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
-    int most = (int)(sizeof r->piece / sizeof *r->piece);
-    CUmemGenericAllocationHandle piece;
-    CUdeviceptr at = r->base + r->mapped;
-    if (bytes <= r->mapped)
-        return STYX_OK;
-    size_t more = whole_pieces(g, bytes - r->mapped), free = 0, all = 0;
-    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (r->pieces < most && r->mapped + more <= r->reserved)
-        result = g->cu->cuMemCreate(&piece, more, &where, 0);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
-        g->cu->cuMemGetInfo(&free, &all);
-        return fail(err, STYX_ERR_NOMEM,
-                    "%s has %zu MiB of its %zu MiB free; %zu MiB more were wanted", g->name,
-                    free >> 20, all >> 20, more >> 20);
+    CUresult result;
+    if (g->spare && g->spare->bytes == bytes) {
+        *piece = g->spare;
+        g->spare = g->spare->before;
+        return CUDA_SUCCESS;
     }
+    while (g->spare && g->held + bytes > g->ceiling)
+        give_one_spare(g);
+    struct piece *p = calloc(1, sizeof *p);
+    if (!p)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    result = g->cu->cuMemCreate(&p->memory, bytes, &where, 0);
+    if (result != CUDA_SUCCESS) {
+        free(p);
+        return result;
+    }
+    p->bytes = bytes;
+    g->held += bytes;
+    *piece = p;
+    return CUDA_SUCCESS;
+}
+
+/* A piece that has left its region, or never came into it. */
+static void put_piece(struct gpu *g, struct piece *p)
+{
+    p->before = g->spare;
+    g->spare = p;
+    if (p->bytes != g->piece)
+        give_one_spare(g);
+}
+
+static CUresult add_piece(struct gpu *g, struct region *r, size_t bytes)
+{
+    CUmemAccessDesc access = { placement(g).location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+    CUdeviceptr at = r->base + r->mapped;
+    struct piece *p;
+    CUresult result = take_piece(g, bytes, &p);
     if (result != CUDA_SUCCESS)
-        return gpu_check(g, result, "allocating memory", err);
-    result = g->cu->cuMemMap(at, more, 0, piece, 0);
+        return result;
+    result = g->cu->cuMemMap(at, bytes, 0, p->memory, 0);
     if (result == CUDA_SUCCESS) {
-        result = g->cu->cuMemSetAccess(at, more, &access, 1);
+        result = g->cu->cuMemSetAccess(at, bytes, &access, 1);
         if (result != CUDA_SUCCESS)
-            g->cu->cuMemUnmap(at, more);
+            g->cu->cuMemUnmap(at, bytes);
     }
     if (result != CUDA_SUCCESS) {
-        g->cu->cuMemRelease(piece);
-        return gpu_check(g, result, "mapping memory", err);
+        put_piece(g, p);
+        return result;
     }
-    r->piece_bytes[r->pieces] = more;
-    r->piece[r->pieces++] = piece;
-    r->mapped += more;
-    return STYX_OK;
+    p->before = r->last;
+    r->last = p;
+    r->mapped += bytes;
+    g->used += bytes;
+    return CUDA_SUCCESS;
 }
 
-void region_give(const struct gpu *g, struct region *r)
+int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err)
 {
-    while (r->pieces > 0) {
-        r->pieces--;
-        r->mapped -= r->piece_bytes[r->pieces];
-        g->cu->cuMemUnmap(r->base + r->mapped, r->piece_bytes[r->pieces]);
-        g->cu->cuMemRelease(r->piece[r->pieces]);
+    size_t had = r->mapped, end = whole_pages(g, bytes), free = 0, all = 0;
+    CUresult result = end > r->reserved ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+    while (r->mapped < end && result == CUDA_SUCCESS)
+        result = add_piece(g, r, end - r->mapped < g->piece ? end - r->mapped : g->piece);
+    if (result == CUDA_SUCCESS)
+        return STYX_OK;
+    region_shrink(g, r, had);
+    if (result != CUDA_ERROR_OUT_OF_MEMORY)
+        return gpu_check(g, result, "allocating memory", err);
+    g->cu->cuMemGetInfo(&free, &all);
+    return fail(err, STYX_ERR_NOMEM, "%s has %zu MiB of its %zu MiB free; %zu MiB more were wanted",
+                g->name, free >> 20, all >> 20, (end - had) >> 20);
+}
+
+void region_shrink(struct gpu *g, struct region *r, size_t bytes)
+{
+    while (r->last && r->mapped - r->last->bytes >= bytes) {
+        struct piece *p = r->last;
+        r->last = p->before;
+        r->mapped -= p->bytes;
+        g->used -= p->bytes;
+        g->cu->cuMemUnmap(r->base + r->mapped, p->bytes);
+        put_piece(g, p);
     }
 }
 
-void region_free(const struct gpu *g, struct region *r)
+void region_free(struct gpu *g, struct region *r)
 {
     if (!r->base)
         return;
-    region_give(g, r);
+    region_shrink(g, r, 0);
     g->cu->cuMemAddressFree(r->base, r->reserved);
     *r = (struct region){ 0 };
 }
@@ -180,6 +239,7 @@ static int start(struct gpu *g, styx_error *err)
                      g->cu->cuMemGetAllocationGranularity(&g->granularity, &where,
                                                           CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
                      "asking for the size of pages", err);
+    g->piece = g->offload == OFFLOAD_MODEL ? PIECE_PAGES * g->granularity : SIZE_MAX / 2;
     if (code || (code = kernels_load(g, err)) || (code = blas_open(g, &g->blas, err)) ||
         (code = dnn_open(g, &g->dnn, err)) || (code = choices_open(g, &g->choices, err)))
         return code;
@@ -197,6 +257,7 @@ static void gpu_close(void *dev)
     if (g->context && gpu_enter(g, NULL) == STYX_OK) {
         region_free(g, &g->workspace);
         region_free(g, &g->arena);
+        gpu_give_spare(g);
         choices_close(g->choices);
         dnn_close(g->dnn);
         blas_close(g->blas);
@@ -299,5 +360,6 @@ const struct backend backend_cuda = {
     .prepare = plan_prepare,
     .run = plan_run,
     .release = plan_release,
+    .rest = weights_rest,
     .compiled = gpu_compiled,
 };

@@ -8,13 +8,18 @@
 #include "cuda/kernels.h"
 #include "tape/backend.h"
 
+/* Memory of the card. */
+struct piece {
+    struct piece *before; /* in its region; or another spare one */
+    CUmemGenericAllocationHandle memory;
+    size_t bytes;
+};
+
 /* Addresses [base, base + reserved) of which [base, base + mapped) have memory. */
 struct region {
     CUdeviceptr base;
     size_t reserved, mapped;
-    CUmemGenericAllocationHandle piece[64]; /* one for each time it grew */
-    size_t piece_bytes[64];
-    int pieces;
+    struct piece *last;
 };
 
 struct gpu {
@@ -42,6 +47,13 @@ struct gpu {
     struct region arena, workspace;
     const void *arena_owner; /* the plan whose kept values lie there */
     struct loaded *loaded;   /* all weights of this card */
+
+    /* Under OFFLOAD_MODEL memory goes from network to network, in pieces of one size. */
+    size_t piece;        /* bytes; otherwise more than any region has, which then is one */
+    size_t used, held;   /* bytes in regions; with those of spare pieces */
+    size_t ceiling;      /* what one of the programs needs at most: no more is held */
+    struct piece *spare; /* of that size, in no region */
+    unsigned turns;      /* of networks, so far (load.h) */
 };
 
 /* 0, or BACKEND with what was being done and the driver's own words; NOMEM if memory ran out. */
@@ -56,11 +68,16 @@ static inline size_t aligned(size_t bytes)
     return (bytes + 255) & ~(size_t)255;
 }
 
+size_t whole_pages(const struct gpu *g, size_t bytes);
+
 int region_reserve(const struct gpu *g, struct region *r, size_t bytes, styx_error *err);
-/* At least so many bytes with memory behind them; what is there stays. */
+/* At least so many bytes with memory behind them; what is there stays. If it fails nothing has
+ * changed. */
 int region_grow(struct gpu *g, struct region *r, size_t bytes, styx_error *err);
-void region_give(const struct gpu *g, struct region *r); /* its memory, not its addresses */
-void region_free(const struct gpu *g, struct region *r);
+/* The pieces behind the first `bytes` go. Nothing that was enqueued may use them any more. */
+void region_shrink(struct gpu *g, struct region *r, size_t bytes);
+void region_free(struct gpu *g, struct region *r);
+void gpu_give_spare(struct gpu *g); /* back to the driver */
 
 /* What `styx devices` tells about a card. */
 struct gpu_info {

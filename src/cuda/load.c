@@ -10,7 +10,8 @@ enum {
     PIECE = 32 << 20, /* bytes of a copy */
     READ = 256 << 10, /* bytes that a thread reads at a time */
     MOST_READERS = 8, /* threads; more read no faster from the page cache */
-    MOST_PIECES = 2
+    MOST_PIECES = 2,
+    WORKSPACE = 3 * MOST_PIECES * PIECE
 };
 
 /* Where a byte of the image lies on the card, when it is not in a window. */
@@ -216,54 +217,8 @@ static int reader_open(struct gpu *g, struct reader *r, styx_error *err)
                              "making an event", err);
     }
     if (!code)
-        code = region_grow(g, &g->workspace, (size_t)3 * MOST_PIECES * PIECE, err);
+        code = region_grow(g, &g->workspace, WORKSPACE, err);
     return code;
-}
-
-/* ---- weights that come and go ---- */
-
-/* Off the card, and what its network computed in: the next one's may be smaller. The first time
- * they are copied: a network that is used once never is. */
-static int send(struct loaded *l, styx_error *err)
-{
-    struct gpu *g = l->g;
-    int code = STYX_OK;
-    if (!l->host.at && !(code = pinned_take(g, l->layout.bytes, &l->host, err)))
-        code = gpu_check(
-            g, g->cu->cuMemcpyDtoHAsync(l->host.at, l->memory.base, l->layout.bytes, g->stream),
-            "copying weights", err);
-    if (!code)
-        code = gpu_wait(g, err);
-    if (code)
-        return code;
-    region_give(g, &l->memory);
-    region_give(g, &g->arena);
-    region_give(g, &g->workspace);
-    g->arena_owner = NULL;
-    return STYX_OK;
-}
-
-/* Under OFFLOAD_MODEL only one network's weights are on the card. */
-static int send_others(const struct loaded *keep, styx_error *err)
-{
-    int code = STYX_OK;
-    for (struct loaded *l = keep->g->loaded; l && !code; l = l->next)
-        if (keep->g->offload == OFFLOAD_MODEL && l != keep && !l->stream && l->memory.mapped)
-            code = send(l, err);
-    return code;
-}
-
-int weights_bring(struct loaded *l, styx_error *err)
-{
-    struct gpu *g = l->g;
-    int code = send_others(l, err);
-    if (code || l->stream || l->memory.mapped)
-        return code;
-    if ((code = region_grow(g, &l->memory, l->layout.bytes, err)))
-        return code;
-    return gpu_check(
-        g, g->cu->cuMemcpyHtoDAsync(l->memory.base, l->host.at, l->layout.bytes, g->stream),
-        "copying weights", err);
 }
 
 int weights_need(struct loaded *l, const instr *i, styx_error *err)
@@ -297,6 +252,7 @@ void weights_unload(void *dev, void *loaded)
     if (!l || gpu_enter(g, NULL))
         return;
     gpu_wait(g, NULL);
+    g->cu->cuStreamSynchronize(g->copies);
     for (struct loaded **at = &g->loaded; *at; at = &(*at)->next)
         if (*at == l) {
             *at = l->next;
@@ -305,6 +261,10 @@ void weights_unload(void *dev, void *loaded)
     stream_close(l->stream);
     pinned_give(g, &l->host);
     region_free(g, &l->memory);
+    gpu_give_spare(g);
+    g->ceiling = 0; /* perhaps it was the largest */
+    if (l->arrived)
+        g->cu->cuEventDestroy(l->arrived);
     layout_free(&l->layout);
     free(l);
 }
@@ -314,14 +274,16 @@ static int make_room(struct loaded *l, const tape *t, size_t budget, styx_error 
 {
     struct gpu *g = l->g;
     bool passing = streams(g, &l->layout, budget);
-    size_t resident = l->layout.bytes - (passing ? l->layout.matrices : 0);
-    int code = region_reserve(g, &l->memory, resident, err);
+    l->size = l->layout.bytes - (passing ? l->layout.matrices : 0);
+    l->window = passing ? whole_pages(g, stream_bytes(t, &l->layout, budget)) : 0;
+    int code = region_reserve(g, &l->memory, l->size, err);
     if (!code)
-        code = send_others(l, err);
+        code = weights_make_room(l, 0, WORKSPACE, err);
     if (!code)
-        code = region_grow(g, &l->memory, resident, err);
+        code = region_grow(g, &l->memory, l->size, err);
     if (!code && passing && !(code = pinned_take(g, l->layout.matrices, &l->host, err)))
         code = stream_open(l, t, budget, &l->stream, err);
+    l->there = l->size;
     return code;
 }
 
@@ -338,6 +300,9 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
     code = layout_make(g, t, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);
+    if (!code)
+        code = gpu_check(g, g->cu->cuEventCreate(&l->arrived, CU_EVENT_DISABLE_TIMING),
+                         "making an event", err);
     if (!code)
         code = make_room(l, t, budget, err);
     if (!code)

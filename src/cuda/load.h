@@ -8,10 +8,9 @@
  * (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the order
  * of their matrices.
  *
- * The image lies on the card; or (OFFLOAD_MODEL) on the card until another network's is wanted
- * there, then in the host's memory, from which it comes back; or (OFFLOAD_STREAM, or more than the
- * budget) the vectors lie on the card and the matrices pass through a window in every step
- * (stream.h). */
+ * The image lies on the card; or (OFFLOAD_MODEL) on the card while it runs (turns.c); or
+ * (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card and the matrices pass
+ * through a window in every step (stream.h). */
 #ifndef STYX_CUDA_LOAD_H
 #define STYX_CUDA_LOAD_H
 #include "cuda/pinned.h"
@@ -37,8 +36,15 @@ struct loaded {
     enum dtype type;
     struct layout layout;
     struct region memory; /* the image, or all but its matrices when they are streamed */
-    struct pinned host; /* the image, if it ever left the card, or the matrices that are streamed */
+    size_t size;          /* bytes of that */
+    size_t window;        /* bytes on the card besides: what is streamed passes through them */
+    struct pinned host;   /* the image, if it ever left the card, or the streamed matrices */
     struct stream *stream;
+
+    size_t there;         /* bytes in memory that hold the image, or will once they have arrived */
+    bool coming;          /* some of them are on their way */
+    CUevent arrived;      /* the last of these */
+    unsigned turn, since; /* the last turn of the network, and the one before; 0: none */
 };
 
 /* The parameter that is an instruction's matrix; of merged products the first. */
@@ -61,9 +67,17 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
                  styx_error *err);
 void weights_unload(void *dev, void *loaded);
 
-/* What is enqueued from here on finds the weights on the card; others may have to leave it. */
-int weights_bring(struct loaded *l, styx_error *err);
-/* The same for the matrix of one instruction. */
+/* turns.c: what is enqueued from here on finds the weights on the card, and so much memory to
+ * compute in; others may have to leave it. */
+int weights_bring(struct loaded *l, size_t arena, size_t workspace, styx_error *err);
+/* The memory for that, but not yet what lies there: for weights that are not loaded yet. */
+int weights_make_room(struct loaded *l, size_t arena, size_t workspace, styx_error *err);
+/* Now that the card has work, lets what comes after it be copied. */
+void weights_ahead(const struct loaded *l);
+/* The same when it will have none for a while. */
+void weights_rest(void *dev);
+
+/* What is enqueued from here on finds the matrix of one instruction on the card. */
 int weights_need(struct loaded *l, const instr *i, styx_error *err);
 
 CUdeviceptr weights_at(const struct loaded *l, int param);

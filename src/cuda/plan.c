@@ -151,16 +151,9 @@ static void place_pinned(struct plan *p)
     }
 }
 
-/* The weights first: another network's may have to go, and what both computed in goes with them. */
 static int take_memory(const struct plan *p, styx_error *err)
 {
-    struct gpu *g = p->g;
-    int code = weights_bring(p->weights, err);
-    if (!code)
-        code = region_grow(g, &g->arena, p->t->arena + 64, err);
-    if (!code)
-        code = region_grow(g, &g->workspace, p->workspace, err);
-    return code;
+    return weights_bring(p->weights, p->t->arena + 64, p->workspace, err);
 }
 
 int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error *err)
@@ -376,6 +369,8 @@ int plan_run(void *plan, const struct run_args *args, styx_error *err)
         code = run_prologue(p, err);
     if (!code && !cancelled(args))
         code = run_step(p, err);
+    if (!code)
+        weights_ahead(p->weights);
     int waited = gpu_wait(g, code ? NULL : err); /* whatever happened: nothing runs on */
     if (code || waited)
         return code ? code : waited;

@@ -95,6 +95,8 @@ int styx_generate(styx_session *session, const styx_model *model,
     code = job_init(&j, session, model, request, err);
     if (!code)
         code = draw(&j, &made, err);
+    if (!code && session->backend->rest && !j.r.offload) /* the next picture's networks come */
+        session->backend->rest(session->device);
     session_leave(session);
     job_free(&j);
     if (code) {

@@ -76,6 +76,10 @@ struct backend {
     int (*run)(void *plan, const struct run_args *args, styx_error *err);
     void (*release)(void *plan);
 
+    /* Nothing is run for a while: what that begins with may come to the device meanwhile. Changes
+     * no result. NULL: everything is where it is wanted. */
+    void (*rest)(void *dev);
+
     /* FLOP/s that the device's multiply-adds reach by themselves, measured now: what the speed of a
      * kernel is compared with. NULL or 0: not known. */
     double (*peak)(void *dev, enum dtype type);

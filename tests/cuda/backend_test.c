@@ -368,10 +368,10 @@ struct net {
     struct run_args args;
 };
 
-static void net_open(struct net *n, record_fn *record)
+static void net_open(struct net *n, record_fn *record, void *dev)
 {
     styx_error err;
-    *n = (struct net){ .t = optimised(record, 0, DT_F32, false, true), .dev = card(OFFLOAD_NONE) };
+    *n = (struct net){ .t = optimised(record, 0, DT_F32, false, true), .dev = dev };
     n->f = fill(n->t);
     struct weights w = { n->f.spans, n->t->nparams };
     must(backend_cuda.load(n->dev, n->t, &w, 0, &n->loaded, &err), &err);
@@ -385,7 +385,6 @@ static void net_close(struct net *n)
 {
     backend_cuda.release(n->plan);
     backend_cuda.unload(n->dev, n->loaded);
-    backend_cuda.close(n->dev);
     for (int i = 0; i < n->t->nin; i++)
         free((void *)(uintptr_t)n->args.in[i]);
     free(n->args.out[0]);
@@ -401,7 +400,7 @@ static void test_a_refusal_is_told(void **state)
     styx_error err = { 0 };
     struct net n;
     (void)state;
-    net_open(&n, narrow_sd15);
+    net_open(&n, narrow_sd15, card(OFFLOAD_NONE));
     fake.refusal = "the library has had enough";
     assert_int_equal(backend_cuda.run(n.plan, &n.args, &err), STYX_ERR_BACKEND);
     assert_non_null(strstr(err.text, "linear on a card made of memory refused to run: "));
@@ -409,6 +408,7 @@ static void test_a_refusal_is_told(void **state)
     fake.refusal = NULL;
     must(backend_cuda.run(n.plan, &n.args, &err), &err);
     net_close(&n);
+    backend_cuda.close(n.dev);
 }
 
 /* A timed run is no graph, and leaves what it was. */
@@ -417,7 +417,7 @@ static void test_instructions_are_timed(void **state)
     styx_error err;
     struct net n;
     (void)state;
-    net_open(&n, narrow_sdxl);
+    net_open(&n, narrow_sdxl, card(OFFLOAD_NONE));
     double *seconds = calloc((size_t)n.t->ncode, sizeof *seconds);
     assert_in_range(n.t->once, 1, n.t->ncode - 1);
     for (int again = 0; again < 3; again++) {
@@ -438,6 +438,51 @@ static void test_instructions_are_timed(void **state)
     assert_int_equal(fake.launched, 1);
     free(seconds);
     net_close(&n);
+    backend_cuda.close(n.dev);
+}
+
+/* A round of networks that share the card, with the call of some number failing, which may be told
+ * or made good: the next round gives what the first one gave. */
+static void test_networks_take_turns_whatever_fails(void **state)
+{
+    record_fn *const record[] = { narrow_clip, narrow_sdxl, narrow_vae };
+    enum { NETS = sizeof record / sizeof *record };
+    void *dev = card(OFFLOAD_MODEL);
+    struct net net[NETS];
+    float *right[NETS];
+    styx_error err;
+    bool failed = true;
+    int told = 0, made_good = 0;
+    (void)state;
+    for (int i = 0; i < NETS; i++) {
+        net_open(&net[i], record[i], dev);
+        must(backend_cuda.run(net[i].plan, &net[i].args, &err), &err);
+        right[i] = net[i].args.out[0];
+        net[i].args.out[0] = calloc(tensor_count(net[i].t->out[0]), sizeof(float));
+    }
+    for (int call = 1; failed; call++) {
+        int code = STYX_OK;
+        fake.fails_in = call;
+        for (int i = 0; i < NETS && !code; i++)
+            code = backend_cuda.run(net[i].plan, &net[i].args, &err);
+        backend_cuda.rest(dev);
+        failed = fake.fails_in == 0;
+        fake.fails_in = 0;
+        told += code != STYX_OK;
+        made_good += failed && !code;
+        for (int i = 0; i < NETS; i++) {
+            size_t bytes = tensor_count(net[i].t->out[0]) * sizeof(float);
+            must(backend_cuda.run(net[i].plan, &net[i].args, &err), &err);
+            assert_memory_equal(net[i].args.out[0], right[i], bytes);
+        }
+    }
+    assert_true(told > 50 && made_good > 10);
+    for (int i = 0; i < NETS; i++) {
+        free(right[i]);
+        net_close(&net[i]);
+    }
+    backend_cuda.close(dev);
+    assert_int_equal(fake.held, 0);
 }
 
 /* What measure tells is what is taken, up to the size of a page for each region. */
@@ -614,6 +659,7 @@ int main(void)
         cmocka_unit_test(test_fused_geglu_needs_no_scratch),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),
+        cmocka_unit_test(test_networks_take_turns_whatever_fails),
         cmocka_unit_test(test_memory_is_what_was_told),
         cmocka_unit_test(test_a_full_card_is_one_sentence),
         cmocka_unit_test(test_compiled_plans_are_kept),

@@ -31,7 +31,9 @@ static styx_session *session_of(enum styx_offload offload, uint64_t max_vram)
     return s;
 }
 
-/* The session in its own right, so that the request's offload drops nothing. */
+static int side = 64;
+static bool drops; /* request.offload; without it only the session's own counts */
+
 static struct styx_request request(void)
 {
     struct styx_request r = STYX_REQUEST_INIT;
@@ -40,7 +42,8 @@ static struct styx_request request(void)
     r.seed = 1;
     r.seed_set = 1;
     r.steps = 2;
-    r.width = r.height = 64;
+    r.offload = drops;
+    r.width = r.height = side;
     return r;
 }
 
@@ -115,6 +118,59 @@ static void test_offloading_reaches_the_card(void **state)
     assert_true(copied[STYX_OFFLOAD_STREAM] > copied[STYX_OFFLOAD_NONE]); /* at every step */
     styx_image_free(&first);
     styx_model_free(m);
+}
+
+/* A picture of a session whose networks take turns; last: as the command draws the last one. */
+static void draw_in_turn(styx_session *s, const styx_model *m, const struct styx_image *like,
+                         bool last)
+{
+    uint64_t told = foretold(s, m);
+    size_t peak;
+    fake.copied = fake.waited = fake.pinned = 0;
+    fake.created = fake.mapped = 0;
+    drops = last;
+    struct styx_image image = draw(s, m, &peak);
+    drops = false;
+    assert_in_range(peak, 1, told + PAGES);
+    assert_memory_equal(image.pixels, like->pixels, 3 * 32 * 32);
+    styx_image_free(&image);
+}
+
+/* The text encoders come while the decoder runs, most of the UNet while nothing does. Once all of
+ * them have left the card nothing is pinned, little memory is made, and nothing is unpinned. */
+static void test_networks_take_turns(void **state)
+{
+    styx_model *m = model();
+    styx_session *s = session_of(STYX_OFFLOAD_NONE, 0);
+    size_t all = 0;
+    (void)state;
+    side = 32; /* the UNet's weights are the largest piece of memory */
+    struct styx_image first = draw(s, m, &all);
+    styx_session_free(s);
+    s = session_of(STYX_OFFLOAD_MODEL, 0);
+    fake.unpinned = 0;
+    draw_in_turn(s, m, &first, false);
+    all = fake.pinned;
+    for (int i = 1; i < 4; i++) {
+        fake_time_passes(); /* the picture is written */
+        draw_in_turn(s, m, &first, i == 3);
+        all += fake.pinned;
+        assert_true(fake.copied < 3 * all / 4);
+        assert_in_range(fake.waited, 1, all / 5);
+        assert_in_range(fake.created, 1, 20);
+        assert_in_range(fake.mapped, 1, 40);
+        assert_true((fake.pinned == 0) == (i > 1));
+    }
+    assert_int_equal(fake.unpinned, 0);
+    styx_session_free(s);
+    assert_int_equal(fake.held, 0);
+    s = session_of(STYX_OFFLOAD_MODEL, 0); /* the only picture: what has been used goes */
+    draw_in_turn(s, m, &first, true);
+    assert_true(fake.pinned < all / 5);
+    styx_session_free(s);
+    styx_image_free(&first);
+    styx_model_free(m);
+    side = 64;
 }
 
 static void test_a_limit_is_kept(void **state)
@@ -214,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offloading_reaches_the_card),
+        cmocka_unit_test(test_networks_take_turns),
         cmocka_unit_test(test_a_limit_is_kept),
         cmocka_unit_test(test_a_limit_that_is_too_small),
         cmocka_unit_test(test_eight_bits_want_halves),
