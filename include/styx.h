@@ -382,9 +382,9 @@ enum styx_emphasis { STYX_EMPHASIS_OFF, STYX_EMPHASIS_ORIGINAL, STYX_EMPHASIS_NO
 struct styx_request {
     size_t size;
 
-    /* Text. prompt is short for prompts of one. prompt_2: for SDXL's second encoder (NULL: the
-     * same text). A NULL negative prompt is what diffusers makes of None. Lists of negatives have
-     * prompt_count entries. */
+    /* Text. prompt is short for prompts of one. prompt_2: for SDXL's second encoder (NULL or "":
+     * the same text). A NULL negative prompt is what diffusers makes of None. Lists of negatives
+     * have prompt_count entries. */
     const char *prompt, *prompt_2, *negative_prompt, *negative_prompt_2;
     const char *const *prompts, *const *prompts_2;
     const char *const *negative_prompts, *const *negative_prompts_2;
@@ -393,7 +393,8 @@ struct styx_request {
     int clip_skip;               /* -1: none; 0 and up as in diffusers */
     enum styx_emphasis emphasis; /* (word:1.3), [word], BREAK and chunks beyond 77 tokens */
 
-    /* Ready embeddings instead of text: [prompts, tokens, dim] and, for SDXL, [prompts, dim]. */
+    /* Ready embeddings instead of text: [prompts, tokens, dim] and, for SDXL, [prompts, dim].
+     * Pooled ones beside a text stand for its own. */
     const struct styx_tensor *prompt_embeds, *negative_prompt_embeds;
     const struct styx_tensor *pooled_prompt_embeds, *negative_pooled_prompt_embeds;
 
@@ -421,7 +422,9 @@ struct styx_request {
     const uint64_t *seeds; /* one for each picture */
     size_t seed_count;
     enum styx_dtype noise_dtype; /* what torch would draw in (F16 in an fp16 pipeline); AUTO: F32 */
-    const struct styx_tensor *latents; /* start from these instead of noise */
+    /* Start from these instead of noise. Where no width and height are given, and nothing is
+     * inpainted, they say the size. */
+    const struct styx_tensor *latents;
 
     /* Image to image and inpainting. At most one of image(s) and image_tensor. */
     const struct styx_image *images; /* 8-bit, resized (Lanczos) to multiples of 8 if need be */

@@ -20,10 +20,10 @@ struct texts { /* what one side (positive or negative) says to each encoder */
 
 static const char *text_of(const struct texts *t, int encoder, size_t prompt)
 {
-    for (int i = encoder; i >= 0; i--) { /* prompt_2 falls back to prompt */
+    for (int i = encoder; i >= 0; i--) { /* prompt_2 falls back to prompt, an empty one too */
         if (t->many[i] && t->many[i][prompt])
             return t->many[i][prompt];
-        if (t->one[i])
+        if (t->one[i] && (*t->one[i] || i == 0))
             return t->one[i];
     }
     return NULL;
@@ -277,6 +277,20 @@ static int given_side(const struct job *j, struct embeddings *out, bool negative
     return take_given(j, pooled, negative ? &out->negative_pooled : &out->pooled, err);
 }
 
+/* Pooled vectors beside texts stand for those of the texts. */
+static int replace_pooled(const struct job *j, const struct styx_tensor *x, const char *name,
+                          int width, float **to, styx_error *err)
+{
+    int code;
+    if (!j->xl || !x)
+        return 0;
+    if ((code = check_given(j, name, x, 2, 0, width, err)))
+        return code;
+    free(*to);
+    *to = NULL;
+    return take_given(j, x, to, err);
+}
+
 static bool has_negative(const struct styx_request *r)
 {
     return r->negative_prompt || r->negative_prompts;
@@ -324,17 +338,22 @@ int job_embeddings(struct job *j, struct embeddings *out, styx_error *err)
             out->tokens = chunks * e[0].tokens;
         }
     }
-    if (encode_positive)
-        code = encode_side(j, e, n, &sides[0], chunks, out, &out->text, &out->pooled, err);
-    else
+    if (!encode_positive)
         code = given_side(j, out, false, err);
+    else if (!(code = encode_side(j, e, n, &sides[0], chunks, out, &out->text, &out->pooled, err)))
+        code = replace_pooled(j, j->r.pooled_prompt_embeds, "pooled_prompt_embeds",
+                              out->pooled_width, &out->pooled, err);
     if (code || !j->guided)
         return code;
     if (j->r.negative_prompt_embeds)
         return given_side(j, out, true, err);
     if (zeros)
         return zero_negative(j, out, err);
-    return encode_side(j, e, n, &sides[1], chunks, out, &out->negative, &out->negative_pooled, err);
+    code = encode_side(j, e, n, &sides[1], chunks, out, &out->negative, &out->negative_pooled, err);
+    return code ? code
+                : replace_pooled(j, j->r.negative_pooled_prompt_embeds,
+                                 "negative_pooled_prompt_embeds", out->pooled_width,
+                                 &out->negative_pooled, err);
 }
 
 void embeddings_free(struct embeddings *e)
@@ -396,13 +415,13 @@ static void pair(float *to, const int *given, int h, int w)
 
 static void positive_ids(const struct job *j, float *v)
 {
-    pair(v, j->r.original_size, j->h, j->w);
+    pair(v, j->r.original_size, j->told_h, j->told_w);
     v[2] = (float)j->r.crop[0];
     v[3] = (float)j->r.crop[1];
     if (j->ids == 5)
         v[4] = (float)j->r.aesthetic_score;
     else
-        pair(v + 4, j->r.target_size, j->h, j->w);
+        pair(v + 4, j->r.target_size, j->told_h, j->told_w);
 }
 
 static void negative_ids(const struct job *j, const float *positive, float *v)

@@ -28,6 +28,7 @@ struct job {
     size_t prompts, per, batch; /* batch = prompts * per = pictures */
     size_t rows;                /* of a UNet call: twice the batch under guidance */
     int h, w, lh, lw;           /* pixels, latents */
+    int told_h, told_w;         /* what SDXL is told of, where the request does not say */
     int scale, channels;        /* pixels per latent, latent channels */
     size_t one;                 /* numbers of one picture's latents */
     double guidance;

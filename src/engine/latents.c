@@ -37,7 +37,7 @@ static void sample_posterior(const struct job *j, const float *moments, const fl
         float logvar = moments[j->one + i];
         logvar = logvar < -30 ? -30 : logvar > 20 ? 20 : logvar;
         float x = moments[i] + expf(0.5f * logvar) * eps[i];
-        if (m->normalised && j->xl)
+        if (m->normalised && j->xl && j->task == TASK_IMAGE) /* inpainting does not, as diffusers */
             z[i] = (x - m->mean[i / area]) * m->scaling / m->std[i / area];
         else
             z[i] = x * m->scaling;
@@ -227,60 +227,96 @@ static int request_mask(const struct job *j, float **mask, size_t *n, styx_error
     return 0;
 }
 
-/* The mask at the latents' size, and the latents of the picture with a hole (nobody looks at those
- * of a 4-channel UNet, but diffusers draws noise for them, which later draws feel). */
-static int start_mask(struct job *j, const float *pixels, const float *mask, size_t nmasks,
+/* The latents of the picture with a hole (nobody looks at those of a 4-channel UNet, but diffusers
+ * draws noise for them, which later draws feel). One picture and several masks are several. */
+static int start_hole(struct job *j, const float *pixels, const float *mask, size_t nmasks,
                       styx_error *err)
 {
-    size_t n = count_images(j), area = (size_t)j->h * (size_t)j->w;
-    size_t small = (size_t)j->lh * (size_t)j->lw;
+    size_t have = count_images(j), n = have > nmasks ? have : nmasks;
+    size_t area = (size_t)j->h * (size_t)j->w;
     int code;
-    float *hole;
-    floats_resize_nearest(mask, (int)nmasks, j->h, j->w, j->mask, j->lh, j->lw);
-    if ((code = repeat_to_batch(j, j->mask, nmasks, small, "masks", err)))
-        return code;
-    if (!(hole = numbers(n * 3 * area, err)))
+    if ((n != have && have != 1) || (n != nmasks && nmasks != 1))
+        return fail(err, STYX_ERR_INVALID,
+                    "%zu images and %zu masks; one of either, or as many of both, were wanted",
+                    have, nmasks);
+    if (n > j->batch)
+        return repeat_to_batch(j, NULL, n, 0, "masks", err);
+    float *hole = numbers(n * 3 * area, err);
+    if (!hole)
         return STYX_ERR_NOMEM;
     for (size_t i = 0; i < n * 3 * area; i++) {
         float m = mask[(i / (3 * area)) % nmasks * area + i % area];
-        hole[i] = m < 0.5f ? pixels[i] : 0;
+        hole[i] = m < 0.5f ? pixels[i % (have * 3 * area)] : 0;
     }
     code = encode_images(j, hole, n, j->masked, err);
     free(hole);
     return code ? code : repeat_to_batch(j, j->masked, n, j->one, "images", err);
 }
 
+static int start_mask(struct job *j, const float *pixels, styx_error *err)
+{
+    size_t nmasks = 0, small = (size_t)j->lh * (size_t)j->lw;
+    float *mask = NULL;
+    int code = request_mask(j, &mask, &nmasks, err);
+    if (!code && nmasks > j->batch)
+        code = repeat_to_batch(j, NULL, nmasks, 0, "masks", err);
+    if (!code) {
+        floats_resize_nearest(mask, (int)nmasks, j->h, j->w, j->mask, j->lh, j->lw);
+        code = repeat_to_batch(j, j->mask, nmasks, small, "masks", err);
+    }
+    if (!code && pixels)
+        code = start_hole(j, pixels, mask, nmasks, err);
+    free(mask);
+    return code;
+}
+
+/* Latents as the picture: those of SDXL's base that a refiner goes on with. */
+static int check_inpaint_latents(const struct job *j, bool blind, styx_error *err)
+{
+    const struct styx_tensor *x = j->r.image_tensor;
+    if (!j->xl || blind)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "inpainting latents takes an SDXL UNet of %d input channels; for others a "
+                    "picture was wanted",
+                    j->channels);
+    if (x->shape[2] != j->lh || x->shape[3] != j->lw)
+        return fail(err, STYX_ERR_INVALID,
+                    "latents of %d x %d as the image; %d x %d was wanted for %d x %d pixels",
+                    x->shape[3], x->shape[2], j->lw, j->lh, j->w, j->h);
+    return 0;
+}
+
 static int start_inpaint(struct job *j, styx_error *err)
 {
     bool blind = j->m->part[SLOT_UNET]->unet.in != j->channels; /* the UNet is told the mask */
-    bool all = j->r.strength == 1.0;
-    size_t n = j->batch * j->one, nmasks = 0;
-    float *pixels = NULL, *mask = NULL;
-    int code = 0;
-    if (image_is_latents(j))
-        return fail(err, STYX_ERR_UNSUPPORTED, "inpainting latents; a picture was wanted");
-    if ((code = request_pixels(j, &pixels, err)) || (code = request_mask(j, &mask, &nmasks, err)))
+    bool given = j->r.latents && j->noisy, all = j->r.strength == 1.0;
+    size_t n = j->batch * j->one;
+    float *pixels = NULL;
+    int code;
+    if (image_is_latents(j)) {
+        if ((code = check_inpaint_latents(j, blind, err)) || (code = take_latents(j, err)))
+            return code;
+    } else if ((code = request_pixels(j, &pixels, err))) {
         goto done;
-    if ((!blind || (!j->r.latents && !all)) && (code = encode_request(j, pixels, err)))
-        goto done;
-    if (j->r.latents)
+    } else if (!blind || !j->noisy || (!given && !all)) {
+        if ((code = encode_request(j, pixels, err)))
+            goto done;
+    }
+    if (given)
         memcpy(j->noise, j->r.latents->data, n * sizeof(float));
     else
         job_draw(j, j->noise_type, j->noise, j->batch, j->channels);
-    if (!j->noisy && !j->r.latents) {
-        memcpy(j->latents, j->image_latents, n * sizeof(float));
-    } else if (all || j->r.latents) {
+    if (j->noisy && (all || given)) {
         memcpy(j->latents, j->noise, n * sizeof(float));
         scale_by(j->latents, n, scheduler_init_noise_sigma(j->scheduler));
     } else {
         memcpy(j->latents, j->image_latents, n * sizeof(float));
-        if ((code = add_noise(j, err)))
+        if (j->noisy && (code = add_noise(j, err)))
             goto done;
     }
-    code = start_mask(j, pixels, mask, nmasks, err);
+    code = start_mask(j, pixels, err);
 done:
     free(pixels);
-    free(mask);
     return code;
 }
 

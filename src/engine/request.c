@@ -199,6 +199,21 @@ static int check_images(const struct job *j, styx_error *err)
     return check_image_tensor(j, err);
 }
 
+/* Where no size is asked for, latents say it; but text to image tells SDXL its usual one. */
+static void size_of_latents(struct job *j)
+{
+    const struct styx_tensor *x = j->r.latents;
+    if (!x || x->dims != 4 || j->task == TASK_INPAINT || x->shape[2] > MAX_SIDE / j->scale ||
+        x->shape[3] > MAX_SIDE / j->scale)
+        return;
+    j->h = x->shape[2] * j->scale;
+    j->w = x->shape[3] * j->scale;
+    if (j->task == TASK_IMAGE) {
+        j->told_h = j->h;
+        j->told_w = j->w;
+    }
+}
+
 static int find_size(struct job *j, styx_error *err)
 {
     const struct unet_config *u = &j->m->part[SLOT_UNET]->unet;
@@ -211,8 +226,10 @@ static int find_size(struct job *j, styx_error *err)
     }
     if (j->task == TASK_TEXT && !j->xl && (!j->r.height || !j->r.width))
         j->r.height = j->r.width = 0; /* SD replaces both, SDXL each */
-    j->h = j->r.height ? j->r.height : h;
-    j->w = j->r.width ? j->r.width : w;
+    j->told_h = j->h = j->r.height ? j->r.height : h;
+    j->told_w = j->w = j->r.width ? j->r.width : w;
+    if (!j->r.height && !j->r.width)
+        size_of_latents(j);
     if ((code = multiple(j, "the height", j->h, err)) ||
         (code = multiple(j, "the width", j->w, err)))
         return code;

@@ -37,13 +37,15 @@ static void skip(struct job *j, int n)
     j->ntimesteps -= n;
 }
 
-/* A strength of s runs the last int(N s) steps; the product is truncated as IEEE doubles do. */
+/* A strength of s runs the last int(N s) steps; the product is truncated as IEEE doubles do. Of
+ * PLMS, which has a call more than steps, that one is left when they are 0; inpainting refuses. */
 static int by_strength(struct job *j, styx_error *err)
 {
     int n = j->ticks, run = (int)((double)n * j->r.strength);
     int start = n - (run < n ? run : n);
     j->ticks = n - start;
-    if (j->ticks < 1 || start * scheduler_order(j->scheduler) >= j->ntimesteps)
+    if ((j->ticks < 1 && j->task == TASK_INPAINT) ||
+        start * scheduler_order(j->scheduler) >= j->ntimesteps)
         return fail(err, STYX_ERR_INVALID,
                     "strength %g of %d steps leaves none to run; at least 1/%d is wanted",
                     j->r.strength, n, n);

@@ -196,7 +196,7 @@ class Pictures(CommandTest):
     def test_strength(self):
         for value in "-1", "1.5", "nan":
             self.edit("a.png", "a", "--strength", value, says=["--strength", f"'{value}'"])
-        self.edit("a.png", "a", "--strength", "0", says="strength")
+        self.edit("a.png", "a", "--strength", "0", "--sampler", "euler", says="strength")
 
     def test_broken_pictures(self):
         whole = self.read("a.png")

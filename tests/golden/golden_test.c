@@ -184,10 +184,6 @@ struct lists { /* what the request borrows */
 
 static size_t texts(json_t *value, const char **to)
 {
-    if (json_is_string(value)) {
-        to[0] = json_string_value(value);
-        return 1;
-    }
     for (size_t i = 0; i < json_array_size(value); i++)
         to[i] = json_string_value(json_array_get(value, i));
     return json_array_size(value);
@@ -269,11 +265,16 @@ static int set_text(struct styx_request *r, struct lists *l, const char *key, js
 {
     static const char *const keys[] = { "prompt", "prompt_2", "negative_prompt",
                                         "negative_prompt_2" };
+    const char **ones[] = { &r->prompt, &r->prompt_2, &r->negative_prompt, &r->negative_prompt_2 };
     const char *const **lists[] = { &r->prompts, &r->prompts_2, &r->negative_prompts,
                                     &r->negative_prompts_2 };
     for (int i = 0; i < 4; i++) {
         if (strcmp(key, keys[i]) != 0)
             continue;
+        if (json_is_string(value)) {
+            *ones[i] = json_string_value(value);
+            return 1;
+        }
         size_t n = texts(value, l->text[i]);
         *lists[i] = l->text[i];
         if (i == 0)

@@ -41,6 +41,12 @@ def mask(width, height):
     return np.clip(255 * (1.6 - 4 * r), 0, 255).astype(np.uint8)
 
 
+def masks_2(width, height):
+    """Two masks as numbers: the disc, and what is left of it."""
+    disc = mask(width, height).astype(np.float32) / 255
+    return np.stack([disc, 1 - disc])[:, None]
+
+
 def normal(*shape, seed=0):
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
 
@@ -107,6 +113,8 @@ def sd15_shapes():
     sd15("latents", scheduler=EULER, arrays={"latents": normal(1, 4, 8, 8)},
          note="latents given are multiplied by init_noise_sigma")
     sd15("output_latent", scheduler=EULER, output_type="latent")
+    sd15("latents_size", scheduler=EULER, arrays={"latents": normal(1, 4, 5, 9, seed=7)}, steps=3,
+         note="no height, no width: latents say the size")
     sd15("latents_batch", prompt=[SEA, APPLE], arrays={"latents": normal(2, 4, 8, 8, seed=3)},
          steps=3, output_type="latent")
 
@@ -190,6 +198,8 @@ def sd15_img2img():
          note="strength 0.8, PNDM from the middle")
     edit("weak", strength=0.3, steps=10)
     edit("full", strength=1.0, steps=3)
+    edit("plms_rest", strength=0.05, steps=5, store="unet",
+         note="int(0.05 * 5) is 0, but PLMS makes 6 calls of 5 steps: the last one is left")
     edit("truncated", strength=0.29, steps=100, scheduler="DDIM", knobs={"clip_sample": False},
          note="int(0.29 * 100) is 28")
     edit("resized", size=(59, 46), steps=3, store="unet image", note="Lanczos to 56x40")
@@ -211,15 +221,21 @@ def sd15_img2img():
 
 
 def sd15_inpaint():
-    def fill(name, model="tiny_sd15", size=(48, 40), **more):
+    def fill(name, model="tiny_sd15", size=(48, 40), arrays=None, **more):
+        arrays = arrays or {"image_u8": picture(*size), "mask_image_u8": mask(*size)}
         case("inpaint_" + name, model, INPAINT, height=size[1] // 8 * 8, width=size[0] // 8 * 8,
-             arrays={"image_u8": picture(*size), "mask_image_u8": mask(*size)}, **more)
+             arrays=arrays, **more)
 
     fill("4", size=(64, 64), strength=1.0, store="unet noise image")
     fill("4_part", strength=0.6, steps=6, store="noise")
     fill("4_euler_a", strength=0.7, steps=4, scheduler=EULER_A, store="noise")
     fill("4_batch", prompt=[SEA, APPLE], strength=0.75, size=(40, 32), steps=4, store="noise")
     fill("4_resized", size=(67, 45), steps=3, strength=1.0, store="image")
+    fill("4_masks_2", prompt=[SEA, APPLE], size=(40, 32), steps=3, strength=0.7, store="noise",
+         arrays={"image_u8": picture(40, 32), "mask_image": masks_2(40, 32)},
+         note="one picture and two masks are two pictures with a hole: noise for two")
+    fill("9_masks_2", model="tiny_inpaint", prompt=[SEA, APPLE], size=(40, 32), steps=3,
+         arrays={"image_u8": picture(40, 32), "mask_image": masks_2(40, 32)}, store="unet noise")
     fill("9", model="tiny_inpaint", strength=1.0, store="unet noise image")
     fill("9_part", model="tiny_inpaint", strength=0.5, steps=6, store="noise")
     fill("9_images_2", model="tiny_inpaint", num_images_per_prompt=2, strength=0.9, steps=3,
@@ -239,6 +255,10 @@ def sdxl():
     xl("prompts", prompt=SEA, prompt_2=APPLE, negative_prompt=UGLY, negative_prompt_2=FERRY,
        store="cond")
     xl("negative_2_alone", negative_prompt=EMPTY, negative_prompt_2=FERRY)
+    xl("prompts_empty", prompt_2=EMPTY, negative_prompt=UGLY, negative_prompt_2=EMPTY,
+       store="cond", note="an empty second text is none: the first one stands for it")
+    xl("pooled", negative_prompt=UGLY, arrays={"pooled_prompt_embeds": normal(1, 24, seed=1)},
+       store="cond", note="a pooled vector beside a text stands for the text's own")
     xl("exclamation", prompt="Look! a boat!! no!!!",
        note="! is tokenizer_2's padding token, hence a token by itself there")
     xl("no_guidance", guidance_scale=1.0)
@@ -254,6 +274,8 @@ def sdxl():
        seed=[1, 2, 3])
     xl("wide", height=40, width=72, store="unet")
     xl("latents", arrays={"latents": normal(1, 4, 8, 8)})
+    xl("latents_size", arrays={"latents": normal(1, 4, 5, 9, seed=7)}, steps=3,
+       note="latents say the size, but the model is told its usual one")
     xl("embeds", prompt=None, arrays={
         "prompt_embeds": normal(1, 77, 40), "pooled_prompt_embeds": normal(1, 24, seed=1),
         "negative_prompt_embeds": normal(1, 77, 40, seed=2),
@@ -283,6 +305,14 @@ def sdxl_img2img(sizes, negative):
     hole = {"image_u8": picture(48, 40), "mask_image_u8": mask(48, 40)}
     edit("inpaint", XL_INPAINT, height=40, width=48, steps=4, arrays=hole,
          store="unet noise image", note="strength 0.9999")
+    latent = {"image": normal(1, 4, 5, 6, seed=4), "mask_image_u8": mask(48, 40)}
+    edit("inpaint_latents", XL_INPAINT, height=40, width=48, steps=6, arrays=latent, strength=0.6,
+         store="noise", note="latents as the image: nothing is encoded")
+    edit("inpaint_start", XL_INPAINT, height=40, width=48, steps=8, denoising_start=0.6,
+         arrays=latent, store="unet noise", note="where a base stopped: the second half of a pair")
+    edit("inpaint_start_latents", XL_INPAINT, height=40, width=48, steps=6, denoising_start=0.4,
+         arrays={**hole, "latents": normal(1, 4, 5, 6, seed=6)}, store="noise",
+         note="denoising_start does not start from the latents given, nor take them for noise")
     edit("inpaint_part", XL_INPAINT, height=40, width=48, steps=6, strength=0.5, arrays=hole,
          store="noise", scheduler=EULER_A)
     edit("inpaint_full", XL_INPAINT, height=40, width=48, steps=3, strength=1.0, arrays=hole,

@@ -1,5 +1,7 @@
 """Contradictions in a call's arguments: diffusers' exceptions, before any work."""
 
+import warnings
+
 
 def _both(a, first, b, second):
     if a is not None and b is not None:
@@ -23,8 +25,8 @@ def _text(x, name):
             raise ValueError(f"`{name}` is an empty list")
 
 
-def check_prompts(pipe, a):
-    """prompt, prompt_2, their negatives and the embeddings."""
+def check_prompts(pipe, a, guided):
+    """prompt, prompt_2, their negatives and the embeddings. guided: negatives are looked at."""
     embeds = a.get("prompt_embeds")
     for name in ("prompt", "prompt_2"):
         _both(a.get(name), name, embeds, "prompt_embeds")
@@ -43,7 +45,7 @@ def check_prompts(pipe, a):
                          f"`negative_prompt_embeds` {tuple(negative.shape)}.")
     if pipe.is_xl:
         _check_pooled(a, embeds, negative)
-    _check_lengths(pipe, a)
+    _check_lengths(pipe, a, guided)
 
 
 def _check_pooled(a, embeds, negative):
@@ -55,17 +57,17 @@ def _check_pooled(a, embeds, negative):
                              f"used to generate `{name}`.")
 
 
-def _check_lengths(pipe, a):
+def _check_lengths(pipe, a, guided):
     prompt, negative = a.get("prompt"), a.get("negative_prompt")
     if prompt is None:
         return
     rows = len(prompt) if isinstance(prompt, list) else 1
-    if negative is not None and not pipe.is_xl and type(prompt) is not type(negative):
+    if guided and negative is not None and not pipe.is_xl and type(prompt) is not type(negative):
         raise TypeError(f"`negative_prompt` should be the same type to `prompt`, but got "
                         f"{type(negative)} != {type(prompt)}.")
     for name in ("prompt_2", "negative_prompt", "negative_prompt_2"):
         x = a.get(name)
-        if isinstance(x, list) and len(x) != rows:
+        if isinstance(x, list) and len(x) != rows and (guided or name == "prompt_2"):
             raise ValueError(f"`{name}`: {x} has batch size {len(x)}, but `prompt`: {prompt} has "
                              f"batch size {rows}. Please make sure that passed `{name}` matches "
                              f"the batch size of `prompt`.")
@@ -77,8 +79,7 @@ def check_numbers(pipe, a):
     for side in (height, width):
         if side is not None and not isinstance(side, int) and not hasattr(side, "__index__"):
             raise TypeError(f"`height` and `width` are whole numbers, not {type(side)}")
-    scale = pipe.vae_scale_factor
-    if (height or scale) % 8 or (width or scale) % 8:
+    if (height or 8) % 8 or (width or 8) % 8:
         raise ValueError(f"`height` and `width` have to be divisible by 8 but are {height} and "
                          f"{width}.")
     strength = a.get("strength")
@@ -88,7 +89,7 @@ def check_numbers(pipe, a):
     custom = a.get("timesteps") is not None or a.get("sigmas") is not None
     if steps is None and not custom:
         raise ValueError("`num_inference_steps` cannot be None.")
-    if steps is not None and (not hasattr(steps, "__index__") or int(steps) <= 0):
+    if not custom and (not hasattr(steps, "__index__") or int(steps) <= 0):
         raise ValueError(f"`num_inference_steps` has to be a positive integer but is {steps} of "
                          f"type {type(steps)}.")
     if a.get("timesteps") is not None and a.get("sigmas") is not None:
@@ -110,16 +111,19 @@ def check_callback(pipe, a):
 
 def check_batch(a, batch):
     generator = a.get("generator")
-    if isinstance(generator, (list, tuple)) and len(generator) not in (1, batch):
+    if isinstance(generator, (list, tuple)) and len(generator) != batch:
         raise ValueError(f"You have passed a list of generators of length {len(generator)}, but "
                          f"requested an effective batch size of {batch}. Make sure the batch size "
                          f"matches the length of the generators.")
 
 
-def check_output(output_type):
-    if output_type not in ("pil", "np", "pt", "latent"):
-        raise ValueError(f"the output_type {output_type} is outdated or unknown; use one of "
-                         f"'pil', 'np', 'pt', 'latent'")
+def check_output(a):
+    """Anything unknown is an array, as diffusers has it."""
+    if a["output_type"] not in ("pil", "np", "pt", "latent"):
+        warnings.warn(f"the output_type {a['output_type']} is outdated or unknown and has been set "
+                      f"to `np`; use one of 'pil', 'np', 'pt', 'latent'", FutureWarning,
+                      stacklevel=6)
+        a["output_type"] = "np"
 
 
 #: arguments that diffusers has and Styx does not

@@ -51,11 +51,10 @@ def text_fields(a):
                         ("negative_prompt_2", "negative_prompts_2")):
         x = a.get(name)
         if isinstance(x, str):
-            x = [x] * rows
+            # "prompt_2 or prompt", says diffusers
+            x = [x] * rows if x or not name.endswith("_2") else None
         if x is not None:
             fields[field] = [text.replace("\0", "") for text in x]  # which CLIP drops anyway
-    if "negative_prompts" not in fields:  # diffusers: no negative_prompt means none at all
-        fields.pop("negative_prompts_2", None)
     return fields
 
 
@@ -102,20 +101,36 @@ def _task_fields(pipe, a):
     return fields
 
 
+def _guided(pipe, a):
+    return (a["guidance_scale"] or 0) > 1 and pipe.unet.config.get("time_cond_proj_dim") is None
+
+
 def _check(pipe, a):
     _checks.check_missing(a)
     _checks.check_numbers(pipe, a)
     _checks.check_callback(pipe, a)
-    _checks.check_prompts(pipe, a)
-    _checks.check_output(a["output_type"])
+    _checks.check_prompts(pipe, a, _guided(pipe, a))
+    _checks.check_output(a)
     _checks.check_batch(a, prompt_rows(a) * (a.get("num_images_per_prompt") or 1))
+
+
+def _size_of_latents(pipe, fields):
+    """latents= decide the size, whatever height= and width= say; SDXL is told the latter."""
+    height, width = fields.pop("height", None), fields.pop("width", None)
+    if pipe.is_xl and (height or width):
+        side = pipe.unet.config["sample_size"] * pipe.vae_scale_factor
+        for name in ("original_size", "target_size"):
+            fields.setdefault(name, (height or side, width or side))
 
 
 def _request(pipe, a):
     fields = {**common_fields(pipe, a), **_task_fields(pipe, a), **_vae_fields(pipe.vae)}
+    if pipe.task == "text" and "latents" in fields:
+        _size_of_latents(pipe, fields)
     for name in ("timesteps", "sigmas"):
         if a.get(name) is not None:
             fields[name] = [float(x) for x in a[name]]
+            fields.pop("steps", None)
     fields["generators"] = _generators(pipe, a.get("generator"))
     fields["scheduler"] = pipe.scheduler._handle
     fields["output"] = OUTPUTS[a["output_type"]]
@@ -197,7 +212,7 @@ def _output(pipe, a, result):
 
 def encode_prompt(pipe, a, guided, scale):
     """The four arrays of encode_prompt; those that do not apply are None. scale: of the LoRAs."""
-    _checks.check_prompts(pipe, a)
+    _checks.check_prompts(pipe, a, guided)
     fields = common_fields(pipe, a)
     fields["guidance_scale"] = 7.5 if guided else 1.0
     if pipe.unet.config["in_channels"] != 4 or not pipe.components.get("text_encoder"):
