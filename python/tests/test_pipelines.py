@@ -165,8 +165,8 @@ def test_output_types(sd):
     assert np.abs(np.asarray(pil) / 255 - array[0]).max() <= 0.5 / 255 + 1e-6
     latents = draw(sd, output_type="latent")
     assert latents.shape == (1, 4, 8, 8)
-    with pytest.raises(ValueError, match="output_type"):
-        draw(sd, output_type="jpeg")
+    with pytest.warns(FutureWarning, match="set to `np`"):
+        assert np.array_equal(draw(sd, output_type="jpeg"), array)
 
 
 def test_return_dict(sd, xl):
@@ -333,7 +333,8 @@ def test_micro_conditioning_of_callbacks(xl):
     (dict(timesteps=[9], sigmas=[1.0]), ValueError, "Only one of"),
     (dict(negative_prompt=["a"]), TypeError, "same type"),
     (dict(generator=[torch.Generator(), torch.Generator()]), ValueError, "list of generators"),
-    (dict(latents=np.zeros((1, 4, 9, 9), "f")), ValueError, "latents"),
+    (dict(generator=[torch.Generator()], num_images_per_prompt=2), ValueError, "of length 1"),
+    (dict(latents=np.zeros((2, 4, 8, 8), "f")), ValueError, "latents"),
     (dict(callback_on_step_end_tensor_inputs=["noise"]), ValueError, "has to be in"),
     (dict(ip_adapter_image=1), NotImplementedError, "ip_adapter_image"),
     (dict(cross_attention_kwargs={"gligen": 1}), NotImplementedError, "knows 'scale'"),
@@ -350,6 +351,47 @@ def test_bad_lists(xl):
     embeds = xl.encode_prompt("a")[0]
     with pytest.raises(ValueError, match="pooled_prompt_embeds"):
         xl(prompt_embeds=embeds, num_inference_steps=1)
+
+
+def test_negatives_that_nobody_looks_at(sd):
+    """Without guidance diffusers does not compare them with the prompt."""
+    images = draw(sd, negative_prompt=["x", "y"], guidance_scale=1.0)
+    assert np.array_equal(images, draw(sd, guidance_scale=1.0))
+
+
+def test_steps_beside_a_schedule_do_not_count(xl):
+    images = draw(xl, sigmas=[9.0, 3.0], num_inference_steps=-1)
+    assert np.array_equal(images, draw(xl, sigmas=[9.0, 3.0]))
+
+
+def test_latents_decide_the_size(sd, xl):
+    latents = np.random.default_rng(0).standard_normal((1, 4, 5, 9)).astype("f")
+    assert draw(sd, latents=latents, height=64, width=64).shape == (1, 40, 72, 3)
+    told = draw(xl, latents=latents, height=32, width=48)
+    sizes = {"original_size": (32, 48), "target_size": (32, 48)}
+    assert np.array_equal(told, draw(xl, latents=latents, **sizes))
+    assert not np.array_equal(told, draw(xl, latents=latents))
+
+
+def test_second_negative_alone(xl):
+    """Where None is the empty text and not zeros, negative_prompt_2 counts by itself."""
+    pipe = diffusers.StableDiffusionXLPipeline(**xl.components, force_zeros_for_empty_prompt=False)
+    alone = pipe.encode_prompt("a", negative_prompt_2="x")
+    both = pipe.encode_prompt("a", negative_prompt="", negative_prompt_2="x")
+    none = pipe.encode_prompt("a")
+    assert np.array_equal(alone[1].numpy(), both[1].numpy())
+    assert not np.array_equal(alone[1].numpy(), none[1].numpy())
+
+
+def test_pictures_of_bytes_in_one_array(sd):
+    from PIL import Image
+
+    img2img = diffusers.StableDiffusionImg2ImgPipeline(**sd.components)
+    img2img.set_progress_bar_config(disable=True)
+    bytes_ = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3)).astype("uint8")
+    images = draw(img2img, prompt=["a", "b"], image=bytes_)
+    assert np.array_equal(images, draw(img2img, prompt=["a", "b"],
+                                       image=[Image.fromarray(x) for x in bytes_]))
 
 
 def test_bad_images(sd):

@@ -37,8 +37,8 @@ def _byte_views(items):
     views = []
     for item in items:
         np = _arrays.numpy_or_none()
-        x = memoryview(np.ascontiguousarray(item)) if np is not None else memoryview(item)
-        views.extend([x[i] for i in range(len(x))] if x.ndim == 4 else [x])
+        x = np.ascontiguousarray(item) if np is not None else item
+        views.extend(memoryview(one) for one in (x if len(x.shape) == 4 else [x]))
     return views
 
 
