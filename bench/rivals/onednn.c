@@ -269,7 +269,7 @@ int main(void)
     while (fgets(line, sizeof line, stdin)) {
         struct work w = { 0 };
         double ms = 0;
-        if (strncmp(line, "bf16,", 5) == 0)
+        if (strncmp(line, "BF16,", 5) == 0)
             type = dnnl_bf16;
         if (strlen(line) < 45 || sscanf(line + 44, "%lf ms", &ms) != 1 || !make(&w, line))
             continue;
