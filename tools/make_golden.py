@@ -23,10 +23,12 @@ import transformers
 from golden import cases, extras, parts, record, sampling
 
 MODELS = {"tiny_sd15": "tiny", "tiny_inpaint": "tiny-inpaint", "tiny_lcm": "tiny-lcm",
+          "tiny_small": "tiny-small",
           "tiny_sdxl": "tiny-sdxl", "tiny_refiner": "tiny-refiner"}
 # Components that are the same bytes in another folder are kept there alone.
 SD15_PARTS = {name: f"models/tiny_sd15/{name}" for name in ("vae", "text_encoder", "tokenizer")}
 BORROW = {"tiny_inpaint": SD15_PARTS, "tiny_lcm": SD15_PARTS,
+          "tiny_small": SD15_PARTS,
           "tiny_refiner": {name: f"models/tiny_sdxl/{name}" for name in ("vae", "text_encoder_2")}}
 PACKAGES = ("torch", "transformers", "diffusers", "peft", "numpy", "tokenizers", "pillow")
 

@@ -132,7 +132,8 @@ def options_of(model, seed, dtype, safety=False, share=None, **_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["sd15", "sdxl", "refiner", *COMPONENTS, "tiny",
-                                          "tiny-sdxl", "tiny-refiner", "tiny-inpaint", "tiny-lcm"])
+                                          "tiny-sdxl", "tiny-refiner", "tiny-inpaint", "tiny-lcm",
+                                          "tiny-small"])
     parser.add_argument("out", help="the folder to write")
     parser.add_argument("--dtype", choices=list(store.NAMES), default="f16")
     parser.add_argument("--seed", type=int, default=0)

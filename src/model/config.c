@@ -153,6 +153,7 @@ static int unet_read_blocks(const json_t *config, const char *where, struct unet
         (code =
              ints_or_one(config, where, "attention_head_dim", 8, 1024, m->heads, m->levels, err)))
         return code;
+    m->mid = !json_is_null(json_object_get(config, "mid_block_type")); /* null is no default */
     m->mid_attn = choice == 0;
     for (int i = 0; i < m->levels; i++)
         m->up_attn[m->levels - 1 - i] = up[i]; /* listed from the middle outwards */

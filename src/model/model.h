@@ -15,7 +15,7 @@ struct unet_config {
     int layers[MODEL_MAX_LEVELS];                                /* per down block */
     int depth[MODEL_MAX_LEVELS];                                 /* transformer layers, per level */
     int heads[MODEL_MAX_LEVELS]; /* "attention_head_dim": really the number of heads */
-    bool mid_attn, linear_projection, flip;
+    bool mid, mid_attn, linear_projection, flip;
     int context, groups;
     float eps, freq_shift;
     int time_dim;  /* addition_time_embed_dim; 0: no text_time conditioning */

@@ -123,7 +123,8 @@ void unet(tape *t, const struct unet_config *m, int n, int h, int w, int tokens,
         leave(t);
     }
 
-    x = middle(t, m, x, &c);
+    if (m->mid)
+        x = middle(t, m, x, &c);
 
     for (int i = last; i >= 0; i--) {
         enter(t, "up_blocks.%d", last - i);

@@ -91,6 +91,8 @@ def sd15_conditioning():
     sd15("rescale_batch", prompt=[SEA, APPLE], guidance_rescale=0.4, guidance_scale=12.0, steps=3)
     sd15("embeds", prompt=None, arrays={"prompt_embeds": normal(1, 77, 16),
                                         "negative_prompt_embeds": normal(1, 77, 16, seed=1)})
+    case("small", "tiny_small", TEXT, steps=3, height=40, width=48, store="unet",
+         note="a UNet without a middle, as distilled ones have it")
     sd15("one_step", steps=1, note="a single step, which PLMS takes twice")
 
 

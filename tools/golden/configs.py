@@ -115,6 +115,7 @@ def tiny(vocab):
                         layers_per_block=1),
         "lcm": unet([8, 12], "XD", 2, 16, 8, groups=4, time_cond_proj_dim=12,
                     layers_per_block=1),
+        "small": unet([8, 12], "XX", 2, 16, 8, groups=4, layers_per_block=1, mid_block_type=None),
         "vae": small,
         "vae_xl": {**small, "scaling_factor": 0.13025},
         "text": clip_text(16, 3, 2, "quick_gelu", vocab=vocab),

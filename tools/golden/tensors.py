@@ -98,9 +98,10 @@ def unet(config):
         if b < len(ch) - 1:
             yield from conv(f"down_blocks.{b}.downsamplers.0.conv", c, c, 3)
             skips.append(c)
-    yield from resnet("mid_block.resnets.0", now, now, temb)
-    yield from attend("mid_block.attentions.0", now, middle_depth(config))
-    yield from resnet("mid_block.resnets.1", now, now, temb)
+    if config["mid_block_type"]:
+        yield from resnet("mid_block.resnets.0", now, now, temb)
+        yield from attend("mid_block.attentions.0", now, middle_depth(config))
+        yield from resnet("mid_block.resnets.1", now, now, temb)
     for b, c in enumerate(reversed(ch)):
         for j in range(layers + 1):
             yield from resnet(f"up_blocks.{b}.resnets.{j}", now + skips.pop(), c, temb)
