@@ -43,6 +43,18 @@ static int step(struct scheduler *s, const struct step_args *args, styx_error *e
     return STYX_OK;
 }
 
+/* diffusers takes the root of the logarithm of a variance, which is NaN; the DPM-Solvers have the
+ * knob too and nothing to do with this value. */
+static int check(const struct scheduler *s, styx_error *err)
+{
+    if (s->k.variance_type != VARIANCE_LARGE_LOG)
+        return STYX_OK;
+    return fail(err, STYX_ERR_UNSUPPORTED,
+                "%s: variance_type \"fixed_large_log\" is not possible, only \"fixed_small\", "
+                "\"fixed_small_log\" and \"fixed_large\"",
+                s->ops->class.name);
+}
+
 static const struct knob_default knobs[] = {
     BETA_KNOBS(0.0001, 0.02, "linear"),
     TEXT_KNOB("variance_type", "fixed_small"),
@@ -61,6 +73,7 @@ const struct sampler_ops ddpm_ops = {
     .order = 1,
     .custom_timesteps = true,
     .predicts_sample = true,
+    .check = check,
     .schedule = alpha_space_schedule,
     .step = step,
 };

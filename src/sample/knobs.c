@@ -165,7 +165,8 @@ static void read_diffusion(struct reader *r, struct knobs *k)
     k->beta_start = real_of(r, "beta_start", 0.0001, 0, 1);
     k->beta_end = real_of(r, "beta_end", 0.02, 0, 1);
     k->beta_schedule = (enum beta_schedule)choice_of(
-        r, "beta_schedule", CHOICES("linear", "scaled_linear", "squaredcos_cap_v2"));
+        r, "beta_schedule",
+        CHOICES("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"));
     k->trained_betas =
         json_has(r->full, "trained_betas") ? json_object_get(r->full, "trained_betas") : NULL;
     k->rescale_betas_zero_snr = bool_of(r, "rescale_betas_zero_snr", false);
@@ -252,7 +253,8 @@ static void refuse_unsupported(struct reader *r)
 static void read_variance(struct reader *r, struct knobs *k)
 {
     k->variance_type = (enum variance_type)choice_of(
-        r, "variance_type", CHOICES("fixed_small", "fixed_small_log", "fixed_large"));
+        r, "variance_type",
+        CHOICES("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"));
 }
 
 /* The class's own keys. Others in the configuration are another class's and mean nothing here, but

@@ -7,20 +7,53 @@
 
 /* ---- noise levels ---- */
 
-/* torch.linspace in float: from both ends towards the middle. */
+/* torch.linspace in float: from both ends towards the middle, rounded once. */
 static float linspace_f32(float from, float to, int n, int i)
 {
     float step = (to - from) / (float)(n - 1);
-    return i < n / 2 ? from + step * (float)i : to - step * (float)(n - 1 - i);
+    return i < n / 2 ? fmaf(step, (float)i, from) : fmaf(-step, (float)(n - 1 - i), to);
 }
 
 /* Nichol and Dhariwal 2021, "Improved DDPM", eq. 17. */
-static double squaredcos_beta(int i, int n)
+static double squaredcos_level(double t)
 {
     const double half_pi = 1.57079632679489661923;
-    double from = cos(((double)i / n + 0.008) / 1.008 * half_pi);
-    double to = cos(((double)(i + 1) / n + 0.008) / 1.008 * half_pi);
-    return fmin(1 - to * to / (from * from), 0.999);
+    double root = cos((t + 0.008) / 1.008 * half_pi);
+    return root * root;
+}
+
+/* Laplace-distributed log SNR (Hang and Gu 2024, "Improved Noise Schedule for Diffusion Training");
+ * diffusers takes the square root of abar for abar. */
+static double laplace_level(double t)
+{
+    double lambda = -0.5 * copysign(1, 0.5 - t) * log(1 - 2 * fabs(0.5 - t) + 1e-6);
+    return sqrt(1 / (1 + exp(-lambda)));
+}
+
+static float level_beta(double (*level)(double), int i, int n)
+{
+    return (float)fmin(1 - level((double)(i + 1) / n) / level((double)i / n), 0.999);
+}
+
+static float beta_of(const struct knobs *k, int i)
+{
+    int n = k->num_train_timesteps;
+    float from = (float)k->beta_start, to = (float)k->beta_end, root;
+    switch (k->beta_schedule) {
+    case BETA_LINEAR:
+        return linspace_f32(from, to, n, i);
+    case BETA_SCALED_LINEAR:
+        root = linspace_f32((float)sqrt(k->beta_start), (float)sqrt(k->beta_end), n, i);
+        return root * root;
+    case BETA_SQUAREDCOS:
+        return level_beta(squaredcos_level, i, n);
+    case BETA_SIGMOID: /* Xu et al. 2022, "GeoDiff" */
+        return 1 / (1 + expf(-linspace_f32(-6, 6, n, i))) * (float)(k->beta_end - k->beta_start) +
+               from;
+    case BETA_LAPLACE:
+        break;
+    }
+    return level_beta(laplace_level, i, n);
 }
 
 static int trained_betas(const struct knobs *k, const char *class_name, float *beta,
@@ -76,15 +109,8 @@ int schedule_alphas_cumprod(const struct knobs *k, const char *class_name, float
         rc = trained_betas(k, class_name, beta, err);
         goto done;
     }
-    for (int i = 0; i < n; i++) {
-        float root = linspace_f32((float)sqrt(k->beta_start), (float)sqrt(k->beta_end), n, i);
-        if (k->beta_schedule == BETA_LINEAR)
-            beta[i] = linspace_f32((float)k->beta_start, (float)k->beta_end, n, i);
-        else if (k->beta_schedule == BETA_SCALED_LINEAR)
-            beta[i] = root * root;
-        else
-            beta[i] = (float)squaredcos_beta(i, n);
-    }
+    for (int i = 0; i < n; i++)
+        beta[i] = beta_of(k, i);
 done:
     if (!rc) {
         cumulative_product(beta, abar, n);

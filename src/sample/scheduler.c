@@ -52,6 +52,10 @@ static int check(const struct scheduler *s, styx_error *err)
                     "%s: prediction_type \"sample\" is not possible, only \"epsilon\" and "
                     "\"v_prediction\"",
                     s->ops->class.name);
+    if (s->k.beta_schedule > BETA_SQUAREDCOS && s->ops != &ddpm_ops)
+        return fail(err, STYX_ERR_UNSUPPORTED,
+                    "%s: beta_schedule \"sigmoid\" and \"laplace\" are for DDPMScheduler alone",
+                    s->ops->class.name);
     return s->ops->check ? s->ops->check(s, err) : STYX_OK;
 }
 
