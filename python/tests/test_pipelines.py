@@ -345,6 +345,27 @@ def test_bad_calls(sd, call, error, words):
         sd(**{"prompt": "a", "num_inference_steps": 1, **call})
 
 
+def test_a_part_of_a_picture(sd):
+    from PIL import Image
+
+    pipe = diffusers.StableDiffusionInpaintPipeline(**sd.components)
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 256, (70, 90, 3), "uint8")
+    mask = np.zeros((70, 90), "uint8")
+    mask[20:40, 50:70] = 255
+    call = {"prompt": "a", "image": Image.fromarray(whole), "mask_image": Image.fromarray(mask),
+            "num_inference_steps": 2, "padding_mask_crop": 4}
+    changed = np.asarray(pipe(**call).images[0]) != whole
+    assert changed[mask == 255].mean() > 0.5 and not changed[mask == 0].any()
+    for bad, words in (({"output_type": "np"}, "output type should be PIL"),
+                       ({"image": whole}, "`image` should be a PIL image"),
+                       ({"mask_image": mask}, "`mask_image` should be a PIL image"),
+                       ({"mask_image": Image.fromarray(mask[:9])}, "do not match"),
+                       ({"mask_image": Image.fromarray(0 * mask)}, "is black")):
+        with pytest.raises(ValueError, match=words):
+            pipe(**{**call, **bad})
+
+
 def test_bad_lists(xl):
     with pytest.raises(ValueError, match="batch size 3"):
         xl(["a", "b"], negative_prompt=["x", "y", "z"], num_inference_steps=1)

@@ -238,6 +238,11 @@ def sd15_inpaint():
          note="one picture and two masks are two pictures with a hole: noise for two")
     fill("9_masks_2", model="tiny_inpaint", prompt=[SEA, APPLE], size=(40, 32), steps=3,
          arrays={"image_u8": picture(40, 32), "mask_image": masks_2(40, 32)}, store="unet noise")
+    small = {"image_u8": picture(90, 56, 1), "mask_image_u8": mask(90, 56)}
+    fill("crop", arrays=small, padding_mask_crop=3, strength=0.8, steps=3, num_images_per_prompt=2,
+         note="a part that is wider than the size: it fits in, and its edges go on above and below")
+    fill("9_crop", model="tiny_inpaint", size=(24, 64), arrays=small, padding_mask_crop=8,
+         strength=1.0, steps=2)
     fill("9", model="tiny_inpaint", strength=1.0, store="unet noise image")
     fill("9_part", model="tiny_inpaint", strength=0.5, steps=6, store="noise")
     fill("9_images_2", model="tiny_inpaint", num_images_per_prompt=2, strength=0.9, steps=3,
@@ -315,6 +320,9 @@ def sdxl_img2img(sizes, negative):
     edit("inpaint_start_latents", XL_INPAINT, height=40, width=48, steps=6, denoising_start=0.4,
          arrays={**hole, "latents": normal(1, 4, 5, 6, seed=6)}, store="noise",
          note="denoising_start does not start from the latents given, nor take them for noise")
+    edit("inpaint_crop", XL_INPAINT, height=40, width=48, steps=4, strength=0.7,
+         padding_mask_crop=2,
+         arrays={"image_u8": picture(50, 70), "mask_image_u8": mask(50, 70)})
     edit("inpaint_part", XL_INPAINT, height=40, width=48, steps=6, strength=0.5, arrays=hole,
          store="noise", scheduler=EULER_A)
     edit("inpaint_full", XL_INPAINT, height=40, width=48, steps=3, strength=1.0, arrays=hole,

@@ -105,7 +105,9 @@ def run(pipe, call, seed, arrays, store):
     generator = generators(seed)
     PlainNoise.generator = generator
     latent = call.get("output_type") == "latent"
-    keywords = {**call, **arguments(arrays), "output_type": "latent" if latent else "pt"}
+    cropped = "padding_mask_crop" in call  # which comes back as pictures alone
+    keywords = {**call, **arguments(arrays),
+                "output_type": "latent" if latent else "pil" if cropped else "pt"}
     with Recorder(pipe) as recorder, torch.no_grad():
         result = pipe(generator=generator, callback_on_step_end=recorder.stepped, **keywords)
     out = {f"arg.{name}": array for name, array in arrays.items()}
@@ -120,6 +122,9 @@ def run(pipe, call, seed, arrays, store):
         out["out.latents"] = result.images
     else:
         out["vae.decode_in"] = recorder.decode_in
+    if cropped:
+        out["out.image_u8"] = np.stack([np.asarray(image) for image in result.images])
+    elif not latent:
         if "float" in store:
             out["out.image"] = result.images
         if "image" in store:

@@ -126,9 +126,21 @@ def check_output(a):
         a["output_type"] = "np"
 
 
+def check_crop(a):
+    """padding_mask_crop is for pictures of Pillow's, in and out."""
+    if a.get("padding_mask_crop") is None:
+        return
+    for name in ("image", "mask_image"):
+        if not hasattr(a.get(name), "getbbox"):
+            raise ValueError(f"`{name}` should be a PIL image when inpainting mask crop, but is of "
+                             f"type {type(a.get(name))}.")
+    if a["output_type"] != "pil":
+        raise ValueError(f"The output type should be PIL when inpainting mask crop, but is "
+                         f"{a['output_type']}.")
+
+
 #: arguments that diffusers has and Styx does not
-MISSING = ("ip_adapter_image", "ip_adapter_image_embeds", "padding_mask_crop",
-           "masked_image_latents")
+MISSING = ("ip_adapter_image", "ip_adapter_image_embeds", "masked_image_latents")
 
 
 def check_missing(a):

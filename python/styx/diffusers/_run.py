@@ -6,7 +6,7 @@ from .. import _arrays, _core, _image
 from .._engine import AUTO, F32, Session, compute_type, noise_type
 from ..torch._tensor import Tensor
 from ..torch._types import default_generator
-from . import _checks, _pictures, _preview
+from . import _checks, _crop, _pictures, _preview
 from ._components import lora_scale
 from ._generators import generator_handle
 from ._outputs import StableDiffusionPipelineOutput, StableDiffusionXLPipelineOutput
@@ -110,6 +110,7 @@ def _check(pipe, a):
     _checks.check_numbers(pipe, a)
     _checks.check_callback(pipe, a)
     _checks.check_prompts(pipe, a, _guided(pipe, a))
+    _checks.check_crop(a)
     _checks.check_output(a)
     _checks.check_batch(a, prompt_rows(a) * (a.get("num_images_per_prompt") or 1))
 
@@ -173,6 +174,7 @@ def call(pipe, a):
     pipe._clip_skip = a.get("clip_skip")
     pipe._interrupt = False
     model = pipe._assembled(lora_scale(a.get("cross_attention_kwargs")))
+    crop = _crop.crop_of(pipe, a)
     request = _request(pipe, a)
     caller = StepCaller(pipe, a, pipe.scheduler.order)
     trace = pipe._trace and (lambda name, view: pipe._trace(name, Tensor(view)))
@@ -183,7 +185,7 @@ def call(pipe, a):
                                     caller if caller.needed() else None, trace)
     finally:
         bar.close()
-    return _output(pipe, a, result)
+    return _output(pipe, a, result, crop)
 
 
 def _pictures_of(result, output_type):
@@ -197,8 +199,10 @@ def _pictures_of(result, output_type):
     return pixels.numpy().transpose(0, 2, 3, 1).copy()
 
 
-def _output(pipe, a, result):
+def _output(pipe, a, result, crop):
     images = _pictures_of(result, a["output_type"])
+    if crop:
+        images = [crop.over(image) for image in images]
     flags = None if a["output_type"] == "latent" else result["nsfw"]
     if flags and any(flags):
         logger.warning(NSFW_WARNING)
