@@ -368,6 +368,7 @@ struct styx_step {
     int changed_embeds;     /* set to 1 after writing to the embeddings, pooled ones or time_ids */
     int interrupt;          /* set to 1 to skip the remaining steps and decode */
     double *guidance_scale; /* may be written for the steps to come */
+    double *guidance_rescale; /* likewise */
 };
 
 enum styx_output { STYX_OUTPUT_IMAGE, STYX_OUTPUT_PIXELS, STYX_OUTPUT_LATENTS };

@@ -158,12 +158,13 @@ static PyObject *step_interrupt(PyObject *module, PyObject *capsule)
 static PyObject *step_guidance(PyObject *module, PyObject *args)
 {
     PyObject *capsule;
-    double scale;
+    double scale, rescale;
     struct styx_step *step;
     (void)module;
-    if (!PyArg_ParseTuple(args, "Od", &capsule, &scale) || !(step = step_of(capsule)))
+    if (!PyArg_ParseTuple(args, "Odd", &capsule, &scale, &rescale) || !(step = step_of(capsule)))
         return NULL;
     *step->guidance_scale = scale;
+    *step->guidance_rescale = rescale;
     Py_RETURN_NONE;
 }
 
@@ -316,6 +317,7 @@ PyMethodDef request_methods[] = {
     { "step_get", step_get, METH_VARARGS, "step, name -> array" },
     { "step_set", step_set, METH_VARARGS, "step, name, array" },
     { "step_interrupt", step_interrupt, METH_O, "skips the steps that remain" },
-    { "step_guidance", step_guidance, METH_VARARGS, "step, scale for the steps to come" },
+    { "step_guidance", step_guidance, METH_VARARGS,
+      "step, scale and rescaling for the steps to come" },
     { NULL, NULL, 0, NULL },
 };

@@ -279,6 +279,22 @@ def test_guidance_switched_off_on_the_way(sd):
     assert np.isfinite(made).all() and np.abs(made - draw(sd, num_inference_steps=5)).max() > 1e-4
 
 
+def test_guidance_rescaled_on_the_way(sd):
+    def rescale(pipe, i, t, arrays):
+        pipe._guidance_rescale = 0.7
+        return arrays
+
+    call = dict(num_inference_steps=2, output_type="latent")
+    first, kept = [], []
+    for into, options in ((first, {}), (kept, {"callback_on_step_end": rescale})):
+        sd.set_trace(lambda name, x, into=into: name == "latents.000" and into.append(x.numpy()))
+        into.append(draw(sd, **call, **options).numpy())
+    sd.set_trace(None)
+    np.testing.assert_array_equal(first[0], kept[0])
+    assert np.abs(first[1] - kept[1]).max() > 1e-3
+    assert np.abs(kept[1] - draw(sd, guidance_rescale=0.7, **call).numpy()).max() > 1e-3
+
+
 def test_callback_exceptions_come_through(sd):
     def fail(pipe, i, t, arrays):
         raise KeyError("mine")

@@ -171,6 +171,7 @@ static int call_hook(struct loop *l, int i, bool *interrupt, styx_error *err)
         .pooled_embeds = j->pooled ? &pooled : NULL,
         .time_ids = j->time_ids ? &ids : NULL,
         .guidance_scale = &j->guidance,
+        .guidance_rescale = &j->r.guidance_rescale,
     };
     if (!j->r.step)
         return 0;

@@ -63,15 +63,18 @@ class StepCaller:
         given, before = {}, {}
         for name in self.names:
             given[name], before[name] = self._get(step, name)
-        scale = self.pipe._guidance_scale
+        guidance = self._guidance()
         answer = self.callback(self.pipe, index, timestep, given)
         if answer is None:
             raise TypeError("callback_on_step_end returned None; it has to return the dict of "
                             "arrays that it was given (or an empty one)")
         for name, value in answer.items():
             self._put(step, name, value, before.get(name))
-        if self.pipe._guidance_scale != scale:
-            _core.step_guidance(step, float(self.pipe._guidance_scale))
+        if self._guidance() != guidance:
+            _core.step_guidance(step, *map(float, self._guidance()))
+
+    def _guidance(self):
+        return self.pipe._guidance_scale, self.pipe._guidance_rescale or 0
 
     def _get(self, step, name):
         if name == "negative_prompt_embeds":
