@@ -382,6 +382,23 @@ def test_a_part_of_a_picture(sd):
             pipe(**{**call, **bad})
 
 
+def test_masks_of_bits_keep_their_pixels(sd):
+    from PIL import Image
+
+    pipe = diffusers.StableDiffusionInpaintPipeline(**sd.components)
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (64, 64, 3), "uint8"))
+    mask = Image.fromarray(255 * rng.integers(0, 2, (90, 70), "uint8"))
+
+    def paint(mask):
+        return draw(pipe, image=picture, mask_image=mask, num_inference_steps=2)
+
+    nearest = paint(mask.resize((64, 64), Image.NEAREST))
+    assert np.array_equal(paint(mask.convert("1")), nearest)
+    assert np.array_equal(paint(mask.convert("P")), nearest)
+    assert not np.array_equal(paint(mask), nearest)
+
+
 def test_bad_lists(xl):
     with pytest.raises(ValueError, match="batch size 3"):
         xl(["a", "b"], negative_prompt=["x", "y", "z"], num_inference_steps=1)

@@ -59,11 +59,18 @@ def image_fields(image):
     return {"image_tensor": _stacked(items, "image")}
 
 
+def _sized(mask, height, width):
+    """Of bits and palettes Pillow takes the nearest pixel, whatever filter it is asked for."""
+    if mask.mode in ("1", "P") and mask.size != (width, height):
+        return mask.resize((width, height), 0)
+    return mask
+
+
 def mask_fields(mask, height, width):
     """The request's fields for mask_image=: white is repainted."""
     items = _as_list(mask)
     if all(_image.is_picture(x) for x in items):
-        views = [_image.to_view(x, "L") for x in items]
+        views = [_image.to_view(_sized(x, height, width), "L") for x in items]
         if len(views) == 1:
             return {"mask": views[0]}
         return {"mask_tensor": _masks(views, height, width)}
