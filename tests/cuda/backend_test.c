@@ -186,6 +186,17 @@ static void coarse_block(tape *t, unsigned seed)
     output(t, linear(t, x, "narrow", 24));
 }
 
+/* The i-th outcome has the bytes of the first, which is kept. */
+static void same_as_first(struct outcome *first, struct outcome x, int i)
+{
+    if (i == 0) {
+        *first = x;
+        return;
+    }
+    assert_memory_equal(x.out[0], first->out[0], x.n[0] * sizeof(float));
+    free(x.out[0]);
+}
+
 static int fp8_card(enum offload offload, void **dev, styx_error *err)
 {
     struct device_options o = { .offload = offload, .hard = true, .fp8 = true };
@@ -198,7 +209,7 @@ static void test_eight_bits(void **state)
 {
     static const size_t budgets[] = { 0, 1, 9000, 40000 };
     tape *t = optimised(coarse_block, 0, DT_F16, false, true);
-    struct outcome first;
+    struct outcome first = { 0 };
     (void)state;
     for (int i = 0; i < 6; i++) {
         void *dev;
@@ -206,12 +217,7 @@ static void test_eight_bits(void **state)
         must(fp8_card(i < 3 ? (enum offload)i : OFFLOAD_NONE, &dev, &err), &err);
         compare(coarse_block, 0, dev, i < 3 ? 0 : budgets[i - 2], DT_F16, 0.25f);
         struct outcome x = run(&backend_cuda, dev, i < 3 ? 0 : budgets[i - 2], t);
-        if (i == 0)
-            first = x;
-        else
-            assert_memory_equal(x.out[0], first.out[0], x.n[0] * sizeof(float));
-        if (i > 0)
-            free(x.out[0]);
+        same_as_first(&first, x, i);
         backend_cuda.close(dev);
     }
     free(first.out[0]);
@@ -316,12 +322,7 @@ static void test_norms_in_products_wherever_weights_are(void **state)
     for (int i = 0; i < 4; i++) {
         void *dev = card(i < 3 ? (enum offload)i : OFFLOAD_NONE);
         struct outcome x = run(&backend_cuda, dev, i < 3 ? 0 : 9000, t);
-        if (i == 0)
-            first = x;
-        else
-            assert_memory_equal(x.out[0], first.out[0], x.n[0] * sizeof(float));
-        if (i > 0)
-            free(x.out[0]);
+        same_as_first(&first, x, i);
         backend_cuda.close(dev);
     }
     fake.normed_ms = 0;
