@@ -215,9 +215,7 @@ static int read_type(struct reader *r, struct entry *e, int row, bool *usable)
         if (__builtin_mul_overflow(e->count, (uint64_t)p->bytes, &e->bytes))
             break;
         *usable = p->type >= 0;
-        e->span =
-            (struct span){ .type = p->type >= 0 ? (enum dtype)p->type : DT_U8, .dims = e->dims };
-        memcpy(e->span.shape, e->shape, sizeof e->shape);
+        e->span = entry_span(e, *usable ? (enum dtype)p->type : DT_U8);
         return STYX_OK;
     }
     if (!quant)
@@ -235,9 +233,8 @@ static int read_type(struct reader *r, struct entry *e, int row, bool *usable)
     if (__builtin_mul_overflow(e->bytes, (uint64_t)quant->blocks.bytes, &e->bytes))
         return fail(r->err, STYX_ERR_FORMAT, "%s: tensor '%s' is too large", r->path,
                     SHOW(e->name));
-    e->span =
-        (struct span){ .type = decoded_type(quant, e), .dims = e->dims, .blocks = &quant->blocks };
-    memcpy(e->span.shape, e->shape, sizeof e->shape);
+    e->span = entry_span(e, decoded_type(quant, e));
+    e->span.blocks = &quant->blocks;
     return STYX_OK;
 }
 

@@ -559,10 +559,8 @@ static int add_tensor(struct collector *c, const char *name, const struct value 
         return fail(m->err, STYX_ERR_FORMAT, "%s: tensor '%s' is larger than its data", m->path,
                     SHOW(name));
     e.raw = file->data + begin;
-    if (s->dtype >= 0) {
-        e.span = (struct span){ .data = e.raw, .type = (enum dtype)s->dtype, .dims = e.dims };
-        memcpy(e.span.shape, e.shape, sizeof e.shape);
-    }
+    if (s->dtype >= 0)
+        e.span = entry_span(&e, (enum dtype)s->dtype);
     return store_add(c->into, &e, m->err);
 }
 

@@ -123,10 +123,8 @@ static int read_tensor(const struct reader *r, const char *name, const json_t *i
                     "%s: tensor '%s' has %llu elements of %s but %llu bytes", r->path, SHOW(name),
                     (unsigned long long)e.count, kind->name, (unsigned long long)e.bytes);
     e.raw = r->data + at->begin;
-    if (kind->type >= 0 && e.dims >= 0) {
-        e.span = (struct span){ .data = e.raw, .type = (enum dtype)kind->type, .dims = e.dims };
-        memcpy(e.span.shape, e.shape, sizeof e.shape);
-    }
+    if (kind->type >= 0 && e.dims >= 0)
+        e.span = entry_span(&e, (enum dtype)kind->type);
     return store_add(r->into, &e, r->err);
 }
 

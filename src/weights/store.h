@@ -51,6 +51,14 @@ struct entry {
     bool companion;     /* the scales of an 8-bit tensor: no tensor of its own */
 };
 
+/* The span of an entry as it lies in the file; data is to be set if `raw` is not known yet. */
+static inline struct span entry_span(const struct entry *e, enum dtype type)
+{
+    struct span span = { .data = e->raw, .type = type, .dims = e->dims };
+    memcpy(span.shape, e->shape, sizeof span.shape);
+    return span;
+}
+
 int store_count(const struct store *s);
 const struct entry *store_at(const struct store *s, int i);              /* sorted by name */
 int store_index(const struct store *s, const struct entry *e);           /* the reverse */
