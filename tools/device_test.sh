@@ -210,12 +210,18 @@ peak() {
 }
 
 # Four pictures of one process, by the seconds of their stages without loading: the first loads, the
-# last drops what it is done with, those between are what networks that take turns cost.
+# last drops what it is done with, those between are what networks that take turns cost. A line of
+# prompts for each, as a list of seeds would be one batch.
 turns() {
     for how in none model; do
+        for seed in 1 2 3 4; do
+            echo "{\"prompt\": \"a red apple on a table\", \"seed\": $seed," \
+                "\"output\": \"$models/turns-$how/$seed.png\"}"
+        done >"$out/turns.jsonl"
+        mkdir -p "$models/turns-$how"
         attempt "sdxl, 4 pictures, --offload $how" peak "$bundle/styx" generate \
-            "a red apple on a table" --model "$models/sdxl" --seed 1,2,3,4 --steps 25 \
-            --backend cuda --json -q --force --offload $how --output "$models/turns-$how/"
+            --prompts "$out/turns.jsonl" --model "$models/sdxl" --steps 25 \
+            --backend cuda --json -q --force --offload $how
         grep peak "$last" >>"$table"
         cp "$last" "$out/turns-$how"
     done
@@ -229,6 +235,7 @@ for i, (a, b) in enumerate(zip(none, model), 1):
     print(f"    picture {i}: {a:.3f} s, {b:.3f} s in turns: {b / a:.2f}x")
 END
     attempt "  the same bytes" diff -r "$models/turns-none" "$models/turns-model"
+    rm -f "$out/turns.jsonl" "$out"/turns-*
 }
 
 stage_memory() {
