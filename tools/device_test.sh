@@ -209,18 +209,22 @@ peak() {
     return $code
 }
 
+# lines COUNT FOLDER: a job for each picture, as a list of seeds would be one batch
+lines() {
+    rm -rf "$2"
+    mkdir -p "$2"
+    for seed in $(seq 1 "$1"); do
+        echo "{\"prompt\": \"a red apple on a table\", \"seed\": $seed, \"output\": \"$2/$seed.png\"}"
+    done >"$out/lines.jsonl"
+}
+
 # Four pictures of one process, by the seconds of their stages without loading: the first loads, the
-# last drops what it is done with, those between are what networks that take turns cost. A line of
-# prompts for each, as a list of seeds would be one batch.
+# last drops what it is done with, those between are what networks that take turns cost.
 turns() {
     for how in none model; do
-        for seed in 1 2 3 4; do
-            echo "{\"prompt\": \"a red apple on a table\", \"seed\": $seed," \
-                "\"output\": \"$models/turns-$how/$seed.png\"}"
-        done >"$out/turns.jsonl"
-        mkdir -p "$models/turns-$how"
+        lines 4 "$models/turns-$how"
         attempt "sdxl, 4 pictures, --offload $how" peak "$bundle/styx" generate \
-            --prompts "$out/turns.jsonl" --model "$models/sdxl" --steps 25 \
+            --prompts "$out/lines.jsonl" --model "$models/sdxl" --steps 25 \
             --backend cuda --json -q --force --offload $how
         grep peak "$last" >>"$table"
         cp "$last" "$out/turns-$how"
@@ -235,7 +239,7 @@ for i, (a, b) in enumerate(zip(none, model), 1):
     print(f"    picture {i}: {a:.3f} s, {b:.3f} s in turns: {b / a:.2f}x")
 END
     attempt "  the same bytes" diff -r "$models/turns-none" "$models/turns-model"
-    rm -f "$out/turns.jsonl" "$out"/turns-*
+    rm -f "$out/lines.jsonl" "$out"/turns-*
 }
 
 stage_memory() {
@@ -330,11 +334,12 @@ END
 stage_cards() {
     make_models
     for devices in 0 0,1 1,0; do
-        rm -rf "$models/cards-$devices"
-        attempt "sdxl, 8 pictures, --devices $devices" "$bundle/styx" generate "a red apple on a table" \
-            --model "$models/sdxl" --seed 1,2,3,4,5,6,7,8 --steps 25 --backend cuda -q --force \
-            --devices $devices --output "$models/cards-$devices/"
+        lines 8 "$models/cards-$devices"
+        attempt "sdxl, 8 pictures, --devices $devices" "$bundle/styx" generate \
+            --prompts "$out/lines.jsonl" --model "$models/sdxl" --steps 25 --backend cuda -q --force \
+            --devices $devices
     done
+    rm -f "$out/lines.jsonl"
     for devices in 0,1 1,0; do
         attempt "  --devices $devices: the same bytes" diff -r "$models/cards-0" "$models/cards-$devices"
     done
