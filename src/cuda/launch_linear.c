@@ -50,23 +50,31 @@ static int up(long a, int b)
     return (int)((a + b - 1) / b);
 }
 
-/* The rows of w in the order that gives a lane a run of columns: row 8j + 2t + e of 4 * run in
- * shared memory is row run * t + 2j + e of them. */
+CUresult launch_rows_in_runs(const struct gpu *g, enum dtype type, const struct rows *w, long count,
+                             long columns, int width, struct tile_map *map)
+{
+    long row = w->row;
+    int run = LINEAR_RUN(width), group = 4 * run;
+    struct tiles tiles = { .dims = 5,
+                           .size = { columns, 2, 4, run / 2, count / group },
+                           .stride = { 1, row, run * row, 2 * row, group * row },
+                           .tile = { LINEAR_STEP, 2, 4, run / 2, width / group } };
+    return launch_tiles(g, type, w->data, &tiles, map);
+}
+
 static CUresult maps(const struct gpu *g, const struct linear *l, const struct way *way,
                      struct linear_args *a)
 {
-    long k = l->x.c, row = l->weight_row, outputs = l->out.c * (l->geglu ? 2L : 1L);
-    int run = LINEAR_RUN(width(way)), group = 4 * run;
+    struct rows w = { l->weight, l->weight_row };
     struct tiles x = { .dims = 2,
-                       .size = { k, gview_pixels(&l->x) },
+                       .size = { l->x.c, gview_pixels(&l->x) },
                        .stride = { 1, l->x.row },
                        .tile = { LINEAR_STEP, LINEAR_ROWS } };
-    struct tiles w = { .dims = 5,
-                       .size = { k, 2, 4, run / 2, outputs / group },
-                       .stride = { 1, row, run * row, 2 * row, group * row },
-                       .tile = { LINEAR_STEP, 2, 4, run / 2, width(way) / group } };
     CUresult result = launch_tiles(g, l->x.type, l->x.data, &x, &a->x);
-    return result == CUDA_SUCCESS ? launch_tiles(g, l->x.type, l->weight, &w, &a->w) : result;
+    return result == CUDA_SUCCESS
+               ? launch_rows_in_runs(g, l->x.type, &w, l->out.c * (l->geglu ? 2L : 1L), l->x.c,
+                                     width(way), &a->w)
+               : result;
 }
 
 CUresult launch_linear(const struct gpu *g, const struct linear *l, int i)

@@ -30,6 +30,12 @@ struct tiles {
 CUresult launch_tiles(const struct gpu *g, enum dtype type, CUdeviceptr data,
                       const struct tiles *tiles, struct tile_map *map);
 
+/* Rows of weights, `count` of `columns` numbers, in the order that gives a lane of a product a run
+ * of a result whose tiles are `width` wide (kernels/hopper_product.cuh): row 8j + 2t + e of 4 * run
+ * in shared memory is row run * t + 2j + e of them. */
+CUresult launch_rows_in_runs(const struct gpu *g, enum dtype type, const struct rows *w, long count,
+                             long columns, int width, struct tile_map *map);
+
 /* Blocks for a kernel of simple.cu: threads along the channels of a pixel, then along pixels. */
 struct grid launch_grid(long pixels, int channels, bool vector, enum dtype type);
 

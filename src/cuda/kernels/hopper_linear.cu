@@ -1,14 +1,8 @@
 // hopper_linear.cu - linear layers on cards of 9.0, with GEGLU where the sums end.
 //
-// A block computes 128 rows by N columns at a time, and as many such tiles as fall to it. One
-// thread of the first warpgroup copies the tiles of x and w, 64 columns a step, into stages of
-// shared memory. The other two warpgroups multiply 64 rows each. They go through the stages
-// independently, the second SKEW stages behind the first: with one, plain products take half a
-// microsecond less; GEGLU's few stages are better all ahead.
-//
-// A product leaves lane t of four with columns 2t and 2t + 1 of every eight. The rows of w are
-// copied in such an order that these are RUN columns in a row of the result: so bias, residual and
-// result move in pieces of 16 or 8 bytes, and no lane needs another's numbers.
+// A block computes 128 rows by N columns at a time, and as many such tiles as fall to it, as
+// hopper_product.cuh has it. The second warpgroup that multiplies is SKEW stages behind the first:
+// with one, plain products take half a microsecond less; GEGLU's few stages are better all ahead.
 //
 // Of GEGLU a tile has N / 2 values and their N / 2 gates, from two places of w.
 //
@@ -16,9 +10,7 @@
 // (launch_fold). As the numbers of each row of w add up to nothing, the mean of x's rows does too,
 // and what is left of the norm is a factor for each row where the sums end. Each warp adds up its
 // 16 rows of every stage while their products are made.
-#include "cuda/kernels/hopper.cuh"
-
-enum { ROWS = LINEAR_ROWS, STEP = LINEAR_STEP, LINE = 2 * STEP };
+#include "cuda/kernels/hopper_product.cuh"
 
 // x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2, where erfc(z) = (a1 t + ... + a5 t^5) e^-z^2,
 // t = 1 / (1 + p z), as Abramowitz and Stegun 7.1.26 have it: right to 1.5e-7.
@@ -69,9 +61,6 @@ template <typename T> struct row_sums {
 
 template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     enum {
-        X_BYTES = ROWS * LINE,
-        STAGE = LINEAR_STAGE(N),
-        STAGES = LINEAR_STAGES(N),
         SKEW = GEGLU ? 0 : 1,
         WIDTH = GEGLU ? N / 2 : N, // of the result
         RUN = LINEAR_RUN(WIDTH),
@@ -79,34 +68,18 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     };
     typedef lane<T, RUN> run_of;
     const linear_args &a;
-    unsigned char *tiles;
-    barrier *full, *empty;
-    int stage = 0;
-    unsigned parity = 0;
+    stages<T, N, NORMED> ring;
 
     __device__ __forceinline__ linear(const linear_args &args, unsigned char *shared)
-        : a(args), tiles(shared), full(reinterpret_cast<barrier *>(shared + STAGES * STAGE)),
-          empty(full + STAGES)
+        : a(args), ring(shared)
     {
         if (threadIdx.x == 0) {
-            for (int i = 0; i < STAGES; i++) {
-                barrier_start(full + i, 1);
-                barrier_start(empty + i, 2 * 4); // a lane of every warp that multiplies
-            }
-            barriers_started();
+            ring.start();
             tile_prepare(&a.x);
             tile_prepare(&a.w);
         }
         begin();
         __syncthreads();
-    }
-
-    __device__ __forceinline__ void next_stage()
-    {
-        if (++stage == STAGES) {
-            stage = 0;
-            parity ^= 1;
-        }
     }
 
     // Calls body(first row, first column) for each of the block's tiles.
@@ -119,54 +92,17 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     __device__ __forceinline__ void fetch_all()
     {
         each_tile([&](int row, int column) {
-            for (int k = 0; k < a.steps; k++, next_stage()) {
-                unsigned char *to = tiles + stage * STAGE;
-                barrier_wait(empty + stage, parity ^ 1);
-                barrier_expect(full + stage, STAGE);
-                tile_fetch(to, &a.x, full + stage, k * STEP, row);
-                to += X_BYTES;
-                tile_fetch_groups(to, &a.w, full + stage, k * STEP, column / GROUP);
+            for (int k = 0; k < a.steps; k++, ring.next()) {
+                unsigned char *to = ring.to_fill();
+                barrier *full = ring.full + ring.at;
+                tile_fetch(to, &a.x, full, k * STEP, row);
+                to += ring.X_BYTES;
+                tile_fetch_groups(to, &a.w, full, k * STEP, column / GROUP);
                 if constexpr (GEGLU)
-                    tile_fetch_groups(to + WIDTH * LINE, &a.w, full + stage, k * STEP,
+                    tile_fetch_groups(to + WIDTH * LINE, &a.w, full, k * STEP,
                                       (a.columns + column) / GROUP);
             }
         });
-    }
-
-    // This warp has read the stage.
-    __device__ __forceinline__ void release(int which)
-    {
-        if (NORMED)
-            __syncwarp();
-        if (threadIdx.x % 32 == 0)
-            barrier_arrive(empty + which);
-    }
-
-    __device__ __forceinline__ void multiply_tile(float (&sum)[N / 2], row_sums<T> &of_x,
-                                                  unsigned long long first_x,
-                                                  unsigned long long first_w)
-    {
-        int first_row = (threadIdx.x - 128) / 32 * 16;
-        int last = 0;
-        for (int k = 0; k < a.steps; k++, next_stage()) {
-            unsigned long long x = tile_further(first_x, stage * STAGE);
-            unsigned long long w = tile_further(first_w, stage * STAGE);
-            barrier_wait(full + stage, parity);
-            products_begin();
-#pragma unroll
-            for (int i = 0; i < LINE; i += 32)
-                product_of<T, N>::tiles(sum, tile_further(x, i), tile_further(w, i),
-                                        k > 0 || i > 0);
-            products_commit();
-            products_wait<1>();
-            if (k > 0)
-                release(last);
-            last = stage;
-            if constexpr (NORMED)
-                of_x.add(tiles + stage * STAGE + first_row * LINE);
-        }
-        products_wait<0>();
-        release(last);
     }
 
     // What is added to a lane's sums, asked for before they are made.
@@ -208,7 +144,7 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     {
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
-            float x = sum[4 * (g * RUN / 2 + i / 2) + 2 * low + i % 2];
+            float x = sum[place_of<RUN>(g, low, i)];
             to[i] = NORMED ? fmaf(x, factor[low], to_float(bias.v[i])) : x + to_float(bias.v[i]);
         }
     }
@@ -242,17 +178,20 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     __device__ __forceinline__ void multiply_all()
     {
         int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
-        unsigned long long x = tile_at(tiles + group * 64 * LINE), w = tile_at(tiles + X_BYTES);
+        unsigned long long x = ring.x_of(group), w = ring.w();
         int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
         int lane_column = threadIdx.x % 4 * RUN;
         if (SKEW && group == 1 && a.steps > SKEW)
-            barrier_wait(full + SKEW, 0);
+            barrier_wait(ring.full + SKEW, 0);
         each_tile([&](int row, int column) {
             float sum[N / 2];
             addends add;
             ask(add, row + lane_row, column + lane_column);
             row_sums<T> of_x;
-            multiply_tile(sum, of_x, x, w);
+            ring.multiply(sum, x, w, a.steps, [&](const unsigned char *tile) {
+                if constexpr (NORMED)
+                    of_x.add(tile + (threadIdx.x - 128) / 32 * 16 * LINE);
+            });
             finish(sum, of_x, add, row + lane_row, column + lane_column);
         });
     }
