@@ -1,7 +1,10 @@
 /* conv.c - convolutions through cuDNN, with bias and residual in its epilogue where it can.
  *
  * What the library does not take as it lies (a concatenation, an upsampled map) is written to
- * scratch memory first. Few channels (pictures, latents) and odd filters are our own kernel's. */
+ * scratch memory first. Few channels (pictures, latents) and odd filters are our own kernel's. On
+ * cards of 9.0 another one (launch_conv3) is tried beside the library's for 3x3 filters, and is
+ * the only one for maps that are exactly doubled, which it reads as they are. */
+#include "cuda/kernels/args.h"
 #include "cuda/step.h"
 #include <stdio.h>
 
@@ -23,10 +26,22 @@ static size_t joined_bytes(const instr *o)
     return x->part[0] ? aligned(bytes_of(x, x->h, x->w)) : 0;
 }
 
-size_t conv_scratch_bytes(const tape *t, const instr *o)
+/* Does launch_conv3 double the map? A matter of tape and card alone: it decides about scratch
+ * memory. */
+static bool doubled(const struct gpu *g, const tape *t, const instr *o)
 {
+    const tensor *x = o->in[0];
+    if (!layout_doubles(g, t, o) || x->part[0] || o->act || o->shift || o->residual)
+        return false;
+    struct conv3 c = { .x = gview_placed(x), .out = gview_placed(o->out), .doubled = true };
+    return launch_conv3_ways(g, &c) > 0;
+}
+
+size_t conv_scratch_bytes(const struct gpu *g, const tape *t, const instr *o)
+{
+    if (doubled(g, t, o))
+        return 0;
     size_t up = o->u.conv.up_h ? bytes_of(o->in[0], o->u.conv.up_h, o->u.conv.up_w) : 0;
-    (void)t;
     return joined_bytes(o) + up;
 }
 
@@ -102,34 +117,98 @@ static bool conv_run(const struct plan *p, const struct step *s)
     return conv_with(p, s, weights_at(p->weights, s->i->weight));
 }
 
+/* The same for launch_conv3. */
+static struct conv3 own_problem(const struct plan *p, const instr *o)
+{
+    struct conv3 c = { .out = gview_of(p, o->out), .bias = bias_of(p, o) };
+    c.doubled = doubled(p->g, p->t, o);
+    c.x = c.doubled ? gview_of(p, o->in[0]) : input_of(p, o);
+    c.weight =
+        c.doubled ? weights_doubled(p->weights, o->weight) : weights_at(p->weights, o->weight);
+    if (o->residual)
+        c.residual = gview_of(p, o->residual);
+    return c;
+}
+
+/* Of a 3x3 filter with a border of zeros, and nothing after its sums but bias and residual. */
+static int own_ways(const struct plan *p, const instr *o)
+{
+    struct conv3 c = own_problem(p, o);
+    bool plain = o->u.conv.k == 3 && o->u.conv.stride == 1 && o->u.conv.pad == 1 &&
+                 o->u.conv.pad_end == 1 && !o->act && !o->shift;
+    return plain ? launch_conv3_ways(p->g, &c) : 0;
+}
+
+static bool conv3_with(const struct plan *p, const instr *o, int way, CUdeviceptr filters)
+{
+    struct conv3 c = own_problem(p, o);
+    c.weight = filters ? filters : c.weight;
+    return (c.doubled || prepare_input(p, o)) && launch_conv3(p->g, &c, way) == CUDA_SUCCESS;
+}
+
+static bool conv3_run(const struct plan *p, const struct step *s)
+{
+    return conv3_with(p, s->i, s->own[0] - 1, 0);
+}
+
+/* First the library's plans, then the ways of launch_conv3. */
 struct tuning {
     const struct plan *p;
     struct step *s;
-    struct dnn_plan **plan;
+    struct dnn_plan *plan[DNN_PLANS];
+    int library, own;
     unsigned turn;
 };
+
+static size_t filter_bytes(const struct plan *p, const instr *o)
+{
+    size_t bytes = param_count(&p->t->params[o->weight]) * dtype_bytes(p->weights->type);
+    return doubled(p->g, p->t, o) ? bytes / 9 * DOUBLED_TAPS : bytes;
+}
 
 static bool try_conv(void *ctx, int i)
 {
     struct tuning *t = ctx;
-    const struct loaded *weights = t->p->weights;
+    const struct plan *p = t->p;
     const instr *o = t->s->i;
-    size_t bytes = param_count(&t->p->t->params[o->weight]) * dtype_bytes(weights->type);
+    CUdeviceptr filters = weights_elsewhere(p->weights, o->weight, filter_bytes(p, o), t->turn++);
+    if (i >= t->library)
+        return conv3_with(p, o, i - t->library, filters);
     t->s->dnn = t->plan[i];
-    return dnn_plan_ready(t->p->g->dnn, t->plan[i]) &&
-           conv_with(t->p, t->s, weights_elsewhere(weights, o->weight, bytes, t->turn++));
+    return dnn_plan_ready(p->g->dnn, t->plan[i]) && conv_with(p, t->s, filters);
 }
 
-/* The plans of the convolution with its sums in the epilogue (ended) or without; false: none. */
-static bool find_plan(struct plan *p, struct step *s, bool ended, styx_error *err, int *code)
+/* Takes the fastest way; false: there is none. */
+static bool tune(struct tuning *t, const struct dnn_conv *q, bool doubles)
+{
+    struct step *s = t->s;
+    char key[192], own[32] = "";
+    int count = t->library + t->own;
+    if (t->own)
+        snprintf(own, sizeof own, ", %d of our own", t->own);
+    snprintf(key, sizeof key, "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s%s%s",
+             dtype_name(q->type), q->n, q->h, q->w, q->c, q->cout, q->k, q->k, q->stride, q->pad,
+             q->pad_end, doubles ? " doubled" : "", q->bias ? " bias" : "",
+             q->residual ? " residual" : "", own);
+    int way = count ? choose(t->p->g, key, count, try_conv, t) : -1;
+    s->dnn = way >= 0 && way < t->library ? t->plan[way] : NULL;
+    s->own[0] = way >= t->library ? 1 + way - t->library : 0;
+    if (way >= 0)
+        s->run = s->own[0] ? conv3_run : conv_run;
+    for (int i = 0; i < t->library; i++)
+        if (i != way)
+            dnn_plan_free(t->plan[i]);
+    return way >= 0;
+}
+
+/* A way of the convolution with its sums in the epilogue (ended) or without; false: none. */
+static bool find_way(struct plan *p, struct step *s, bool ended, styx_error *err, int *code)
 {
     const instr *o = s->i;
-    struct gview x = input_of(p, o);
+    bool doubles = doubled(p->g, p->t, o);
+    struct gview x = doubles ? gview_of(p, o->in[0]) : input_of(p, o);
     struct dnn_conv q = { .type = x.type, .n = x.n, .h = x.h, .w = x.w, .c = x.c };
-    struct dnn_plan *plan[DNN_PLANS];
-    struct tuning tuning = { p, s, plan, 0 };
-    int count = 0, way = -1;
-    char key[160];
+    struct tuning t = { .p = p, .s = s, .own = ended ? own_ways(p, o) : 0 };
     q.cout = o->out->c;
     q.k = o->u.conv.k;
     q.stride = o->u.conv.stride;
@@ -140,19 +219,10 @@ static bool find_plan(struct plan *p, struct step *s, bool ended, styx_error *er
     q.bias = ended && o->bias >= 0;
     q.residual = ended && o->residual;
     s->finish = !ended && (o->bias >= 0 || o->residual || o->shift || o->act);
-    *code = dnn_conv_plans(p->g->dnn, &q, LIBRARY_WORKSPACE, DNN_PLANS, plan, &count, err);
-    if (*code)
-        return false;
-    snprintf(key, sizeof key, "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s",
-             dtype_name(q.type), q.n, q.h, q.w, q.c, q.cout, q.k, q.k, q.stride, q.pad, q.pad_end,
-             q.bias ? " bias" : "", q.residual ? " residual" : "");
-    if (count > 0)
-        way = choose(p->g, key, count, try_conv, &tuning);
-    s->dnn = way >= 0 ? plan[way] : NULL;
-    for (int i = 0; i < count; i++)
-        if (i != way)
-            dnn_plan_free(plan[i]);
-    return way >= 0;
+    if (!doubles)
+        *code =
+            dnn_conv_plans(p->g->dnn, &q, LIBRARY_WORKSPACE, DNN_PLANS, t.plan, &t.library, err);
+    return !*code && tune(&t, &q, doubles);
 }
 
 /* launch_finish reads the residual after the sum has been written: they must not share memory. */
@@ -163,11 +233,11 @@ static bool can_finish(const instr *o)
 
 static bool same_conv(const struct plan *p, const instr *a, const instr *b)
 {
-    (void)p;
     return same_shape(a->in[0], b->in[0]) && same_shape(a->out, b->out) &&
            memcmp(&a->u.conv, &b->u.conv, sizeof a->u.conv) == 0 && a->act == b->act &&
            (a->bias < 0) == (b->bias < 0) && !a->shift == !b->shift &&
-           !a->residual == !b->residual && can_finish(a) == can_finish(b);
+           !a->residual == !b->residual && can_finish(a) == can_finish(b) &&
+           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && own_ways(p, a) == own_ways(p, b);
 }
 
 int conv_prepare(struct plan *p, struct step *s, styx_error *err)
@@ -175,13 +245,19 @@ int conv_prepare(struct plan *p, struct step *s, styx_error *err)
     const instr *o = s->i;
     bool ended = !o->act && !o->shift;
     int code = STYX_OK;
-    s->run = conv_own_run;
     if (o->act && !can_finish(o))
         return fail(err, STYX_ERR_INTERNAL, "an activation before a residual written in place");
-    if (own_kernel(o) || step_share(p, s, same_conv))
-        return STYX_OK;
-    if ((ended && find_plan(p, s, true, err, &code)) ||
-        (!code && can_finish(o) && find_plan(p, s, false, err, &code)))
-        s->run = conv_run;
+    if (doubled(p->g, p->t, o) && !weights_doubled(p->weights, o->weight))
+        return fail(err, STYX_ERR_INTERNAL, "%s was loaded for a map that is not doubled",
+                    p->t->params[o->weight].name);
+    s->run = conv_own_run;
+    if (own_kernel(o) || step_share(p, s, same_conv) ||
+        (ended && find_way(p, s, true, err, &code)) || code)
+        return code;
+    if (doubled(p->g, p->t, o))
+        return fail(err, STYX_ERR_BACKEND, "no kernel for %s runs on %s",
+                    p->t->params[o->weight].name, p->g->name);
+    if (can_finish(o))
+        find_way(p, s, false, err, &code);
     return code;
 }

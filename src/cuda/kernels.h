@@ -7,7 +7,8 @@
 /* Every kernels/FILE.cu is one fat binary, which becomes one module. */
 #define KERNEL_SOURCES(X)                                                                          \
     X(attention)                                                                                   \
-    X(conv) X(eight) X(flash) X(hopper_flash) X(hopper_linear) X(norm) X(pack) X(simple)
+    X(conv)                                                                                        \
+    X(eight) X(flash) X(hopper_conv) X(hopper_flash) X(hopper_linear) X(norm) X(pack) X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
  * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
@@ -27,6 +28,14 @@
     X(flash, flash96)                                                                              \
     X(flash, flash128)                                                                             \
     X(flash, flash160)                                                                             \
+    X(hopper_conv, conv80)                                                                         \
+    X(hopper_conv, conv160)                                                                        \
+    X(hopper_conv, conv192)                                                                        \
+    X(hopper_conv, conv256)                                                                        \
+    X(hopper_conv, doubled80)                                                                      \
+    X(hopper_conv, doubled160)                                                                     \
+    X(hopper_conv, doubled192)                                                                     \
+    X(hopper_conv, doubled256)                                                                     \
     X(hopper_flash, hopper_flash40)                                                                \
     X(hopper_flash, hopper_flash64)                                                                \
     X(hopper_flash, hopper_flash80)                                                                \
@@ -51,6 +60,7 @@
     X(pack, cast)                                                                                  \
     X(pack, fold)                                                                                  \
     X(pack, pack)                                                                                  \
+    X(pack, pack_doubled)                                                                          \
     X(simple, concat)                                                                              \
     X(simple, embed)                                                                               \
     X(simple, finish)                                                                              \

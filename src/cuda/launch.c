@@ -229,34 +229,49 @@ static CUresult launch_cast(const struct gpu *g, enum dtype type, struct pack_ar
     return launch_kernel(g, KERNEL_cast, type, grid, &a);
 }
 
-CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
-                     enum dtype type, long cout, long cin, int taps)
+/* [cout][cin][a.taps] to [cout][taps][cin]; a: from, its type and taps, to, cin. */
+static CUresult launch_filters(const struct gpu *g, enum kernel_name name, enum dtype type,
+                               long cout, int taps, struct pack_args a)
 {
     enum { NUMBERS = 4096, MOST_FILTERS = 65535 }; /* of a block in shared memory; gridDim.y */
-    struct pack_args a = { .from = from, .to = to, .from_type = (int)from_type, .taps = taps };
-    size_t filter = (size_t)cin * (size_t)taps;
     CUresult result = CUDA_SUCCESS;
-    if (from_type > DT_F16 || taps > NUMBERS || cout < 1 || cin < 1 || taps < 1)
+    size_t read = (size_t)(a.cin * a.taps) * dtype_bytes((enum dtype)a.from_type);
+    size_t written = (size_t)(a.cin * taps) * dtype_bytes(type);
+    if (a.taps > NUMBERS)
         return CUDA_ERROR_INVALID_VALUE;
-    a.cin = cin;
-    if (taps == 1) {
-        a.cout = cout;
-        return launch_cast(g, type, a);
-    }
-    a.run = NUMBERS / taps < cin ? NUMBERS / taps : (int)cin;
-    for (long done = 0; done < cout && result == CUDA_SUCCESS; done += a.cout) {
-        a.cout = cout - done < MOST_FILTERS ? cout - done : MOST_FILTERS;
-        a.from = from + (size_t)done * filter * dtype_bytes(from_type);
-        a.to = to + (size_t)done * filter * dtype_bytes(type);
-        struct grid grid = { (unsigned)((cin + a.run - 1) / a.run),
+    a.run = NUMBERS / a.taps < a.cin ? NUMBERS / a.taps : (int)a.cin;
+    for (long left = cout; left > 0 && result == CUDA_SUCCESS; left -= a.cout) {
+        a.cout = left < MOST_FILTERS ? left : MOST_FILTERS;
+        struct grid grid = { (unsigned)((a.cin + a.run - 1) / a.run),
                              (unsigned)a.cout,
                              1,
                              THREADS,
                              1,
-                             (unsigned)(a.run * taps) * (unsigned)sizeof(float) };
-        result = launch_kernel(g, KERNEL_pack, type, grid, &a);
+                             (unsigned)(a.run * a.taps) * (unsigned)sizeof(float) };
+        result = launch_kernel(g, name, type, grid, &a);
+        a.from += (size_t)a.cout * read;
+        a.to += (size_t)a.cout * written;
     }
     return result;
+}
+
+CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
+                     enum dtype type, long cout, long cin, int taps)
+{
+    struct pack_args a = { from, to, (int)from_type, cout, cin, taps, 0, 0 };
+    if (from_type > DT_F16 || cout < 1 || cin < 1 || taps < 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    return taps == 1 ? launch_cast(g, type, a)
+                     : launch_filters(g, KERNEL_pack, type, cout, taps, a);
+}
+
+CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                             CUdeviceptr to, enum dtype type, long cout, long cin)
+{
+    struct pack_args a = { from, to, (int)from_type, cout, cin, 9, 0, 0 };
+    if (from_type > DT_F16 || cout < 1 || cin < 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_filters(g, KERNEL_pack_doubled, type, cout, DOUBLED_TAPS, a);
 }
 
 CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,

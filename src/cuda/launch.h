@@ -67,6 +67,20 @@ struct linear {
 int launch_linear_ways(const struct gpu *g, const struct linear *l);
 CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);
 
+/* A 3x3 convolution with a border of zeros, on the tensor cores of 9.0: of x, with weight
+ * [cout][9][c]; or `doubled`, of x upsampled by two (nearest), with what launch_pack_doubled made
+ * of that, and no residual. Plus bias, or 0, plus residual, whose data may be 0; out may be the
+ * residual. All of one type, F16 or BF16; rows at multiples of 16 bytes; 16, for some ways 32,
+ * divides out.c. There are several ways, numbered from 0; none for what is not so, and on other
+ * cards. */
+struct conv3 {
+    struct gview x, out, residual;
+    CUdeviceptr weight, bias;
+    bool doubled;
+};
+int launch_conv3_ways(const struct gpu *g, const struct conv3 *c);
+CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int way);
+
 /* Nearest: out pixel (y, x) is in pixel (y * h / out.h, x * w / out.w). */
 CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out);
 CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
@@ -124,6 +138,11 @@ CUresult launch_eight(const struct gpu *g, const struct gview *x, CUdeviceptr ou
  * F32, F16 or BF16; to: [cout][taps][cin] of type (taps 1: only the type changes). */
 CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
                      enum dtype type, long cout, long cin, int taps);
+
+/* Filters of 3x3 taps, [cout][cin][9], to those of a map that is upsampled by two, nearest:
+ * [cout][DOUBLED_TAPS][cin] of type, as hopper_conv.cu reads them. */
+CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                             CUdeviceptr to, enum dtype type, long cout, long cin);
 
 /* A layer norm's gamma and beta (f32 [cin]) into the layer that reads its result: each row of
  * weight [cout][cin], in place, times gamma, less its mean; shift[cout] = weight beta + bias (f32,

@@ -1,4 +1,5 @@
 /* layout.c - the order of parameters in the image of a network's weights. */
+#include "cuda/kernels/args.h"
 #include "cuda/load.h"
 #include <stdlib.h>
 
@@ -10,7 +11,8 @@ static bool eight(const struct layout *l, const param *p)
 size_t layout_bytes(const struct layout *l, const tape *t, int p)
 {
     const param *q = &t->params[p];
-    return param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
+    size_t own = param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
+    return l->doubled[p] ? own + own / 9 * DOUBLED_TAPS : own;
 }
 
 const instr *norm_before(const tape *t, const instr *linear)
@@ -43,6 +45,24 @@ static void take_norms(const struct gpu *g, const tape *t, struct layout *l)
         for (int k = 0; k < (o->many ? o->many->count : 1); k++)
             l->taken[o->many ? o->many->weight[k] : o->weight] =
                 (struct taken){ norm->weight, norm->bias, o->many ? o->many->bias[k] : o->bias };
+    }
+}
+
+bool layout_doubles(const struct gpu *g, const tape *t, const instr *o)
+{
+    return g->sm == 90 && t->type != DT_F32 && o->op == OP_CONV2D && o->u.conv.up_h &&
+           o->u.conv.k == 3 && o->u.conv.stride == 1 && o->u.conv.pad == 1 &&
+           o->u.conv.pad_end == 1;
+}
+
+static void double_filters(const struct gpu *g, const tape *t, struct layout *l)
+{
+    for (int i = 0; i < t->nparams; i++)
+        l->doubled[i] = 0;
+    for (int i = 0; i < t->ncode; i++) {
+        int filter = t->code[i].weight;
+        if (layout_doubles(g, t, &t->code[i]))
+            l->doubled[filter] = param_count(&t->params[filter]) * dtype_bytes(t->type);
     }
 }
 
@@ -114,12 +134,14 @@ int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error
                           .vector = malloc(n * sizeof *l->vector),
                           .shift = malloc(n * sizeof *l->shift),
                           .taken = malloc(n * sizeof *l->taken),
+                          .doubled = malloc(n * sizeof *l->doubled),
                           .fp8 = g->fp8 };
-    if (!l->at || !l->vector || !l->shift || !l->taken)
+    if (!l->at || !l->vector || !l->shift || !l->taken || !l->doubled)
         return fail_nomem(err, n * sizeof *l->at);
     for (int i = 0; i < t->nparams; i++)
         l->at[i] = l->vector[i] = l->shift[i] = SIZE_MAX;
     take_norms(g, t, l);
+    double_filters(g, t, l);
     l->matrices = place_all((struct placing){ l, t, MATRICES, l->at, 0 });
     l->bytes = place_all((struct placing){ l, t, VECTORS, l->at, l->matrices });
     l->bytes = place_all((struct placing){ l, t, SHIFTS, l->shift, l->bytes });
@@ -139,5 +161,6 @@ void layout_free(struct layout *l)
     free(l->vector);
     free(l->shift);
     free(l->taken);
+    free(l->doubled);
     *l = (struct layout){ 0 };
 }

@@ -115,20 +115,15 @@ bool linear_coded(const struct gpu *g, const tape *t, const tensor *x)
            is_eight(g, t, reader);
 }
 
-/* As if its home began at address 0. */
-static struct gview placed(const tensor *x)
-{
-    size_t at = (size_t)x->at * dtype_bytes(x->type);
-    return (struct gview){ at, x->type, x->n, x->h, x->w, x->c, x->whole ? x->whole->c : x->c };
-}
-
 /* Is GEGLU where the sums end? A matter of tape and card alone: it decides about scratch memory. */
 static bool fused(const struct gpu *g, const tape *t, const instr *o)
 {
     const tensor *x = o->in[0];
     if (!geglu_act(o) || x->part[0] || is_eight(g, t, o) || linear_coded(g, t, o->out))
         return false;
-    struct linear l = { .x = placed(x), .out = placed(o->out), .weight_row = x->c, .geglu = true };
+    struct linear l = {
+        .x = gview_placed(x), .out = gview_placed(o->out), .weight_row = x->c, .geglu = true
+    };
     return launch_linear_ways(g, &l) > 0;
 }
 

@@ -2,6 +2,7 @@
  * memory, copied from there while the next piece is read, converted and reordered on the card. */
 #include "cuda/load.h"
 #include "base/thread.h"
+#include "cuda/kernels/args.h"
 #include "cuda/launch.h"
 #include "cuda/stream.h"
 #include <stdlib.h>
@@ -30,6 +31,11 @@ CUdeviceptr weights_elsewhere(const struct loaded *l, int p, size_t bytes, unsig
 {
     size_t each = aligned(bytes), places = l->stream ? 0 : l->layout.bytes / each;
     return places < 2 ? weights_at(l, p) : l->memory.base + turn % places * each;
+}
+
+CUdeviceptr weights_doubled(const struct loaded *l, int p)
+{
+    return l->layout.doubled[p] ? weights_at(l, p) + l->layout.doubled[p] : 0;
 }
 
 CUdeviceptr weights_vector(const struct loaded *l, int p)
@@ -144,6 +150,18 @@ static CUresult take_norm(const struct loaded *l, int i, CUdeviceptr rows_at, si
                        weights_shift(l, i) + first * dtype_bytes(l->type));
 }
 
+/* Rows of a filter that a map is doubled for, to the other form, which is less than twice as long:
+ * written where the rows themselves were, if those pass. */
+static CUresult write_doubled(const struct reader *r, const struct loaded *l, int i, const param *p,
+                              CUdeviceptr from, enum dtype type, size_t first, size_t rows)
+{
+    size_t bytes = (size_t)p->shape[1] * DOUBLED_TAPS * dtype_bytes(l->type);
+    size_t at = l->layout.at[i] + l->layout.doubled[i] + first * bytes;
+    CUresult result = launch_pack_doubled(l->g, from, type, written_at(r, l, at), l->type,
+                                          (long)rows, p->shape[1]);
+    return result == CUDA_SUCCESS ? keep(r, l, at, rows * bytes) : result;
+}
+
 /* Rows of a parameter from `first` on, which lie on the card as the file has them, to all its
  * places in the image. */
 static int write_rows(const struct reader *r, const struct loaded *l, int i, const param *p,
@@ -165,6 +183,8 @@ static int write_rows(const struct reader *r, const struct loaded *l, int i, con
         result = take_norm(l, i, to, first, rows, row);
     if (result == CUDA_SUCCESS)
         result = keep(r, l, at, rows * bytes);
+    if (result == CUDA_SUCCESS && l->layout.doubled[i])
+        result = write_doubled(r, l, i, p, from, type, first, rows);
     return gpu_check(l->g, result, "converting weights", err);
 }
 

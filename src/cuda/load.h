@@ -3,10 +3,12 @@
  * Matrices have the type of the program, filters as [out][k][k][in]; vectors (biases, norms) exist
  * in that type and in f32. Under fp8 matrices that bear it (param.coarse) are e4m3 with an f32
  * scale for each of their rows. A matrix may have taken up the layer norm before it (launch_fold),
- * which has neither gain nor offset then, and has a shift in the place of its bias. All of that is
- * one image: the matrices in the order in which the program reads them, those of a merged product
- * (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the order
- * of their matrices.
+ * which has neither gain nor offset then, and has a shift in the place of its bias. On cards of 9.0
+ * a filter that reads an upsampled map has what launch_pack_doubled makes of it right behind it:
+ * programs for odd sizes, where the map is not exactly doubled, read the filter itself. All of that
+ * is one image: the matrices in the order in which the program reads them, those of a merged
+ * product (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the
+ * order of their matrices.
  *
  * The image lies on the card; or (OFFLOAD_MODEL) on the card while it runs (turns.c); or
  * (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card and the matrices pass
@@ -17,10 +19,11 @@
 
 /* Where every parameter lies in the image. */
 struct layout {
-    size_t *at;             /* [nparams]: the typed numbers */
-    size_t *vector;         /* [nparams]: the f32 copy of a vector, the scales of an e4m3 matrix */
-    size_t *shift;          /* [nparams]: of a matrix that took up a norm */
-    struct taken *taken;    /* [nparams]: which one */
+    size_t *at;          /* [nparams]: the typed numbers */
+    size_t *vector;      /* [nparams]: the f32 copy of a vector, the scales of an e4m3 matrix */
+    size_t *shift;       /* [nparams]: of a matrix that took up a norm */
+    struct taken *taken; /* [nparams]: which one */
+    size_t *doubled;     /* [nparams]: how far behind a filter its other form is; 0: it has none */
     size_t matrices, bytes; /* the vectors, shifts and scales are [matrices, bytes) */
     bool fp8;
 };
@@ -56,9 +59,13 @@ static inline int first_weight(const instr *i)
 /* The layer norm whose result this linear layer reads and nobody else, or NULL. */
 const instr *norm_before(const tape *t, const instr *linear);
 
+/* Does the convolution read an upsampled map as launch_conv3 could, if it were exactly doubled? All
+ * programs of a network agree on that, whatever their size. */
+bool layout_doubles(const struct gpu *g, const tape *t, const instr *conv);
+
 int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error *err);
 void layout_free(struct layout *l);
-/* Of a parameter, without its f32 numbers. */
+/* Of a parameter in all its forms, without its f32 numbers. */
 size_t layout_bytes(const struct layout *l, const tape *t, int param);
 
 /* Bytes on the card. */
@@ -84,7 +91,8 @@ CUdeviceptr weights_at(const struct loaded *l, int param);
 /* For timing: `bytes` at another place among the weights at each turn, since in a step the matrix
  * is not in the card's cache either. The parameter's own place if there is no other. */
 CUdeviceptr weights_elsewhere(const struct loaded *l, int param, size_t bytes, unsigned turn);
-CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32: a vector, or scales */
-CUdeviceptr weights_shift(const struct loaded *l, int param);  /* 0: it took up no norm */
+CUdeviceptr weights_doubled(const struct loaded *l, int param); /* 0: it has no such form */
+CUdeviceptr weights_vector(const struct loaded *l, int param);  /* f32: a vector, or scales */
+CUdeviceptr weights_shift(const struct loaded *l, int param);   /* 0: it took up no norm */
 
 #endif

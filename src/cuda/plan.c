@@ -16,7 +16,7 @@ static size_t scratch_of(const struct gpu *g, const tape *t, const instr *o)
     case OP_LINEAR:
         return linear_scratch(g, t, o);
     case OP_CONV2D:
-        return conv_scratch_bytes(t, o);
+        return conv_scratch_bytes(g, t, o);
     case OP_ATTENTION:
         return attention_scratch_bytes(t, o);
     default:
@@ -57,6 +57,12 @@ struct gview gview_of(const struct plan *p, const tensor *x)
     v.row = whole->c;
     v.data = p->g->arena.base + home->offset + (size_t)x->at * dtype_bytes(x->type);
     return v;
+}
+
+struct gview gview_placed(const tensor *x)
+{
+    size_t at = (size_t)x->at * dtype_bytes(x->type);
+    return (struct gview){ at, x->type, x->n, x->h, x->w, x->c, x->whole ? x->whole->c : x->c };
 }
 
 struct gview gview_dense(const tensor *like, int c, CUdeviceptr at)

@@ -22,8 +22,8 @@ struct step {
     const instr *i;
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
-    int own[2];                      /* instead of it: 1 + a way of launch_linear */
-    bool normed;                     /* which goes over the layer norm before it too */
+    int own[2];  /* instead of it: 1 + a way of launch_linear, or launch_conv3 */
+    bool normed; /* which goes over the layer norm before it too */
     struct dnn_plan *dnn;
     bool shared; /* product and dnn are an earlier step's */
     bool finish; /* launch_finish adds what the library did not */
@@ -53,6 +53,8 @@ size_t view_bytes(const tensor *x);
 CUdeviceptr plan_scratch(const struct plan *p);   /* scratch_bytes, for one step at a time */
 CUdeviceptr plan_workspace(const struct plan *p); /* LIBRARY_WORKSPACE */
 
+/* As if its home began at address 0. */
+struct gview gview_placed(const tensor *x);
 /* A dense value like x, but with c channels, at some address. */
 struct gview gview_dense(const tensor *like, int c, CUdeviceptr at);
 
@@ -65,7 +67,7 @@ CUdeviceptr linear_scales(const struct plan *p, const tensor *x); /* 0 if it is 
 enum taken_part { NORM_KEPT, NORM_GAIN, NORM_ALL };
 enum taken_part linear_takes(const struct plan *p, const instr *norm);
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
-size_t conv_scratch_bytes(const tape *t, const instr *i);
+size_t conv_scratch_bytes(const struct gpu *g, const tape *t, const instr *i);
 int conv_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t attention_scratch_bytes(const tape *t, const instr *i);
 int attention_prepare(struct plan *p, struct step *s, styx_error *err);

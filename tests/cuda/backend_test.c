@@ -360,6 +360,52 @@ static void test_fused_geglu_needs_no_scratch(void **state)
     assert_int_equal(workspace(gated, 1, DT_F32), base + pixels * 2 * 64 * 4);
 }
 
+/* ---- convolutions of upsampled maps ---- */
+
+/* A map that is doubled, exactly or (odd) but for its last row and column. */
+static void doubled_map(tape *t, unsigned odd)
+{
+    tensor *x = input(t, "x", 2, 3, 4, 16, t->type, false);
+    tensor *y = upsample(t, x, 6 - (int)odd, 8 - (int)odd);
+    output(t, conv2d(t, y, "conv", 32, 3, 1));
+}
+
+/* Of upsampled maps only those that are not exactly doubled lie in scratch memory. */
+static void test_doubled_maps_need_no_scratch(void **state)
+{
+    size_t in = 2 * 3 * 4 * 16 * 4, out = 2 * 6 * 8 * 32 * 4, odd_out = 2 * 5 * 7 * 32 * 4;
+    (void)state;
+    assert_true(in < odd_out);
+    fake.doubled = 0;
+    size_t base = workspace(doubled_map, 0, DT_F16) - out;
+    assert_true(fake.doubled > 0);
+    fake.doubled = 0;
+    assert_int_equal(workspace(doubled_map, 1, DT_BF16), base + odd_out);
+    assert_int_equal(fake.doubled, 0);
+}
+
+/* Programs of any size read the same weights, whichever of them those were loaded for, and have the
+ * same bytes wherever they are. */
+static void test_doubled_maps_wherever_weights_are(void **state)
+{
+    tape *t[2] = { optimised(doubled_map, 0, DT_F16, false, true),
+                   optimised(doubled_map, 1, DT_F16, false, true) };
+    struct outcome first[2];
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        for (int odd = 0; odd < 2; odd++) {
+            void *dev = card(i < 3 ? (enum offload)i : OFFLOAD_NONE);
+            compare(doubled_map, (unsigned)odd, dev, i < 3 ? 0 : 9000, DT_F16, 0.02f);
+            struct outcome x = run_after(&backend_cuda, dev, i < 3 ? 0 : 9000, t[i % 2], t[odd]);
+            same_as_first(&first[odd], x, i);
+            backend_cuda.close(dev);
+        }
+    for (int odd = 0; odd < 2; odd++) {
+        free(first[odd].out[0]);
+        tape_free(t[odd]);
+    }
+}
+
 /* ---- single runs ---- */
 
 struct net {
@@ -658,6 +704,8 @@ int main(void)
         cmocka_unit_test(test_norms_in_products_wherever_weights_are),
         cmocka_unit_test(test_like_products_share_a_plan),
         cmocka_unit_test(test_fused_geglu_needs_no_scratch),
+        cmocka_unit_test(test_doubled_maps_need_no_scratch),
+        cmocka_unit_test(test_doubled_maps_wherever_weights_are),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),
         cmocka_unit_test(test_networks_take_turns_whatever_fails),

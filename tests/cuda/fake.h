@@ -22,6 +22,7 @@ extern struct fake_state {
     int products;        /* plans that cuBLASLt was asked for */
     float normed_ms;     /* what a product tells that has a layer norm in it; 0: as ms */
     int normed;          /* such products that ran */
+    int doubled;         /* convolutions that doubled their map, run */
     int compiled;        /* plans of the library that were made ready without a text */
 } fake;
 

@@ -1,5 +1,6 @@
 /* fake_kernels.c - launch.h in plain loops over host memory. */
 #include "cuda/fake.h"
+#include "cuda/kernels/args.h"
 #include "cuda/launch.h"
 #include "e4m3.h"
 #include <math.h>
@@ -390,6 +391,65 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
             }
             to(out, p, c, sum);
         }
+    }
+    return CUDA_SUCCESS;
+}
+
+static double tap(const struct conv3 *f, long image, int y, int x, CUdeviceptr filter, long from)
+{
+    double sum = 0;
+    if (y < 0 || x < 0 || y >= f->x.h || x >= f->x.w)
+        return 0;
+    for (int c = 0; c < f->x.c; c++)
+        sum += (double)of(&f->x, (image * f->x.h + y) * f->x.w + x, c) *
+               fake_get(filter, f->x.type, from + c);
+    return sum;
+}
+
+int launch_conv3_ways(const struct gpu *g, const struct conv3 *f)
+{
+    bool half = f->x.type != DT_F32 && f->x.type == f->out.type;
+    int scale = f->doubled ? 2 : 1;
+    (void)g;
+    return half && wide(&f->x) && wide(&f->out) && wide(&f->residual) && f->out.c % 16 == 0 &&
+                   f->out.h == scale * f->x.h && f->out.w == scale * f->x.w
+               ? 2
+               : 0;
+}
+
+CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
+{
+    int scale = f->doubled ? 2 : 1, side = f->doubled ? 2 : 3, taps = side * side;
+    (void)g, (void)way;
+    fake.doubled += f->doubled;
+    for (long p = 0; p < gview_pixels(&f->out); p++) {
+        long n = p / area(&f->out);
+        int y = (int)(p / f->out.w % f->out.h), x = (int)(p % f->out.w);
+        int phase = f->doubled ? y % 2 * 2 + x % 2 : 0;
+        for (int c = 0; c < f->out.c; c++) {
+            long filter = ((long)c * scale * scale + phase) * taps;
+            double sum = f->bias ? (double)fake_get(f->bias, f->x.type, c) : 0;
+            for (int i = 0; i < taps; i++)
+                sum += tap(f, n, y / scale - 1 + phase / 2 + i / side,
+                           x / scale - 1 + phase % 2 + i % side, f->weight, (filter + i) * f->x.c);
+            to(&f->out, p, c, (float)sum + (f->residual.data ? of(&f->residual, p, c) : 0));
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                             CUdeviceptr at, enum dtype type, long cout, long cin)
+{
+    (void)g;
+    for (long i = 0; i < cout * DOUBLED_TAPS * cin; i++) {
+        long o = i / cin / DOUBLED_TAPS, c = i % cin;
+        int t = (int)(i / cin % DOUBLED_TAPS);
+        float sum = 0;
+        for (int k = 0; k < 9; k++) /* row and column 1 fall on either */
+            if ((k / 3 + (t / 8 == 0)) / 2 == t / 2 % 2 && (k % 3 + (t / 4 % 2 == 0)) / 2 == t % 2)
+                sum += fake_get(from, from_type, (o * cin + c) * 9 + k);
+        fake_put(at, type, i, sum);
     }
     return CUDA_SUCCESS;
 }

@@ -17,6 +17,14 @@
     X(flash96, attention_args)                                                                     \
     X(flash128, attention_args)                                                                    \
     X(flash160, attention_args)                                                                    \
+    X(conv80, conv3_args)                                                                          \
+    X(conv160, conv3_args)                                                                         \
+    X(conv192, conv3_args)                                                                         \
+    X(conv256, conv3_args)                                                                         \
+    X(doubled80, conv3_args)                                                                       \
+    X(doubled160, conv3_args)                                                                      \
+    X(doubled192, conv3_args)                                                                      \
+    X(doubled256, conv3_args)                                                                      \
     X(hopper_flash40, hopper_attention_args)                                                       \
     X(hopper_flash64, hopper_attention_args)                                                       \
     X(hopper_flash80, hopper_attention_args)                                                       \
@@ -45,6 +53,7 @@
     X(cast, pack_args)                                                                             \
     X(fold, fold_args)                                                                             \
     X(pack, pack_args)                                                                             \
+    X(pack_doubled, pack_args)                                                                     \
     X(eight, eight_args)                                                                           \
     X(geglu_eight, eight_args)                                                                     \
     X(concat, concat_args)                                                                         \

@@ -37,5 +37,6 @@ void untouched(const struct gview *v); /* what lies between the pixels was not w
 double act_of(enum act act, double x);
 
 void linears(enum dtype type); /* linear_cases.c */
+void conv3s(enum dtype type);  /* conv3_cases.c */
 
 #endif

@@ -181,8 +181,10 @@ struct outcome {
     size_t arena;
 };
 
-/* Runs the program twice as the pipeline does: a first step, then one with another sample. */
-static struct outcome run(const struct backend *b, void *dev, size_t budget, tape *t)
+/* Runs the program twice as the pipeline does: a first step, then one with another sample. The
+ * weights are loaded for another program of the network. */
+static struct outcome run_after(const struct backend *b, void *dev, size_t budget,
+                                const tape *other, tape *t)
 {
     struct filled f = fill(t);
     struct weights w = { f.spans, t->nparams };
@@ -191,7 +193,7 @@ static struct outcome run(const struct backend *b, void *dev, size_t budget, tap
     float *in[TAPE_MAX_IN];
     void *loaded, *plan;
     styx_error err;
-    must(b->load(dev, t, &w, budget, &loaded, &err), &err);
+    must(b->load(dev, other, &w, budget, &loaded, &err), &err);
     must(b->prepare(dev, t, loaded, &plan, &err), &err);
     for (int i = 0; i < t->nin; i++)
         args.in[i] = in[i] = malloc(tensor_count(t->in[i]) * sizeof(float));
@@ -215,6 +217,11 @@ static struct outcome run(const struct backend *b, void *dev, size_t budget, tap
     free(f.data);
     free(f.spans);
     return result;
+}
+
+static struct outcome run(const struct backend *b, void *dev, size_t budget, tape *t)
+{
+    return run_after(b, dev, budget, t, t);
 }
 
 /* Every value in its own place, nothing fused: what the recording says, word for word. */

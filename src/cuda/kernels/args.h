@@ -143,6 +143,20 @@ struct linear_args {
     float eps;
 };
 
+/* hopper_conv.cu: tiles of as many pixels, a box of 2^box_w columns, 2^box_h rows and 2^box_n
+ * images of x. */
+struct conv3_args {
+    struct tile_map x, weight;
+    struct rows out, residual;  /* residual.data 0: none */
+    device_address bias;        /* or 0 */
+    int images, h, w, channels; /* of x */
+    int columns;                /* channels of out */
+    int steps;                  /* of a tap */
+    int box_w, box_h, box_n;
+    int across, down, deep; /* boxes beside, below and behind each other */
+    int tiles;
+};
+
 struct conv_args {
     struct rows x, shift, residual, out;
     device_address weight, bias;
@@ -158,6 +172,9 @@ struct fold_args { /* weight: [rows][channels], shift: [rows], both of the value
     device_address gamma, beta, bias; /* f32; bias 0: none */
     int rows, channels;
 };
+
+/* Of a filter behind an upsampling by two: 2x2 for each parity of the result's row and column. */
+enum { DOUBLED_TAPS = 16 };
 
 struct pack_args {
     device_address from, to;

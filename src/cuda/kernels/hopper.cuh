@@ -196,6 +196,7 @@ template <int N> __device__ __forceinline__ void pin(unsigned (&x)[N])
 #define SUMS_40(i) SUMS_20(i), SUMS_20(i + 20)
 #define SUMS_64(i) SUMS_32(i), SUMS_32(i + 32)
 #define SUMS_80(i) SUMS_40(i), SUMS_40(i + 40)
+#define SUMS_96(i) SUMS_64(i), SUMS_32(i + 64)
 #define SUMS_128(i) SUMS_64(i), SUMS_64(i + 64)
 
 #define WGMMA(N, TYPE) "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " "
@@ -251,6 +252,7 @@ PRODUCT_OF(40, 20, 20, 21, 22, 23, 24, 25, 26)
 PRODUCT_OF(64, 32, 32, 33, 34, 35, 36, 37, 38)
 PRODUCT_OF(80, 40, 40, 41, 42, 43, 44, 45, 46)
 PRODUCT_OF(160, 80, 80, 81, 82, 83, 84, 85, 86)
+PRODUCT_OF(192, 96, 96, 97, 98, 99, 100, 101, 102)
 PRODUCT_OF(256, 128, 128, 129, 130, 131, 132, 133, 134)
 
 #endif

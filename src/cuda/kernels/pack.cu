@@ -30,32 +30,59 @@ template <typename T> __device__ __forceinline__ void cast(const pack_args &a)
         a.vector ? cast_from<f16, T, N>(a) : cast_from<f16, T, 1>(a);
 }
 
-// [cout][cin][taps] to [cout][taps][cin]. A block takes `run` channels of one filter through shared
-// memory: what it reads lies in a row, and so does what it writes for each tap.
-template <typename From, typename T> __device__ void pack_from(const pack_args &a)
+// Tap `to` of DOUBLED_TAPS, the sum of those of 3x3 taps (of which `taps` is the first) that read
+// the same pixel of a map that is upsampled by two: 4 for each parity (a, b) of the result's row
+// and column, rows and columns of pixels 0 and 1, whose taps are {0} and {1, 2} for even ones, {0,
+// 1} and {2} for odd ones.
+__device__ __forceinline__ float doubled_tap(const float *taps, int to)
+{
+    int a = to / 8, b = to / 4 % 2, row = to / 2 % 2, column = to % 2;
+    float sum = 0;
+    for (int y = row ? 1 + a : 0; y <= (row ? 2 : a); y++)
+        for (int x = column ? 1 + b : 0; x <= (column ? 2 : b); x++)
+            sum += taps[3 * y + x];
+    return sum;
+}
+
+// [cout][cin][taps] to [cout][taps][cin], or to [cout][DOUBLED_TAPS][cin]. A block takes `run`
+// channels of one filter through shared memory: what it reads lies in a row, and so does what it
+// writes for each tap.
+template <typename From, typename T, bool DOUBLED> __device__ void pack_from(const pack_args &a)
 {
     DYNAMIC_SHARED(float, numbers);
     long first = (long)blockIdx.x * a.run;
     int run = (int)min((long)a.run, a.cin - first), count = run * a.taps;
     const From *from = at<From>(a.from) + ((long)blockIdx.y * a.cin + first) * a.taps;
-    T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * a.taps + first;
+    int taps = DOUBLED ? DOUBLED_TAPS : a.taps;
+    T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * taps + first;
     for (int i = threadIdx.x; i < count; i += blockDim.x)
         numbers[i] = to_float(from[i]);
     __syncthreads();
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    for (int i = threadIdx.x; i < run * taps; i += blockDim.x) {
         int tap = i / run, c = i % run;
-        to[tap * a.cin + c] = from_float<T>(numbers[c * a.taps + tap]);
+        const float *of = numbers + c * a.taps;
+        to[tap * a.cin + c] = from_float<T>(DOUBLED ? doubled_tap(of, tap) : of[tap]);
     }
+}
+
+template <typename T, bool DOUBLED> __device__ __forceinline__ void pack_any(const pack_args &a)
+{
+    if (a.from_type == FILE_F32)
+        pack_from<float, T, DOUBLED>(a);
+    else if (a.from_type == FILE_BF16)
+        pack_from<bf16, T, DOUBLED>(a);
+    else
+        pack_from<f16, T, DOUBLED>(a);
 }
 
 template <typename T> __device__ __forceinline__ void pack(const pack_args &a)
 {
-    if (a.from_type == FILE_F32)
-        pack_from<float, T>(a);
-    else if (a.from_type == FILE_BF16)
-        pack_from<bf16, T>(a);
-    else
-        pack_from<f16, T>(a);
+    pack_any<T, false>(a);
+}
+
+template <typename T> __device__ __forceinline__ void pack_doubled(const pack_args &a)
+{
+    pack_any<T, true>(a);
 }
 
 // A layer norm's gain and offset into the matrix that reads its result, and the matrix around the
@@ -84,3 +111,4 @@ template <typename T> __device__ __forceinline__ void fold(const fold_args &a)
 FOR_EVERY_TYPE(fold, fold_args)
 FOR_EVERY_TYPE(cast, pack_args)
 FOR_EVERY_TYPE(pack, pack_args)
+FOR_EVERY_TYPE(pack_doubled, pack_args)

@@ -1,0 +1,204 @@
+// hopper_conv.cu - 3x3 convolutions on cards of 9.0.
+//
+// They are products as hopper_product.cuh has them. The rows of a tile are the pixels of a box:
+// some columns and rows of the map, of some images, 128 in all. A step takes 64 channels of one
+// tap; its tile of x is the box moved to where the tap reads. What lies outside of the map is
+// zeros, so padding costs nothing.
+//
+// DOUBLED: the map is upsampled by two first, nearest. Of the nine taps that read it for pixel
+// (2y + a, 2x + b), some fall on the same pixel of x, of rows y - 1 + a and y + a and columns
+// x - 1 + b and x + b. So the result is four convolutions of x with 2x2 taps, a phase for each
+// (a, b), with weights that are sums (launch_pack_doubled): 4/9 of the products, and no upsampled
+// map.
+#include "cuda/kernels/hopper_product.cuh"
+
+template <typename T, int N, bool DOUBLED> struct conv3 {
+    enum {
+        SKEW = 1, // as hopper_linear.cu's
+        SIDE = DOUBLED ? 2 : 3,
+        TAPS = SIDE * SIDE,
+        SCALE = DOUBLED ? 2 : 1,
+        RUN = LINEAR_RUN(N),
+        GROUP = 4 * RUN, // columns of four lanes
+        GROUPS = N / GROUP,
+        HELD = !DOUBLED && N <= 160,
+    };
+    typedef lane<T, RUN> run_of;
+    const conv3_args &a;
+    stages<T, N, false> ring;
+
+    __device__ __forceinline__ conv3(const conv3_args &args, unsigned char *shared)
+        : a(args), ring(shared)
+    {
+        if (threadIdx.x == 0) {
+            ring.start();
+            tile_prepare(&a.x);
+            tile_prepare(&a.weight);
+        }
+        begin();
+        __syncthreads();
+    }
+
+    // A tile: the first pixel of its box, its first column, its phase.
+    struct place {
+        int x, y, image, column, phase;
+    };
+
+    // Phases of a box follow each other: they read and write the same places.
+    template <typename F> __device__ __forceinline__ void each_tile(F body)
+    {
+        for (int i = blockIdx.x; i < a.tiles; i += gridDim.x) {
+            int rest = i / (SCALE * SCALE);
+            place p;
+            p.phase = i % (SCALE * SCALE);
+            p.x = rest % a.across << a.box_w;
+            rest /= a.across;
+            p.y = rest % a.down << a.box_h;
+            rest /= a.down;
+            p.image = rest % a.deep << a.box_n;
+            p.column = rest / a.deep * N;
+            body(p);
+        }
+    }
+
+    // Behind the last channels of a tap come those of the next: they meet zeros of x.
+    __device__ __forceinline__ void fetch_all()
+    {
+        each_tile([&](const place &p) {
+            int x = p.x - 1 + p.phase % SCALE, y = p.y - 1 + p.phase / SCALE;
+            for (int tap = 0; tap < TAPS; tap++)
+                for (int k = 0; k < a.steps; k++, ring.next()) {
+                    int of_w = (p.phase * TAPS + tap) * a.channels + k * STEP;
+                    unsigned char *to = ring.to_fill();
+                    barrier *full = ring.full + ring.at;
+                    tile_fetch(to, &a.x, full, k * STEP, x + tap % SIDE, y + tap / SIDE, p.image);
+                    tile_fetch_groups(to + ring.X_BYTES, &a.weight, full, of_w, p.column / GROUP);
+                }
+        });
+    }
+
+    // Where a row of the tile is in the result; -1: nowhere.
+    __device__ __forceinline__ long pixel(const place &p, int row)
+    {
+        int x = p.x + (row & ((1 << a.box_w) - 1));
+        int y = p.y + (row >> a.box_w & ((1 << a.box_h) - 1));
+        int image = p.image + (row >> (a.box_w + a.box_h));
+        if (x >= a.w || y >= a.h || image >= a.images)
+            return -1;
+        y = y * SCALE + p.phase / SCALE;
+        x = x * SCALE + p.phase % SCALE;
+        return ((long)image * a.h * SCALE + y) * a.w * SCALE + x;
+    }
+
+    static __device__ __forceinline__ run_of run_at(const T *from, bool there)
+    {
+        run_of none = {};
+        return there ? *reinterpret_cast<const run_of *>(from) : none;
+    }
+
+    // What is added to a lane's sums. It is asked for before they are made, but the residual only
+    // where there are registers for it.
+    struct addends {
+        run_of bias[GROUPS], residual[HELD ? GROUPS : 1][2];
+    };
+
+    __device__ __forceinline__ void ask_residual(run_of (&to)[2], const long (&at)[2], int c)
+    {
+#pragma unroll
+        for (int low = 0; low < 2; low++)
+            to[low] = run_at(::at<T>(a.residual, at[low]) + c,
+                             a.residual.data && at[low] >= 0 && c < a.columns);
+    }
+
+    __device__ __forceinline__ void ask(addends &to, const long (&at)[2], int column)
+    {
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) {
+            int c = column + g * GROUP;
+            to.bias[g] = run_at(::at<T>(a.bias) + c, a.bias && c < a.columns);
+            if constexpr (HELD)
+                ask_residual(to.residual[g], at, c);
+        }
+    }
+
+    __device__ __forceinline__ void finish(const float (&sum)[N / 2], addends &add,
+                                           const long (&at)[2], int column)
+    {
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) {
+            int c = column + g * GROUP;
+            if constexpr (!DOUBLED && !HELD)
+                ask_residual(add.residual[0], at, c);
+#pragma unroll
+            for (int low = 0; low < 2; low++) {
+                float y[RUN];
+#pragma unroll
+                for (int i = 0; i < RUN; i++) {
+                    y[i] = sum[place_of<RUN>(g, low, i)] + to_float(add.bias[g].v[i]);
+                    if constexpr (!DOUBLED)
+                        y[i] += to_float(add.residual[HELD ? g : 0][low].v[i]);
+                }
+                if (at[low] >= 0 && c < a.columns)
+                    store<T, RUN>(::at<T>(a.out, at[low]) + c, y);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void multiply_all()
+    {
+        int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
+        unsigned long long x = ring.x_of(group), w = ring.w();
+        int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+        int lane_column = threadIdx.x % 4 * RUN;
+        if (SKEW && group == 1)
+            barrier_wait(ring.full + SKEW, 0);
+        each_tile([&](const place &p) {
+            float sum[N / 2];
+            addends add;
+            long at[2] = { pixel(p, lane_row), pixel(p, lane_row + 8) };
+            ask(add, at, p.column + lane_column);
+            ring.multiply(sum, x, w, TAPS * a.steps, [](const unsigned char *) {});
+            finish(sum, add, at, p.column + lane_column);
+        });
+    }
+
+    __device__ __forceinline__ void run()
+    {
+        if (threadIdx.x < 128) {
+            registers_give<24>();
+            if (threadIdx.x == 0)
+                fetch_all();
+        } else {
+            registers_take<240>();
+            multiply_all();
+        }
+    }
+};
+
+template <typename T, int N, bool DOUBLED> __device__ __forceinline__ void run(const conv3_args &a)
+{
+    DYNAMIC_SHARED(unsigned char, shared);
+    conv3<T, N, DOUBLED> c(a, shared);
+    c.run();
+}
+
+#define CONV3(name, N, DOUBLED)                                                                    \
+    extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
+        name##_f16(CONSTANT_ARGS(conv3_args, a))                                                   \
+    {                                                                                              \
+        run<f16, N, DOUBLED>(a);                                                                   \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
+        name##_bf16(CONSTANT_ARGS(conv3_args, a))                                                  \
+    {                                                                                              \
+        run<bf16, N, DOUBLED>(a);                                                                  \
+    }
+
+CONV3(conv80, 80, false)
+CONV3(conv160, 160, false)
+CONV3(conv192, 192, false)
+CONV3(conv256, 256, false)
+CONV3(doubled80, 80, true)
+CONV3(doubled160, 160, true)
+CONV3(doubled192, 192, true)
+CONV3(doubled256, 256, true)

@@ -1,0 +1,93 @@
+/* conv3_cases.c - launch_conv3, every way, against the plain sums over the map, upsampled or not.
+ */
+#include "card.h"
+
+#include <string.h>
+
+struct map {
+    int n, h, w, c, columns;
+    bool bias, residual; /* no residual where the map is doubled */
+    int gap;             /* the values are slices of wider ones */
+};
+
+/* filter: [cout][cin][9] of x's type, as a file has it. */
+static double sum_of(const struct conv3 *c, CUdeviceptr filter, long pixel, int o)
+{
+    int scale = c->doubled ? 2 : 1, x = (int)(pixel % c->out.w);
+    int y = (int)(pixel / c->out.w % c->out.h);
+    long image = pixel / c->out.w / c->out.h;
+    double sum = 0;
+    for (int tap = 0; tap < 9; tap++) {
+        int yy = y + tap / 3 - 1, xx = x + tap % 3 - 1;
+        if (yy < 0 || xx < 0 || yy >= c->out.h || xx >= c->out.w)
+            continue;
+        long from = (image * c->x.h + yy / scale) * c->x.w + xx / scale;
+        for (int i = 0; i < c->x.c; i++)
+            sum += (double)at(&c->x, from, i) *
+                   get(filter, c->x.type, ((long)o * c->x.c + i) * 9 + tap);
+    }
+    return sum;
+}
+
+static void every_way(const struct conv3 *c, CUdeviceptr filter)
+{
+    enum dtype type = c->x.type;
+    assert_int_equal(launch_conv3_ways(&gpu, c), 4);
+    for (int way = 0; way < 4; way++) {
+        CUresult result = launch_conv3(&gpu, c, way);
+        for (long p = 0; p < gview_pixels(&c->out); p++)
+            for (int o = 0; o < c->out.c; o++)
+                compare(at(&c->out, p, o), sum_of(c, filter, p, o) +
+                                               (c->bias ? get(c->bias, type, o) : 0) +
+                                               (c->residual.data ? at(&c->residual, p, o) : 0));
+        conclude(type, result, "3x3 convolution");
+        untouched(&c->out);
+        memset((void *)(uintptr_t)c->out.data, 0xff,
+               (size_t)(gview_pixels(&c->out) * c->out.row) * dtype_bytes(type));
+    }
+}
+
+static void conv3_case(const struct map *k, enum dtype type, bool doubled)
+{
+    int h = k->h * (doubled ? 2 : 1), w = k->w * (doubled ? 2 : 1);
+    CUdeviceptr filter = numbers(type, (long)k->columns * k->c * 9, 0, 0.3f);
+    struct conv3 c = { .x = filled(type, k->n, k->h, k->w, k->c, k->gap, 0, 1),
+                       .out = value(type, k->n, h, w, k->columns, k->gap),
+                       .weight = memory((size_t)(k->columns * k->c * DOUBLED_TAPS * 2)),
+                       .doubled = doubled };
+    CUresult packed =
+        doubled ? launch_pack_doubled(&gpu, filter, type, c.weight, type, k->columns, k->c)
+                : launch_pack(&gpu, filter, type, c.weight, type, k->columns, k->c, 9);
+    assert_int_equal(packed, CUDA_SUCCESS);
+    if (k->bias)
+        c.bias = numbers(type, k->columns, 0, 1);
+    if (k->residual && !doubled)
+        c.residual = filled(type, k->n, h, w, k->columns, k->gap, 0, 1);
+    every_way(&c, filter);
+    forget_memory();
+}
+
+void conv3s(enum dtype type)
+{ /* boxes of every kind, not whole; channels that are no whole steps; columns that are no whole
+   * tiles
+   */
+    static const struct map cases[] = {
+        { 1, 5, 9, 72, 96, true, true, 8 },
+        { 3, 9, 9, 8, 32, false, false, 0 },
+        { 1, 2, 70, 64, 32, true, false, 0 },
+        { 2, 9, 3, 16, 288, false, true, 16 },
+    };
+    for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++)
+        for (int doubled = 0; doubled < 2; doubled++) {
+            late = i % 2;
+            conv3_case(&cases[i], type, doubled);
+        }
+    late = false;
+    struct conv3 odd = { .x = value(type, 1, 4, 4, 64, 0), .out = value(type, 1, 7, 7, 64, 0) };
+    odd.doubled = true;
+    assert_int_equal(launch_conv3_ways(&gpu, &odd), 0);
+    odd.out = value(type, 1, 8, 8, 48, 0);
+    assert_int_equal(launch_conv3_ways(&gpu, &odd), type == DT_F32 ? 0 : 1);
+    odd.residual = odd.out;
+    assert_int_equal(launch_conv3_ways(&gpu, &odd), 0);
+}
