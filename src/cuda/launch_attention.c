@@ -45,16 +45,16 @@ static struct grid plain_attention_grid(int width, int *queries)
     return grid;
 }
 
-/* The kernels of hopper_flash.cu: for heads up to `width`; `keys` at a time, or at most if there is
- * one stage. */
+/* The kernels of hopper_flash.cu, for heads up to `width`: `keys` at a time, or at most where there
+ * are no stages; 64 queries for each of `groups` of a block; `blocks` run on a multiprocessor. */
 static const struct hopper_flash {
-    int width, keys, groups, stages;
+    int width, keys, groups, stages, blocks;
     enum kernel_name name;
 } hopper_flashes[] = {
-    { 40, 80, 2, 1, KERNEL_hopper_short40 },   { 40, 64, 4, 4, KERNEL_hopper_flash40 },
-    { 64, 80, 1, 1, KERNEL_hopper_short64 },   { 64, 64, 2, 4, KERNEL_hopper_flash64 },
-    { 80, 80, 1, 1, KERNEL_hopper_short80 },   { 80, 64, 2, 4, KERNEL_hopper_flash80 },
-    { 160, 80, 1, 1, KERNEL_hopper_short160 }, { 160, 64, 1, 2, KERNEL_hopper_flash160 },
+    { 40, 80, 2, 0, 3, KERNEL_hopper_short40 },   { 40, 64, 4, 4, 1, KERNEL_hopper_flash40 },
+    { 64, 80, 1, 0, 5, KERNEL_hopper_short64 },   { 64, 64, 2, 4, 2, KERNEL_hopper_flash64 },
+    { 80, 80, 2, 0, 2, KERNEL_hopper_short80 },   { 80, 64, 2, 4, 1, KERNEL_hopper_flash80 },
+    { 160, 80, 1, 0, 2, KERNEL_hopper_short160 }, { 160, 64, 1, 2, 1, KERNEL_hopper_flash160 },
 };
 
 bool launch_attention_leads(const struct gpu *g, enum dtype type, int width, bool causal)
@@ -66,12 +66,13 @@ bool launch_attention_leads(const struct gpu *g, enum dtype type, int width, boo
 static const struct hopper_flash *choose_hopper_flash(const struct attention_args *a)
 {
     const struct hopper_flash *f = hopper_flashes;
-    while (a->width > f->width || (f->stages == 1 && a->keys > f->keys))
+    while (a->width > f->width || (!f->stages && a->keys > f->keys))
         f++;
     return f;
 }
 
-static CUresult head_tiles(const struct gpu *g, const struct gview *x, int heads, int keys,
+/* Tiles of `rows` tokens of a head. */
+static CUresult head_tiles(const struct gpu *g, const struct gview *x, int heads, int rows,
                            struct tile_map *map)
 {
     int width = x->c / heads;
@@ -79,8 +80,51 @@ static CUresult head_tiles(const struct gpu *g, const struct gview *x, int heads
     struct tiles tiles = { .dims = 4,
                            .size = { width, heads, tokens, x->n },
                            .stride = { 1, width, x->row, tokens * x->row },
-                           .tile = { 64, 1, keys, 1 } };
+                           .tile = { 64, 1, rows, 1 } };
     return launch_tiles(g, x->type, x->data, &tiles, map);
+}
+
+/* All keys at once. */
+static CUresult launch_hopper_short(const struct gpu *g, const struct hopper_flash *f,
+                                    const struct gview *q, struct hopper_attention_args *args)
+{
+    const struct attention_args *a = &args->a;
+    CUresult result = head_tiles(g, q, a->heads, 64, &args->queries);
+    if (result != CUDA_SUCCESS)
+        return result;
+    struct grid grid = { .x = (unsigned)((a->queries + f->groups * 64 - 1) / (f->groups * 64)),
+                         .y = (unsigned)a->heads,
+                         .z = (unsigned)q->n,
+                         .block_x = (unsigned)f->groups * 128,
+                         .block_y = 1,
+                         .shared = (unsigned)SHORT_SHARED(f->width, f->keys, f->groups) };
+    return launch_kernel(g, f->name, q->type, grid, args);
+}
+
+/* A last round of blocks that would leave half of the card's places empty is divided: two blocks
+ * have the queries of one, half of the keys for each of their two warpgroups. */
+static int divided_blocks(const struct gpu *g, const struct hopper_flash *f, int blocks, int keys)
+{
+    int places = f->blocks * g->processors, rest = blocks % places;
+    return f->groups == 2 && rest * 2 <= places && keys > f->keys ? rest : 0;
+}
+
+static CUresult launch_hopper_long(const struct gpu *g, const struct hopper_flash *f,
+                                   const struct gview *q, struct hopper_attention_args *args)
+{
+    int queries = f->groups * 64;
+    args->tiles = (args->a.queries + queries - 1) / queries;
+    int blocks = args->tiles * args->a.heads * q->n;
+    int divided = divided_blocks(g, f, blocks, args->a.keys);
+    args->whole = blocks - divided;
+    struct grid grid = { .x = (unsigned)(blocks + divided),
+                         .y = 1,
+                         .z = 1,
+                         .block_x = (unsigned)f->groups * 128,
+                         .block_y = 1,
+                         .shared =
+                             (unsigned)FLASH_SHARED(f->width, f->keys, f->groups, f->stages) };
+    return launch_kernel(g, f->name, q->type, grid, args);
 }
 
 static CUresult launch_hopper_flash(const struct gpu *g, const struct attention_args *a,
@@ -89,19 +133,12 @@ static CUresult launch_hopper_flash(const struct gpu *g, const struct attention_
 {
     const struct hopper_flash *f = choose_hopper_flash(a);
     struct hopper_attention_args args = { .a = *a };
-    int queries = f->groups * 64;
     CUresult result = head_tiles(g, k, a->heads, f->keys, &args.keys);
     if (result == CUDA_SUCCESS)
         result = head_tiles(g, v, a->heads, f->keys, &args.values);
     if (result != CUDA_SUCCESS)
         return result;
-    struct grid grid = { .x = (unsigned)((a->queries + queries - 1) / queries),
-                         .y = (unsigned)a->heads,
-                         .z = (unsigned)q->n,
-                         .block_x = (unsigned)f->groups * 128,
-                         .block_y = 1 };
-    grid.shared = (unsigned)FLASH_SHARED(f->width, f->keys, f->groups, f->stages);
-    return launch_kernel(g, f->name, q->type, grid, &args);
+    return f->stages ? launch_hopper_long(g, f, q, &args) : launch_hopper_short(g, f, q, &args);
 }
 
 CUresult launch_attention(const struct gpu *g, const struct gview *q, const struct gview *k,

@@ -116,14 +116,20 @@ struct attention_args {
 };
 
 /* hopper_flash.cu: tiles of 64 channels of a head of up to `width`, and `keys` tokens; 64 queries
- * for each of `groups`; stages of tiles. */
+ * for each of `groups`; stages of tiles. Short ones have all keys in one tile, and where a head is
+ * as wide as tiles, 64 queries in each of others. */
 struct hopper_attention_args {
     struct attention_args a;
-    struct tile_map keys, values;
+    int tiles; /* blocks of a head's queries */
+    int whole; /* blocks before those whose warpgroups have the same queries */
+    struct tile_map keys, values, queries; /* queries: for short ones */
 };
 #define FLASH_SHARED(width, keys, groups, stages)                                                  \
     ((stages) * (2 * (((width) + 63) / 64) * (keys)*128 + 4 * 8) +                                 \
      (groups)*64 * (((width) + 15) / 16 * 2 + 1) * 16)
+#define SHORT_SHARED(width, keys, groups)                                                          \
+    ((((width) + 63) / 64) * (2 * (keys) + ((width) % 64 ? 0 : (groups)*64)) * 128 +               \
+     (groups)*64 * (((width) + 15) / 16 * 2 + 1) * 16 + (2 + (groups)) * 8)
 
 /* out = x w^T + bias (+ residual), or GEGLU of it. A block computes tiles of LINEAR_ROWS rows by
  * some columns, LINEAR_STEP columns of x and w at once, which lie in stages of shared memory. */

@@ -1,6 +1,7 @@
 // hopper_flash.cu - attention on the tensor cores of 9.0: 16-bit numbers, f32 sums.
 //
-// A block has 64 queries of one head for each of its warpgroups. Keys and values come KEYS at a
+// A block has 64 queries of one head for each of its warpgroups; blocks that come when most places
+// are empty already, 64 for two warpgroups, which divide the keys. Keys and values come KEYS at a
 // time into a ring of STAGES places in shared memory. The last ones come first, so that only the
 // first of them may have rows that are no keys. The warps take turns at asking for the next ones:
 // who does all of it falls behind, and all others wait for him.
@@ -24,7 +25,8 @@ template <int D, int KEYS, int GROUPS, int STAGES> struct layout {
     static constexpr int PANEL = KEYS * 128, PANELS = (D + 63) / 64; // a panel: 64 channels
     static constexpr int TILE = PANELS * PANEL;
     static constexpr int RESULTS = STAGES * 2 * TILE;
-    static constexpr int BARRIERS = RESULTS + WARPS * 16 * PITCH<D> * 2;
+    static constexpr int STAGE = 16 * PITCH<D> * 2; // of a warp's results
+    static constexpr int BARRIERS = RESULTS + WARPS * STAGE;
     static_assert(BARRIERS + STAGES * 4 * 8 == FLASH_SHARED(D, KEYS, GROUPS, STAGES),
                   "as the launch has it");
 };
@@ -35,7 +37,7 @@ template <int D, int KEYS, int GROUPS, int STAGES> struct ring {
 
     const hopper_attention_args &args;
     unsigned char *shared;
-    int count;
+    int count, head, image;
 
     __device__ __forceinline__ unsigned char *tile(int i, side s) const
     {
@@ -72,16 +74,16 @@ template <int D, int KEYS, int GROUPS, int STAGES> struct ring {
 #pragma unroll
         for (int p = 0; p < at::PANELS; p++)
             tile_fetch(tile(i, s) + p * at::PANEL, s == KEY ? &args.keys : &args.values,
-                       there(i, s), p * 64, blockIdx.y, (count - 1 - i) * KEYS, blockIdx.z);
+                       there(i, s), p * 64, head, (count - 1 - i) * KEYS, image);
     }
 
-    // One thread.
-    __device__ __forceinline__ void begin() const
+    // One thread. Every tile is used by so many warps.
+    __device__ __forceinline__ void begin(int warps) const
     {
 #pragma unroll
         for (int i = 0; i < STAGES * 2; i++) {
             barrier_start(there(i / 2, side(i % 2)), 1);
-            barrier_start(used(i / 2, side(i % 2)), at::WARPS);
+            barrier_start(used(i / 2, side(i % 2)), warps);
         }
         barriers_started();
         for (int i = 0; i < min(STAGES, count); i++) {
@@ -233,6 +235,38 @@ template <typename T, int D, int KEYS> struct flash16 {
         total[1] += part[1];
     }
 
+    // What the warp has, for one that has the same queries and other keys.
+    __device__ __forceinline__ void leave(float *at) const
+    {
+        const float norm[4] = { base[0], base[1], total[0], total[1] };
+        at += threadIdx.x % 32 * 4;
+        store<float, 4>(at, norm);
+#pragma unroll
+        for (int j = 0; j < D / 8; j++)
+            store<float, 4>(at + (j + 1) * 128, sum[j]);
+    }
+
+    __device__ __forceinline__ void join(const float *at)
+    {
+        float other[4], mine[2], theirs[2];
+        at += threadIdx.x % 32 * 4;
+        load<float, 4>(at, other);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float most = fmaxf(base[i], other[i]);
+            mine[i] = power_of_two(base[i] - most);
+            theirs[i] = power_of_two(other[i] - most);
+            total[i] = total[i] * mine[i] + other[i + 2] * theirs[i];
+        }
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            load<float, 4>(at + (j + 1) * 128, other);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                sum[j][i] = sum[j][i] * mine[i / 2] + other[i] * theirs[i / 2];
+        }
+    }
+
     __device__ __forceinline__ void pin_sums()
     {
         pin(flat(sum));
@@ -242,36 +276,39 @@ template <typename T, int D, int KEYS> struct flash16 {
     }
 };
 
-template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention {
+// STEP 1: every warpgroup has queries of its own, and all use every tile. STEP GROUPS: all have the
+// same 64 queries, each its own of the tiles in turn, and what they have is put together.
+template <typename T, int D, int KEYS, int GROUPS, int STAGES, int STEP> struct attention {
     typedef layout<D, KEYS, GROUPS, STAGES> at;
 
     ring<D, KEYS, GROUPS, STAGES> tiles;
     flash16<T, D, KEYS> f;
     unsigned warp; // passed around, so that the compiler knows that all lanes have the same
 
-    __device__ __forceinline__ attention(const hopper_attention_args &args, unsigned char *shared)
-        : tiles{ args, shared, (args.a.keys + KEYS - 1) / KEYS },
-          warp(__shfl_sync(0xffffffffu, threadIdx.x / 32, 0))
+    // The warpgroup's first tile.
+    __device__ __forceinline__ int origin() const
     {
+        return STEP == 1 ? 0 : warp / 4;
     }
 
     // The first scores.
     __device__ __forceinline__ void begin(int keys)
     {
-        tiles.wait(0, KEY);
+        int i = origin();
+        tiles.wait(i, KEY);
         products_begin();
-        f.meet_keys(tiles.tile(0, KEY));
+        f.meet_keys(tiles.tile(i, KEY));
         products_wait<0>();
         pin(flat(f.score));
-        tiles.release(0, KEY);
+        tiles.release(i, KEY);
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            hide(f.score, i, keys - (tiles.count - 1) * KEYS);
+        for (int row = 0; row < 2; row++)
+            hide(f.score, row, keys - (tiles.count - 1 - i) * KEYS);
         f.lift(0);
         f.lift(1);
         f.soften();
         f.count_powers();
-        await(0);
+        await(i);
     }
 
     // Tile i's keys and the values of the one before, which may come later than the scores.
@@ -281,20 +318,20 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         pin(flat(f.score));
         products_begin();
         f.meet_keys(tiles.tile(i, KEY));
-        f.meet_values(tiles.tile(i - 1, VALUE), i == 1);
+        f.meet_values(tiles.tile(i - STEP, VALUE), i < 2 * STEP);
         products_wait<1>();
         pin(flat(f.score));
-        if (warp == (unsigned)i % at::WARPS) {
+        if (turn() == (unsigned)i % at::WARPS) {
             if (elected()) {
-                tiles.replace(i - 1, KEY);
-                tiles.replace(i - 2, VALUE);
+                tiles.replace(i - STEP, KEY);
+                tiles.replace(i - 2 * STEP, VALUE);
             }
             __syncwarp();
         }
         await(i);
         products_wait<0>();
         f.pin_sums();
-        tiles.release(i - 1, VALUE);
+        tiles.release(i - STEP, VALUE);
         f.soften();
         if (f.outgrown())
             f.soften_again(tiles.tile(i, KEY));
@@ -302,63 +339,210 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES> struct attention 
         f.count_powers();
     }
 
+    // After which of WARPS rounds the warp asks for tiles.
+    __device__ __forceinline__ unsigned turn() const
+    {
+        return STEP == 1 ? warp : warp % 4 * STEP + warp / 4;
+    }
+
     // What the round after tile i, or the last values, need.
     __device__ __forceinline__ void await(int i)
     {
-        if (i + 1 < tiles.count)
-            tiles.wait(i + 1, KEY);
+        if (i + STEP < tiles.count)
+            tiles.wait(i + STEP, KEY);
         tiles.wait(i, VALUE);
+    }
+
+    // first: of the block's queries
+    __device__ __forceinline__ void run(int first)
+    {
+        const attention_args &a = tiles.args.a;
+        first += (STEP == 1 ? warp : warp % 4) * 16;
+        int channel = tiles.head * a.width, left = a.queries - first;
+        if (threadIdx.x == 0)
+            tiles.begin(at::WARPS / STEP);
+        f.scale = a.scale;
+        f.start(at_row(a.q, a.queries, first) + channel, a.q.row, left, a.width);
+        __syncthreads();
+        begin(a.keys);
+        int i = origin() + STEP;
+        for (; i < tiles.count; i += STEP)
+            round(i);
+        f.pin_sums();
+        products_begin();
+        f.meet_values(tiles.tile(i - STEP, VALUE), i < 2 * STEP);
+        products_wait<0>();
+        f.pin_sums();
+        unsigned char *results =
+            tiles.shared + at::RESULTS + warp % (at::WARPS / STEP) * STEP * at::STAGE;
+        if constexpr (STEP > 1) {
+            static_assert(128 * (D / 8 + 1) * 4 <= STEP * at::STAGE, "a warp's numbers fit");
+            if (warp >= 4)
+                f.leave(reinterpret_cast<float *>(results));
+            __syncthreads();
+            if (warp >= 4)
+                return;
+            f.join(reinterpret_cast<const float *>(results));
+            __syncwarp();
+        }
+        finish<T, D>(f.sum, f.total, reinterpret_cast<T *>(results),
+                     at_row(a.out, a.queries, first) + channel, a.out.row, left, a.width);
+    }
+
+    __device__ __forceinline__ T *at_row(const rows &r, int tokens, int token)
+    {
+        return ::at<T>(r, (long)tiles.image * tokens + token);
+    }
+};
+
+// The first `whole` blocks have 64 queries for each warpgroup, the others, two for the queries of
+// one, 64 for all.
+template <typename T, int D, int KEYS, int GROUPS, int STAGES>
+__device__ __forceinline__ void run(const hopper_attention_args &args, unsigned char *shared,
+                                    unsigned warp)
+{
+    int block = blockIdx.x, part = block - args.whole;
+    bool divided = GROUPS == 2 && part >= 0;
+    if (divided)
+        block = args.whole + part / 2;
+    int head = block / args.tiles; // of all images
+    int first = (block - head * args.tiles) * GROUPS * 64;
+    ring<D, KEYS, GROUPS, STAGES> tiles = { args, shared, (args.a.keys + KEYS - 1) / KEYS,
+                                            head % args.a.heads, head / args.a.heads };
+    if (!divided) {
+        attention<T, D, KEYS, GROUPS, STAGES, 1> a = { tiles, {}, warp };
+        a.run(first);
+    } else if constexpr (GROUPS == 2) {
+        attention<T, D, KEYS, GROUPS, STAGES, 2> a = { tiles, {}, warp };
+        a.run(first + part % 2 * 64);
+    }
+}
+
+// Attention to at most KEYS keys: one tile of them, and nothing to await but the copies. Without
+// rounds, queries in tiles, too, and therefore few registers, so many blocks run at once that the
+// latency of each matters little. Where a head is not as wide as tiles, copies of many rows take
+// longer than loads.
+template <typename T, int D, int KEYS, int GROUPS> struct short_attention {
+    static constexpr bool TILED = D % 64 == 0;
+    static constexpr int PANELS = (D + 63) / 64, PANEL = KEYS * 128, TILE = PANELS * PANEL;
+    static constexpr int QUERIES = 64 * 128, QUERY = 2 * TILE; // a panel; where they begin
+    static constexpr int RESULTS = QUERY + TILED * GROUPS * PANELS * QUERIES;
+    static constexpr int STAGE = 16 * PITCH<D> * 2; // of a warp's results
+    static constexpr int BARRIERS = RESULTS + GROUPS * 4 * STAGE;
+    static_assert(BARRIERS + (2 + GROUPS) * 8 == SHORT_SHARED(D, KEYS, GROUPS),
+                  "as the launch has it");
+
+    const hopper_attention_args &args;
+    unsigned char *shared;
+    unsigned warp;
+    flash16<T, D, KEYS> f;
+
+    // Tells that keys, values, or a warpgroup's queries are there.
+    __device__ __forceinline__ barrier *there(int i) const
+    {
+        return reinterpret_cast<barrier *>(shared + BARRIERS) + i;
+    }
+
+    // One thread, this and the next.
+    __device__ __forceinline__ void fetch(const tile_map *map, int rows, int first, barrier *b,
+                                          unsigned char *to) const
+    {
+        barrier_expect(b, PANELS * rows * 128);
+#pragma unroll
+        for (int p = 0; p < PANELS; p++)
+            tile_fetch(to + p * rows * 128, map, b, p * 64, blockIdx.y, first, blockIdx.z);
+    }
+
+    __device__ __forceinline__ void fetch_all() const
+    {
+#pragma unroll
+        for (int i = 0; i < 2 + GROUPS; i++)
+            barrier_start(there(i), 1);
+        barriers_started();
+        fetch(&args.keys, KEYS, 0, there(KEY), shared);
+        if (TILED)
+            for (int g = 0; g < GROUPS; g++)
+                fetch(&args.queries, 64, (blockIdx.x * GROUPS + g) * 64, there(2 + g),
+                      shared + QUERY + g * PANELS * QUERIES);
+        fetch(&args.values, KEYS, 0, there(VALUE), shared + TILE);
+    }
+
+    __device__ __forceinline__ void meet_keys()
+    {
+        unsigned group = warp / 4;
+        barrier_wait(there(KEY), 0);
+        if (TILED)
+            barrier_wait(there(2 + group), 0);
+        products_begin();
+        if constexpr (TILED) {
+            unsigned long long queries = tile_at(shared + QUERY + group * PANELS * QUERIES);
+            unsigned long long keys = tile_at(shared);
+#pragma unroll
+            for (int d = 0; d < DEPTH<D>; d++)
+                product_of<T, KEYS>::tiles(flat(f.score),
+                                           tile_further(queries, d / 4 * QUERIES + d % 4 * 32),
+                                           tile_further(keys, d / 4 * PANEL + d % 4 * 32), d > 0);
+            products_commit();
+        } else {
+            f.meet_keys(shared);
+        }
+        products_wait<0>();
+        pin(flat(f.score));
     }
 
     __device__ __forceinline__ void run()
     {
-        const attention_args &a = tiles.args.a;
-        int first = (blockIdx.x * at::WARPS + warp) * 16;
-        int head = blockIdx.y * a.width, left = a.queries - first;
+        const attention_args &a = args.a;
+        int first = (blockIdx.x * GROUPS * 4 + warp) * 16, left = a.queries - first;
+        long row = (long)blockIdx.z * a.queries + first, channel = blockIdx.y * a.width;
         if (threadIdx.x == 0)
-            tiles.begin();
+            fetch_all();
+        f.start(at<T>(a.q, row) + channel, a.q.row, TILED ? 0 : left, a.width);
         f.scale = a.scale;
-        f.start(at_row(a.q, a.queries, first) + head, a.q.row, left, a.width);
         __syncthreads();
-        begin(a.keys);
-        for (int i = 1; i < tiles.count; i++)
-            round(i);
+        meet_keys();
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            hide(f.score, i, a.keys);
+            f.lift(i);
+        }
+        f.soften();
+        barrier_wait(there(VALUE), 0);
         f.pin_sums();
         products_begin();
-        f.meet_values(tiles.tile(tiles.count - 1, VALUE), tiles.count == 1);
+        f.meet_values(shared + TILE, true);
         products_wait<0>();
         f.pin_sums();
-        T *results = reinterpret_cast<T *>(tiles.shared + at::RESULTS);
-        finish<T, D>(f.sum, f.total, results + warp * 16 * PITCH<D>,
-                     at_row(a.out, a.queries, first) + head, a.out.row, left, a.width);
-    }
-
-    static __device__ __forceinline__ T *at_row(const rows &r, int tokens, int token)
-    {
-        return ::at<T>(r, (long)blockIdx.z * tokens + token);
+        finish<T, D>(f.sum, f.part, reinterpret_cast<T *>(shared + RESULTS + warp * STAGE),
+                     at<T>(a.out, row) + channel, a.out.row, left, a.width);
     }
 };
 
 template <typename T, int D, int KEYS, int GROUPS, int STAGES>
-__device__ __forceinline__ void run(const hopper_attention_args &args)
+__device__ __forceinline__ void start(const hopper_attention_args &args)
 {
     begin();
     DYNAMIC_SHARED(unsigned char, shared);
-    attention<T, D, KEYS, GROUPS, STAGES> a(args, shared);
-    a.run();
+    unsigned warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
+    if constexpr (STAGES) {
+        run<T, D, KEYS, GROUPS, STAGES>(args, shared, warp);
+    } else {
+        short_attention<T, D, KEYS, GROUPS> a = { args, shared, warp, {} };
+        a.run();
+    }
 }
 
-// BLOCKS: on a multiprocessor at once.
+// STAGES 0: short. BLOCKS: on a multiprocessor at once.
 #define FLASH(name, D, KEYS, GROUPS, STAGES, BLOCKS)                                               \
     extern "C" __global__ void __launch_bounds__(GROUPS * 128, BLOCKS)                             \
         name##_f16(CONSTANT_ARGS(hopper_attention_args, args))                                     \
     {                                                                                              \
-        run<f16, D, KEYS, GROUPS, STAGES>(args);                                                   \
+        start<f16, D, KEYS, GROUPS, STAGES>(args);                                                 \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(GROUPS * 128, BLOCKS)                             \
         name##_bf16(CONSTANT_ARGS(hopper_attention_args, args))                                    \
     {                                                                                              \
-        run<bf16, D, KEYS, GROUPS, STAGES>(args);                                                  \
+        start<bf16, D, KEYS, GROUPS, STAGES>(args);                                                \
     }
 
 FLASH(hopper_flash40, 40, 64, 4, 4, 1)
@@ -367,7 +551,7 @@ FLASH(hopper_flash80, 80, 64, 2, 4, 1)
 FLASH(hopper_flash160, 160, 64, 1, 2, 1)
 
 // Up to 80 keys: prompts have 77.
-FLASH(hopper_short40, 40, 80, 2, 1, 2)
-FLASH(hopper_short64, 64, 80, 1, 1, 3)
-FLASH(hopper_short80, 80, 80, 1, 1, 3)
-FLASH(hopper_short160, 160, 80, 1, 1, 2)
+FLASH(hopper_short40, 40, 80, 2, 0, 3)
+FLASH(hopper_short64, 64, 80, 1, 0, 5)
+FLASH(hopper_short80, 80, 80, 2, 0, 2)
+FLASH(hopper_short160, 160, 80, 1, 0, 2)
