@@ -339,6 +339,20 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES, int STEP> struct 
         f.count_powers();
     }
 
+    // In as many copies as there are stages, so that each knows where its tiles lie.
+    __device__ __forceinline__ void rounds()
+    {
+        constexpr int COPIES = STEP == 1 ? STAGES : 1;
+        for (int lap = 0;; lap++)
+#pragma unroll
+            for (int copy = 0; copy < COPIES; copy++) {
+                int i = origin() + (lap * COPIES + copy + 1) * STEP;
+                if (i >= tiles.count)
+                    return;
+                round(i);
+            }
+    }
+
     // After which of WARPS rounds the warp asks for tiles.
     __device__ __forceinline__ unsigned turn() const
     {
@@ -365,12 +379,11 @@ template <typename T, int D, int KEYS, int GROUPS, int STAGES, int STEP> struct 
         f.start(at_row(a.q, a.queries, first) + channel, a.q.row, left, a.width);
         __syncthreads();
         begin(a.keys);
-        int i = origin() + STEP;
-        for (; i < tiles.count; i += STEP)
-            round(i);
+        rounds();
+        int last = (tiles.count - 1 - origin()) / STEP * STEP + origin();
         f.pin_sums();
         products_begin();
-        f.meet_values(tiles.tile(i - STEP, VALUE), i < 2 * STEP);
+        f.meet_values(tiles.tile(last, VALUE), last < STEP);
         products_wait<0>();
         f.pin_sums();
         unsigned char *results =
