@@ -117,8 +117,19 @@ static bool conv_run(const struct plan *p, const struct step *s)
     return conv_with(p, s, weights_at(p->weights, s->i->weight));
 }
 
+static struct conv3 with_shortcut(const struct plan *p, const instr *shortcut, struct conv3 c)
+{
+    const tensor *x = shortcut->in[0];
+    for (int i = 0; i < (x->part[0] ? 2 : 1); i++)
+        c.shortcut[i] = gview_of(p, x->part[0] ? x->part[i] : x);
+    c.shortcut_weight = weights_at(p->weights, shortcut->weight);
+    c.shortcut_bias = bias_of(p, shortcut);
+    c.out = gview_of(p, shortcut->out);
+    return c;
+}
+
 /* The same for launch_conv3. */
-static struct conv3 own_problem(const struct plan *p, const instr *o)
+static struct conv3 own_problem(const struct plan *p, const instr *o, bool join)
 {
     struct conv3 c = { .out = gview_of(p, o->out), .bias = bias_of(p, o) };
     c.doubled = doubled(p->g, p->t, o);
@@ -127,28 +138,43 @@ static struct conv3 own_problem(const struct plan *p, const instr *o)
         c.doubled ? weights_doubled(p->weights, o->weight) : weights_at(p->weights, o->weight);
     if (o->residual)
         c.residual = gview_of(p, o->residual);
-    return c;
+    return join ? with_shortcut(p, shortcut_behind(p->t, o), c) : c;
+}
+
+/* Could the shortcut behind it be added? The sum must lie where it will be in the end. */
+static bool joins(const struct plan *p, const instr *o)
+{
+    const instr *shortcut = shortcut_behind(p->t, o);
+    if (!shortcut || tensor_home(shortcut->out) != tensor_home(o->out))
+        return false;
+    struct conv3 c = own_problem(p, o, true);
+    return launch_conv3_ways(p->g, &c) > 0;
+}
+
+bool conv_joined(const struct plan *p, const instr *linear)
+{
+    long before = linear - p->t->code - 1;
+    return before >= 0 && p->step[before].joined;
 }
 
 /* Of a 3x3 filter with a border of zeros, and nothing after its sums but bias and residual. */
 static int own_ways(const struct plan *p, const instr *o)
 {
-    struct conv3 c = own_problem(p, o);
+    struct conv3 c = own_problem(p, o, false);
     bool plain = o->u.conv.k == 3 && o->u.conv.stride == 1 && o->u.conv.pad == 1 &&
                  o->u.conv.pad_end == 1 && !o->act && !o->shift;
     return plain ? launch_conv3_ways(p->g, &c) : 0;
 }
 
-static bool conv3_with(const struct plan *p, const instr *o, int way, CUdeviceptr filters)
+static bool conv3_with(const struct plan *p, const instr *o, int way, const struct conv3 *c)
 {
-    struct conv3 c = own_problem(p, o);
-    c.weight = filters ? filters : c.weight;
-    return (c.doubled || prepare_input(p, o)) && launch_conv3(p->g, &c, way) == CUDA_SUCCESS;
+    return (c->doubled || prepare_input(p, o)) && launch_conv3(p->g, c, way) == CUDA_SUCCESS;
 }
 
 static bool conv3_run(const struct plan *p, const struct step *s)
 {
-    return conv3_with(p, s->i, s->own[0] - 1, 0);
+    struct conv3 c = own_problem(p, s->i, s->joined);
+    return conv3_with(p, s->i, s->own[0] - 1, &c);
 }
 
 /* First the library's plans, then the ways of launch_conv3. */
@@ -172,8 +198,11 @@ static bool try_conv(void *ctx, int i)
     const struct plan *p = t->p;
     const instr *o = t->s->i;
     CUdeviceptr filters = weights_elsewhere(p->weights, o->weight, filter_bytes(p, o), t->turn++);
-    if (i >= t->library)
-        return conv3_with(p, o, i - t->library, filters);
+    if (i >= t->library) {
+        struct conv3 c = own_problem(p, o, false);
+        c.weight = filters;
+        return conv3_with(p, o, i - t->library, &c);
+    }
     t->s->dnn = t->plan[i];
     return dnn_plan_ready(p->g->dnn, t->plan[i]) && conv_with(p, t->s, filters);
 }
@@ -193,6 +222,7 @@ static bool tune(struct tuning *t, const struct dnn_conv *q, bool doubles)
     int way = count ? choose(t->p->g, key, count, try_conv, t) : -1;
     s->dnn = way >= 0 && way < t->library ? t->plan[way] : NULL;
     s->own[0] = way >= t->library ? 1 + way - t->library : 0;
+    s->joined = s->own[0] && joins(t->p, s->i); /* nothing is as fast as a few steps more */
     if (way >= 0)
         s->run = s->own[0] ? conv3_run : conv_run;
     for (int i = 0; i < t->library; i++)
@@ -237,7 +267,8 @@ static bool same_conv(const struct plan *p, const instr *a, const instr *b)
            memcmp(&a->u.conv, &b->u.conv, sizeof a->u.conv) == 0 && a->act == b->act &&
            (a->bias < 0) == (b->bias < 0) && !a->shift == !b->shift &&
            !a->residual == !b->residual && can_finish(a) == can_finish(b) &&
-           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && own_ways(p, a) == own_ways(p, b);
+           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && own_ways(p, a) == own_ways(p, b) &&
+           joins(p, a) == joins(p, b);
 }
 
 int conv_prepare(struct plan *p, struct step *s, styx_error *err)

@@ -72,10 +72,14 @@ CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);
  * of that, and no residual. Plus bias, or 0, plus residual, whose data may be 0; out may be the
  * residual. All of one type, F16 or BF16; rows at multiples of 16 bytes; 16, for some ways 32,
  * divides out.c. There are several ways, numbered from 0; none for what is not so, and on other
- * cards. */
+ * cards.
+ *
+ * Instead of a residual a 1x1 convolution may be added, of shortcut[0], or of that and shortcut[1]
+ * side by side (data 0: none), maps of out's size, with shortcut_weight [cout][channels of both].
+ */
 struct conv3 {
-    struct gview x, out, residual;
-    CUdeviceptr weight, bias;
+    struct gview x, out, residual, shortcut[2];
+    CUdeviceptr weight, bias, shortcut_weight, shortcut_bias;
     bool doubled;
 };
 int launch_conv3_ways(const struct gpu *g, const struct conv3 *c);

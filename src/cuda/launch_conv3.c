@@ -24,11 +24,20 @@ static bool fits(const struct gpu *g, const struct conv3 *c, const struct way *w
            g->kernel[kernel_index(w->name, c->out.type)];
 }
 
+/* No shortcut, or one that can be added? */
+static bool fits_shortcut(const struct conv3 *c)
+{
+    const struct gview *a = &c->shortcut[0], *b = &c->shortcut[1];
+    return !a->data ||
+           (!c->doubled && !c->residual.data && launch_wide(a) && launch_wide(b) &&
+            launch_wide_address(c->shortcut_weight) && launch_wide_address(c->shortcut_bias));
+}
+
 static const struct way *way_of(const struct gpu *g, const struct conv3 *c, int i)
 {
     if (!launch_wide(&c->x) || !launch_wide(&c->out) || !launch_wide(&c->residual) ||
         !launch_wide_address(c->weight) || !launch_wide_address(c->bias) ||
-        c->x.type != c->out.type || (c->doubled && c->residual.data) ||
+        c->x.type != c->out.type || (c->doubled && c->residual.data) || !fits_shortcut(c) ||
         c->out.h != scale(c) * c->x.h || c->out.w != scale(c) * c->x.w ||
         gview_pixels(&c->out) > MOST_PIXELS)
         return NULL;
@@ -72,21 +81,50 @@ static void choose_box(const struct gview *x, struct conv3_args *a)
         }
 }
 
-static CUresult maps(const struct gpu *g, const struct conv3 *c, int columns, struct conv3_args *a)
+static CUresult map_of(const struct gpu *g, const struct gview *x, const struct conv3_args *a,
+                       struct tile_map *to)
 {
-    const struct gview *x = &c->x;
-    long filter = (c->doubled ? DOUBLED_TAPS : 9L) * x->c;
-    struct rows w = { c->weight, filter };
     struct tiles boxes = {
         .dims = 4,
         .size = { x->c, x->w, x->h, x->n },
         .stride = { 1, x->row, x->w * x->row, (long)x->h * x->w * x->row },
         .tile = { LINEAR_STEP, 1 << a->box_w, 1 << a->box_h, 1 << a->box_n },
     };
-    CUresult result = launch_tiles(g, x->type, x->data, &boxes, &a->x);
-    return result == CUDA_SUCCESS
-               ? launch_rows_in_runs(g, x->type, &w, c->out.c, filter, columns, &a->weight)
-               : result;
+    return launch_tiles(g, x->type, x->data, &boxes, to);
+}
+
+static CUresult weight_of(const struct gpu *g, const struct conv3 *c, CUdeviceptr weight, long row,
+                          int columns, struct tile_map *to)
+{
+    struct rows w = { weight, row };
+    return launch_rows_in_runs(g, c->x.type, &w, c->out.c, row, columns, to);
+}
+
+static CUresult maps(const struct gpu *g, const struct conv3 *c, int columns, struct conv3_args *a)
+{
+    long filter = (c->doubled ? DOUBLED_TAPS : 9L) * c->x.c;
+    CUresult result = map_of(g, &c->x, a, &a->x);
+    if (result == CUDA_SUCCESS)
+        result = weight_of(g, c, c->weight, filter, columns, &a->weight);
+    return result;
+}
+
+/* Its steps; its bias is a residual that is the same for every pixel. */
+static CUresult add_shortcut(const struct gpu *g, const struct conv3 *c, int columns,
+                             struct conv3_args *a)
+{
+    CUresult result = CUDA_SUCCESS;
+    long channels = 0;
+    for (int i = 0; i < 2 && c->shortcut[i].data && result == CUDA_SUCCESS; i++) {
+        result = map_of(g, &c->shortcut[i], a, &a->also[i]);
+        a->also_steps[i] = up(c->shortcut[i].c, LINEAR_STEP);
+        channels += c->shortcut[i].c;
+    }
+    if (!channels || result != CUDA_SUCCESS)
+        return result;
+    a->also_split = c->shortcut[0].c;
+    a->residual = (struct rows){ c->shortcut_bias, 0 };
+    return weight_of(g, c, c->shortcut_weight, channels, columns, &a->also_weight);
 }
 
 CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
@@ -107,6 +145,8 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
     };
     choose_box(&c->x, &a);
     CUresult result = maps(g, c, way->columns, &a);
+    if (result == CUDA_SUCCESS)
+        result = add_shortcut(g, c, way->columns, &a);
     if (result != CUDA_SUCCESS)
         return result;
     a.tiles = a.across * a.down * a.deep * up(c->out.c, way->columns) * scale(c) * scale(c);

@@ -48,6 +48,19 @@ static void take_norms(const struct gpu *g, const tape *t, struct layout *l)
     }
 }
 
+const instr *shortcut_behind(const tape *t, const instr *o)
+{
+    const instr *next = o + 1;
+    bool sum = o->op == OP_CONV2D && o->u.conv.k == 3 && o->u.conv.stride == 1 &&
+               o->u.conv.pad == 1 && o->u.conv.pad_end == 1 && !o->u.conv.up_h && !o->act &&
+               !o->shift && !o->residual && o->out->uses == 1;
+    return sum && next < t->code + t->ncode && next->op == OP_LINEAR && next->residual == o->out &&
+                   !next->act && !next->shift && !next->many && !t->params[next->weight].coarse &&
+                   next->out->type == o->out->type
+               ? next
+               : NULL;
+}
+
 bool layout_doubles(const struct gpu *g, const tape *t, const instr *o)
 {
     return g->sm == 90 && t->type != DT_F32 && o->op == OP_CONV2D && o->u.conv.up_h &&
@@ -116,7 +129,10 @@ static size_t place_all(struct placing w)
             place_many(&w, o->many);
             continue;
         }
+        const instr *shortcut = shortcut_behind(t, o);
         place(&w, &o->weight, 1);
+        if (shortcut)
+            place(&w, &shortcut->weight, 1);
         place(&w, &o->bias, 1);
     }
     /* what only other programs of the network read */

@@ -364,8 +364,8 @@ static bool same_product(const struct product *a, const struct product *b)
 
 static bool same_linear(const struct plan *p, const instr *a, const instr *b)
 {
-    bool same = same_shape(a->in[0], b->in[0]) && same_shape(a->out, b->out) &&
-                !a->in[0]->part[0] == !b->in[0]->part[0];
+    bool same = !conv_joined(p, a) && same_shape(a->in[0], b->in[0]) &&
+                same_shape(a->out, b->out) && !a->in[0]->part[0] == !b->in[0]->part[0];
     for (int part = 0; same && part < (a->in[0]->part[0] ? 2 : 1); part++) {
         struct product x = problem(p, a, part), y = problem(p, b, part);
         same = same_product(&x, &y) && own_ways(p, a, part) == own_ways(p, b, part);
@@ -407,6 +407,12 @@ static int prepare_product(struct plan *p, struct step *s, int part, styx_error 
     return STYX_OK;
 }
 
+static bool joined_run(const struct plan *p, const struct step *s)
+{
+    (void)p, (void)s;
+    return true;
+}
+
 int linear_prepare(struct plan *p, struct step *s, styx_error *err)
 {
     const instr *o = s->i;
@@ -416,7 +422,8 @@ int linear_prepare(struct plan *p, struct step *s, styx_error *err)
     if (!code && parts == 2 && is_eight(p->g, p->t, o))
         return fail(err, STYX_ERR_INTERNAL, "%s has an input in two parts, and bears 8 bits",
                     p->t->params[o->weight].name);
-    if (code || step_share(p, s, same_linear))
+    s->run = joined_run;
+    if (code || conv_joined(p, o) || step_share(p, s, same_linear))
         return code;
     s->run = linear_run;
     for (int part = 0; part < parts && !code; part++)

@@ -59,6 +59,10 @@ static inline int first_weight(const instr *i)
 /* The layer norm whose result this linear layer reads and nobody else, or NULL. */
 const instr *norm_before(const tape *t, const instr *linear);
 
+/* The 1x1 convolution right behind a 3x3 one that nothing else reads and that it adds itself to: a
+ * residual block's shortcut. NULL if there is none. Their weights follow each other. */
+const instr *shortcut_behind(const tape *t, const instr *conv);
+
 /* Does the convolution read an upsampled map as launch_conv3 could, if it were exactly doubled? All
  * programs of a network agree on that, whatever their size. */
 bool layout_doubles(const struct gpu *g, const tape *t, const instr *conv);

@@ -23,6 +23,7 @@ struct step {
     bool (*run)(const struct plan *p, const struct step *s);
     struct product_plan *product[2]; /* a linear layer over two parts is two of them */
     int own[2];  /* instead of it: 1 + a way of launch_linear, or launch_conv3 */
+    bool joined; /* with the shortcut behind the convolution */
     bool normed; /* which goes over the layer norm before it too */
     struct dnn_plan *dnn;
     bool shared; /* product and dnn are an earlier step's */
@@ -68,6 +69,8 @@ enum taken_part { NORM_KEPT, NORM_GAIN, NORM_ALL };
 enum taken_part linear_takes(const struct plan *p, const instr *norm);
 int linear_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t conv_scratch_bytes(const struct gpu *g, const tape *t, const instr *i);
+/* Has the convolution before this linear layer done its work? */
+bool conv_joined(const struct plan *p, const instr *linear);
 int conv_prepare(struct plan *p, struct step *s, styx_error *err);
 size_t attention_scratch_bytes(const tape *t, const instr *i);
 int attention_prepare(struct plan *p, struct step *s, styx_error *err);

@@ -41,11 +41,11 @@ static size_t end_of(const tape *t, const struct layout *l, int p)
     return l->at[p] + layout_bytes(l, t, p);
 }
 
-/* The matrices of one instruction stay together. */
+/* The matrices of one instruction stay together, and those of two that may run as one. */
 static void cut_matrices(const tape *t, const struct layout *l, const int *which, int n, bool fresh,
                          struct cut *c, size_t *from)
 {
-    if (which[0] < 0 || t->params[which[0]].dims == 1)
+    if (which[0] < 0 || t->params[which[0]].dims == 1 || c->of[which[0]] >= 0)
         return;
     size_t begin = l->at[which[0]], end = end_of(t, l, which[n - 1]);
     if (c->count == 0 || fresh || begin < *from || end - *from > CHUNK) {
@@ -67,9 +67,12 @@ static void cut_all(const tape *t, const struct layout *l, struct cut *c)
     for (int i = 0; i < t->ncode; i++) {
         int before = c->count;
         bool fresh = i >= t->once && c->loop < 0;
-        const instr *o = &t->code[i];
-        cut_matrices(t, l, o->many ? o->many->weight : &o->weight, o->many ? o->many->count : 1,
-                     fresh, c, &from);
+        const instr *o = &t->code[i], *shortcut = shortcut_behind(t, o);
+        if (shortcut)
+            cut_matrices(t, l, (int[]){ o->weight, shortcut->weight }, 2, fresh, c, &from);
+        else
+            cut_matrices(t, l, o->many ? o->many->weight : &o->weight, o->many ? o->many->count : 1,
+                         fresh, c, &from);
         if (i >= t->once && c->loop < 0 && c->count > before)
             c->loop = before;
     }

@@ -406,6 +406,67 @@ static void test_doubled_maps_wherever_weights_are(void **state)
     }
 }
 
+/* ---- shortcuts in the convolutions before them ---- */
+
+/* Residual blocks: of another input, then of one in two parts and of one, the same once more, one
+ * without a shortcut, and one whose convolution somebody else reads too. */
+static void shortcuts(tape *t, unsigned seed)
+{
+    (void)seed;
+    tensor *x = input(t, "x", 2, 4, 5, 16, t->type, false),
+           *y = input(t, "y", 2, 4, 5, 8, t->type, false);
+    tensor *z = conv2d(t, y, "first", 32, 3, 1);
+    z = add(t, conv1x1(t, x, "first_shortcut", 32), z);
+    for (int i = 0; i < 2; i++) {
+        enter(t, "%d", i);
+        tensor *h = conv2d(t, z, "second", 48, 3, 1), *parts = concat(t, z, x);
+        z = add(t, conv1x1(t, parts, "second_shortcut", 48), h);
+        h = conv2d(t, z, "narrow", 32, 3, 1);
+        z = add(t, conv1x1(t, z, "narrow_shortcut", 32), h);
+        leave(t);
+    }
+    z = add(t, conv2d(t, z, "plain", 32, 3, 1), z);
+    tensor *c = conv2d(t, z, "last", 48, 3, 1);
+    output(t, add(t, act(t, c, ACT_SILU), add(t, conv1x1(t, z, "last_shortcut", 48), c)));
+}
+
+/* Do convolutions run with their shortcuts? All five of them or none. */
+static bool joined(enum offload offload, size_t budget, enum dtype type, struct outcome *first,
+                   int i)
+{
+    static const float tolerance[] = { [DT_F32] = 2e-3f, [DT_BF16] = 0.1f, [DT_F16] = 0.02f };
+    void *dev = card(offload);
+    tape *t = optimised(shortcuts, 0, type, false, true);
+    compare(shortcuts, 0, dev, budget, type, tolerance[type]);
+    fake.joined = 0;
+    struct outcome x = run(&backend_cuda, dev, budget, t);
+    assert_int_equal(fake.joined % 5, 0);
+    same_as_first(first, x, i);
+    backend_cuda.close(dev);
+    tape_free(t);
+    return fake.joined > 0;
+}
+
+/* Where our own convolution is the fastest; and then wherever weights are, with the same bytes. */
+static void test_shortcuts_join_convolutions(void **state)
+{
+    struct outcome first = { .nout = 0 };
+    (void)state;
+    fake.conv3_ms = 2;
+    assert_false(joined(OFFLOAD_NONE, 0, DT_F16, &first, 0));
+    free(first.out[0]);
+    fake.conv3_ms = 0.5f;
+    for (int i = 0; i < 4; i++)
+        assert_true(
+            joined(i < 3 ? (enum offload)i : OFFLOAD_NONE, i < 3 ? 0 : 9000, DT_F16, &first, i));
+    free(first.out[0]);
+    assert_true(joined(OFFLOAD_NONE, 0, DT_BF16, &first, 0));
+    free(first.out[0]);
+    assert_false(joined(OFFLOAD_NONE, 0, DT_F32, &first, 0));
+    free(first.out[0]);
+    fake.conv3_ms = 0;
+}
+
 /* ---- single runs ---- */
 
 struct net {
@@ -706,6 +767,7 @@ int main(void)
         cmocka_unit_test(test_fused_geglu_needs_no_scratch),
         cmocka_unit_test(test_doubled_maps_need_no_scratch),
         cmocka_unit_test(test_doubled_maps_wherever_weights_are),
+        cmocka_unit_test(test_shortcuts_join_convolutions),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),
         cmocka_unit_test(test_networks_take_turns_whatever_fails),

@@ -23,6 +23,8 @@ extern struct fake_state {
     float normed_ms;     /* what a product tells that has a layer norm in it; 0: as ms */
     int normed;          /* such products that ran */
     int doubled;         /* convolutions that doubled their map, run */
+    int joined;          /* convolutions that added a shortcut, run */
+    float conv3_ms;      /* what our own 3x3 convolutions tell; 0: as ms */
     int compiled;        /* plans of the library that were made ready without a text */
 } fake;
 

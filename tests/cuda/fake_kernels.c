@@ -406,13 +406,25 @@ static double tap(const struct conv3 *f, long image, int y, int x, CUdeviceptr f
     return sum;
 }
 
+static double shortcut(const struct conv3 *f, long pixel, int c)
+{
+    const struct gview *a = &f->shortcut[0], *b = &f->shortcut[1];
+    long row = (long)c * (a->c + b->c);
+    double sum = f->shortcut_bias ? (double)fake_get(f->shortcut_bias, f->x.type, c) : 0;
+    for (int i = 0; i < a->c + b->c; i++)
+        sum += (double)(i < a->c ? of(a, pixel, i) : of(b, pixel, i - a->c)) *
+               fake_get(f->shortcut_weight, f->x.type, row + i);
+    return sum;
+}
+
 int launch_conv3_ways(const struct gpu *g, const struct conv3 *f)
 {
     bool half = f->x.type != DT_F32 && f->x.type == f->out.type;
     int scale = f->doubled ? 2 : 1;
     (void)g;
-    return half && wide(&f->x) && wide(&f->out) && wide(&f->residual) && f->out.c % 16 == 0 &&
-                   f->out.h == scale * f->x.h && f->out.w == scale * f->x.w
+    return half && wide(&f->x) && wide(&f->out) && wide(&f->residual) && wide(&f->shortcut[0]) &&
+                   wide(&f->shortcut[1]) && f->out.c % 16 == 0 && f->out.h == scale * f->x.h &&
+                   f->out.w == scale * f->x.w
                ? 2
                : 0;
 }
@@ -422,6 +434,9 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
     int scale = f->doubled ? 2 : 1, side = f->doubled ? 2 : 3, taps = side * side;
     (void)g, (void)way;
     fake.doubled += f->doubled;
+    fake.joined += f->shortcut[0].data != 0;
+    if (fake.conv3_ms > 0)
+        fake.ms = fake.conv3_ms;
     for (long p = 0; p < gview_pixels(&f->out); p++) {
         long n = p / area(&f->out);
         int y = (int)(p / f->out.w % f->out.h), x = (int)(p % f->out.w);
@@ -432,6 +447,7 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
             for (int i = 0; i < taps; i++)
                 sum += tap(f, n, y / scale - 1 + phase / 2 + i / side,
                            x / scale - 1 + phase % 2 + i % side, f->weight, (filter + i) * f->x.c);
+            sum += shortcut(f, p, c);
             to(&f->out, p, c, (float)sum + (f->residual.data ? of(&f->residual, p, c) : 0));
         }
     }

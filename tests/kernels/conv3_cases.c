@@ -7,6 +7,7 @@
 struct map {
     int n, h, w, c, columns;
     bool bias, residual; /* no residual where the map is doubled */
+    int shortcut[2];     /* nor a shortcut: channels of its parts */
     int gap;             /* the values are slices of wider ones */
 };
 
@@ -29,6 +30,16 @@ static double sum_of(const struct conv3 *c, CUdeviceptr filter, long pixel, int 
     return sum;
 }
 
+static double shortcut_of(const struct conv3 *c, long pixel, int o)
+{
+    const struct gview *a = &c->shortcut[0], *b = &c->shortcut[1];
+    double sum = c->shortcut_bias ? (double)get(c->shortcut_bias, c->x.type, o) : 0;
+    for (int i = 0; i < a->c + b->c; i++)
+        sum += (double)(i < a->c ? at(a, pixel, i) : at(b, pixel, i - a->c)) *
+               get(c->shortcut_weight, c->x.type, (long)o * (a->c + b->c) + i);
+    return sum;
+}
+
 static void every_way(const struct conv3 *c, CUdeviceptr filter)
 {
     enum dtype type = c->x.type;
@@ -37,7 +48,7 @@ static void every_way(const struct conv3 *c, CUdeviceptr filter)
         CUresult result = launch_conv3(&gpu, c, way);
         for (long p = 0; p < gview_pixels(&c->out); p++)
             for (int o = 0; o < c->out.c; o++)
-                compare(at(&c->out, p, o), sum_of(c, filter, p, o) +
+                compare(at(&c->out, p, o), sum_of(c, filter, p, o) + shortcut_of(c, p, o) +
                                                (c->bias ? get(c->bias, type, o) : 0) +
                                                (c->residual.data ? at(&c->residual, p, o) : 0));
         conclude(type, result, "3x3 convolution");
@@ -63,6 +74,13 @@ static void conv3_case(const struct map *k, enum dtype type, bool doubled)
         c.bias = numbers(type, k->columns, 0, 1);
     if (k->residual && !doubled)
         c.residual = filled(type, k->n, h, w, k->columns, k->gap, 0, 1);
+    for (int i = 0; i < 2 && k->shortcut[i] && !doubled; i++)
+        c.shortcut[i] = filled(type, k->n, h, w, k->shortcut[i], k->gap, 0, 1);
+    if (c.shortcut[0].data) {
+        int channels = k->shortcut[0] + k->shortcut[1];
+        c.shortcut_weight = numbers(type, (long)k->columns * channels, 0, 0.3f);
+        c.shortcut_bias = k->bias ? numbers(type, k->columns, 0, 1) : 0;
+    }
     every_way(&c, filter);
     forget_memory();
 }
@@ -72,10 +90,10 @@ void conv3s(enum dtype type)
    * tiles
    */
     static const struct map cases[] = {
-        { 1, 5, 9, 72, 96, true, true, 8 },
-        { 3, 9, 9, 8, 32, false, false, 0 },
-        { 1, 2, 70, 64, 32, true, false, 0 },
-        { 2, 9, 3, 16, 288, false, true, 16 },
+        { 1, 5, 9, 72, 96, true, true, { 0, 0 }, 8 },
+        { 3, 9, 9, 8, 32, false, false, { 24, 0 }, 0 },
+        { 1, 2, 70, 64, 32, true, false, { 40, 136 }, 8 },
+        { 2, 9, 3, 16, 288, false, true, { 0, 0 }, 16 },
     };
     for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++)
         for (int doubled = 0; doubled < 2; doubled++) {
@@ -88,6 +106,14 @@ void conv3s(enum dtype type)
     assert_int_equal(launch_conv3_ways(&gpu, &odd), 0);
     odd.out = value(type, 1, 8, 8, 48, 0);
     assert_int_equal(launch_conv3_ways(&gpu, &odd), type == DT_F32 ? 0 : 1);
-    odd.residual = odd.out;
+    struct conv3 with = odd;
+    with.residual = odd.out;
+    assert_int_equal(launch_conv3_ways(&gpu, &with), 0);
+    odd.shortcut[0] = odd.out;
+    assert_int_equal(launch_conv3_ways(&gpu, &odd), 0);
+    odd.doubled = false;
+    odd.out = odd.x;
+    assert_int_equal(launch_conv3_ways(&gpu, &odd), type == DT_F32 ? 0 : 4);
+    odd.shortcut[1] = value(type, 1, 4, 4, 12, 0); /* rows 24 bytes apart */
     assert_int_equal(launch_conv3_ways(&gpu, &odd), 0);
 }

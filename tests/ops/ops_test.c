@@ -325,7 +325,8 @@ static void resnets(void **state)
 {
     (void)state;
     CHECK(record_resnet, { 2, 8, 8, 32, 32, 8, 32 }, { 1, 12, 10, 40, 32, 4, 24 },
-          { 2, 5, 9, 20, 16, 4, 12 }, { 1, 40, 40, 64, 64, 32, 128 });
+          { 2, 5, 9, 20, 16, 4, 12 }, { 1, 40, 40, 64, 64, 32, 128 },
+          { 2, 17, 33, 72, 160, 8, 136 });
 }
 
 /* ---- attention: c = head dim, k = heads, cout = tokens of k and v, a = causal, b = doublings of

@@ -152,12 +152,13 @@ struct linear_args {
 /* hopper_conv.cu: tiles of as many pixels, a box of 2^box_w columns, 2^box_h rows and 2^box_n
  * images of x. */
 struct conv3_args {
-    struct tile_map x, weight;
-    struct rows out, residual;  /* residual.data 0: none */
-    device_address bias;        /* or 0 */
-    int images, h, w, channels; /* of x */
-    int columns;                /* channels of out */
-    int steps;                  /* of a tap */
+    struct tile_map x, weight, also[2], also_weight;
+    struct rows out, residual;     /* residual.data 0: none */
+    device_address bias;           /* or 0 */
+    int images, h, w, channels;    /* of x */
+    int columns;                   /* channels of out */
+    int steps;                     /* of a tap */
+    int also_steps[2], also_split; /* of a shortcut's parts, or 0; channels of the first part */
     int box_w, box_h, box_n;
     int across, down, deep; /* boxes beside, below and behind each other */
     int tiles;

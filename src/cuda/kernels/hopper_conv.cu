@@ -10,6 +10,9 @@
 // x - 1 + b and x + b. So the result is four convolutions of x with 2x2 taps, a phase for each
 // (a, b), with weights that are sums (launch_pack_doubled): 4/9 of the products, and no upsampled
 // map.
+//
+// A residual block's shortcut, a 1x1 convolution of its input, whose parts may be two maps, goes
+// into the same sums, if the map is not doubled: it is some more steps.
 #include "cuda/kernels/hopper_product.cuh"
 
 template <typename T, int N, bool DOUBLED> struct conv3 {
@@ -61,19 +64,30 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
         }
     }
 
-    // Behind the last channels of a tap come those of the next: they meet zeros of x.
+    // The steps of a box of a map: its pixels (x, y) with the weights from a column on. Behind the
+    // last channels come those of another tap or part: they meet zeros of the map.
+    __device__ __forceinline__ void fetch(const tile_map &map, const tile_map &weight, int steps,
+                                          const place &p, int x, int y, int from)
+    {
+        for (int k = 0; k < steps; k++, ring.next()) {
+            unsigned char *to = ring.to_fill();
+            barrier *full = ring.full + ring.at;
+            tile_fetch(to, &map, full, k * STEP, x, y, p.image);
+            tile_fetch_groups(to + ring.X_BYTES, &weight, full, from + k * STEP, p.column / GROUP);
+        }
+    }
+
     __device__ __forceinline__ void fetch_all()
     {
         each_tile([&](const place &p) {
             int x = p.x - 1 + p.phase % SCALE, y = p.y - 1 + p.phase / SCALE;
             for (int tap = 0; tap < TAPS; tap++)
-                for (int k = 0; k < a.steps; k++, ring.next()) {
-                    int of_w = (p.phase * TAPS + tap) * a.channels + k * STEP;
-                    unsigned char *to = ring.to_fill();
-                    barrier *full = ring.full + ring.at;
-                    tile_fetch(to, &a.x, full, k * STEP, x + tap % SIDE, y + tap / SIDE, p.image);
-                    tile_fetch_groups(to + ring.X_BYTES, &a.weight, full, of_w, p.column / GROUP);
-                }
+                fetch(a.x, a.weight, a.steps, p, x + tap % SIDE, y + tap / SIDE,
+                      (p.phase * TAPS + tap) * a.channels);
+            if constexpr (!DOUBLED)
+                for (int part = 0; part < 2; part++)
+                    fetch(a.also[part], a.also_weight, a.also_steps[part], p, p.x, p.y,
+                          part * a.also_split);
         });
     }
 
@@ -152,12 +166,13 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
         int lane_column = threadIdx.x % 4 * RUN;
         if (SKEW && group == 1)
             barrier_wait(ring.full + SKEW, 0);
+        int steps = TAPS * a.steps + (DOUBLED ? 0 : a.also_steps[0] + a.also_steps[1]);
         each_tile([&](const place &p) {
             float sum[N / 2];
             addends add;
             long at[2] = { pixel(p, lane_row), pixel(p, lane_row + 8) };
             ask(add, at, p.column + lane_column);
-            ring.multiply(sum, x, w, TAPS * a.steps, [](const unsigned char *) {});
+            ring.multiply(sum, x, w, steps, [](const unsigned char *) {});
             finish(sum, add, at, p.column + lane_column);
         });
     }
