@@ -183,6 +183,9 @@ int plan_prepare(void *dev, const tape *t, void *loaded, void **plan, styx_error
             gpu_check(g, g->cu->cuMemHostAlloc((void **)&p->pinned, p->in_bytes + p->out_bytes, 0),
                       "allocating pinned memory", err);
     g->arena_owner = NULL; /* measuring writes anywhere */
+    if (!code)             /* and reads what no instruction has written yet */
+        code = gpu_check(g, g->cu->cuMemsetD8Async(g->arena.base, 0, t->arena, g->stream),
+                         "clearing the arena", err);
     for (int i = 0; i < t->ncode && !code; i++) {
         p->step[i].i = &t->code[i];
         code = weights_need(p->weights, &t->code[i], err);
