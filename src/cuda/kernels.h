@@ -30,6 +30,7 @@
     X(flash, flash160)                                                                             \
     X(hopper_conv, conv80)                                                                         \
     X(hopper_conv, conv160)                                                                        \
+    X(hopper_conv, conv160_apart)                                                                  \
     X(hopper_conv, conv192)                                                                        \
     X(hopper_conv, conv256)                                                                        \
     X(hopper_conv, doubled80)                                                                      \
@@ -46,7 +47,9 @@
     X(hopper_flash, hopper_short160)                                                               \
     X(hopper_linear, linear80)                                                                     \
     X(hopper_linear, linear160)                                                                    \
+    X(hopper_linear, linear160_pair)                                                               \
     X(hopper_linear, linear160_geglu)                                                              \
+    X(hopper_linear, linear160_apart)                                                              \
     X(hopper_linear, linear256_geglu)                                                              \
     X(hopper_linear, normed80)                                                                     \
     X(hopper_linear, normed160)                                                                    \

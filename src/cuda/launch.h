@@ -63,6 +63,8 @@ struct linear {
     bool geglu;  /* weight and bias: values, then gates; no residual */
     bool normed; /* x is first layer-normed with eps; weight and bias are what launch_fold made */
     float eps;
+    int phases; /* more than 1: so many products without bias and residual, whose rows of x, of the
+                 * weight and of out, as given for one, follow each other */
 };
 int launch_linear_ways(const struct gpu *g, const struct linear *l);
 CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);

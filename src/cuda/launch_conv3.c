@@ -6,10 +6,11 @@ static const struct way {
     int columns; /* of a tile */
     bool doubled;
 } ways[] = {
-    { KERNEL_conv80, 80, false },   { KERNEL_doubled80, 80, true },
-    { KERNEL_conv160, 160, false }, { KERNEL_doubled160, 160, true },
-    { KERNEL_conv192, 192, false }, { KERNEL_doubled192, 192, true },
-    { KERNEL_conv256, 256, false }, { KERNEL_doubled256, 256, true },
+    { KERNEL_conv80, 80, false },         { KERNEL_doubled80, 80, true },
+    { KERNEL_conv160, 160, false },       { KERNEL_doubled160, 160, true },
+    { KERNEL_conv160_apart, 160, false }, { KERNEL_conv192, 192, false },
+    { KERNEL_doubled192, 192, true },     { KERNEL_conv256, 256, false },
+    { KERNEL_doubled256, 256, true },
 };
 enum { WAYS = sizeof ways / sizeof *ways, MOST_PIXELS = 1 << 30 };
 
@@ -152,6 +153,6 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
     a.tiles = a.across * a.down * a.deep * up(c->out.c, way->columns) * scale(c) * scale(c);
     struct grid grid = { .y = 1, .z = 1, .block_x = LINEAR_THREADS, .block_y = 1 };
     grid.x = (unsigned)(a.tiles < g->processors ? a.tiles : g->processors);
-    grid.shared = LINEAR_STAGES(way->columns) * (LINEAR_STAGE(way->columns) + 2 * 8);
+    grid.shared = LINEAR_BYTES(way->columns);
     return launch_kernel(g, way->name, c->out.type, grid, &a);
 }

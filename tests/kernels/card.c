@@ -19,6 +19,7 @@
     X(flash160, attention_args)                                                                    \
     X(conv80, conv3_args)                                                                          \
     X(conv160, conv3_args)                                                                         \
+    X(conv160_apart, conv3_args)                                                                   \
     X(conv192, conv3_args)                                                                         \
     X(conv256, conv3_args)                                                                         \
     X(doubled80, conv3_args)                                                                       \
@@ -35,6 +36,8 @@
     X(hopper_short160, hopper_attention_args)                                                      \
     X(linear80, linear_args)                                                                       \
     X(linear160, linear_args)                                                                      \
+    X(linear160_apart, linear_args)                                                                \
+    X(linear160_pair, linear_args)                                                                 \
     X(linear160_geglu, linear_args)                                                                \
     X(linear256_geglu, linear_args)                                                                \
     X(normed80, linear_args)                                                                       \
@@ -100,13 +103,14 @@ static CUresult run_here(const CUlaunchConfig *c, CUfunction f, void **args, voi
     struct kernel *k = &kernels[i / KERNEL_TYPES];
     (void)extra;
     bool meeting = i / KERNEL_TYPES == KERNEL_group_norm_held; /* of its blocks, in memory */
+    unsigned pair = i / KERNEL_TYPES == KERNEL_linear160_pair ? 2 : 1;
     k->used = true;
     emulate(&(struct emulate_launch){ .kernel = k->call[i % KERNEL_TYPES],
                                       .args = args[0],
                                       .grid = { c->gridDimX, c->gridDimY, c->gridDimZ },
                                       .block = { c->blockDimX, c->blockDimY, c->blockDimZ },
                                       .shared = c->sharedMemBytes,
-                                      .cluster = meeting ? c->gridDimX : 1,
+                                      .cluster = meeting ? c->gridDimX : pair,
                                       .late = late });
     return CUDA_SUCCESS;
 }

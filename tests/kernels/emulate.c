@@ -100,6 +100,11 @@ void emulate_sync(void)
     wait_for(&current->block->all, arrive(&current->block->all));
 }
 
+void emulate_cluster_sync(void)
+{
+    wait_for(&cluster, arrive(&cluster));
+}
+
 static struct warp *my_warp(void)
 {
     return &current->block->warp[current->number / LANES];
@@ -134,6 +139,13 @@ const void *emulate_exchange(const void *mine, size_t size)
 void *emulate_shared(void)
 {
     return current->block->shared;
+}
+
+void *emulate_shared_of(unsigned rank, void *mine)
+{
+    if (rank >= launch->cluster)
+        emulate_die("a block that the cluster does not have");
+    return blocks[rank]->shared + ((unsigned char *)mine - current->block->shared);
 }
 
 static void copy_now(void *to, const void *from, bool there)

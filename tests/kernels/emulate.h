@@ -45,6 +45,8 @@ unsigned emulate_lane(void);
 /* All lanes show `size` bytes (64 at most); lane i's begin at i * size of what comes back. */
 const void *emulate_exchange(const void *mine, size_t size);
 void *emulate_shared(void);
+void *emulate_shared_of(unsigned rank, void *mine); /* the same place, of a block of the cluster */
+void emulate_cluster_sync(void);
 /* Another copy, of whole tiles: arrive(what it was given) once, now or when a thread waits. */
 void emulate_copy(void (*arrive)(const void *), const void *copy, size_t size);
 void emulate_give_way(void);                                /* another thread's turn */

@@ -68,7 +68,8 @@ static void linear_case(const struct layer *k, enum dtype type, bool normed)
     if (k->residual)
         l.residual = filled(type, 1, 1, k->rows, k->columns, k->gap, 0, 1);
     l.out = value(type, 1, 1, k->rows, k->columns, k->gap);
-    assert_int_equal(launch_linear_ways(&gpu, &l), 2);
+    bool pair = (k->columns + 159) / 160 % 2 == 0; /* tiles beside each other */
+    assert_int_equal(launch_linear_ways(&gpu, &l), k->geglu || normed ? 2 : pair ? 4 : 3);
     for (int way = 0; way < launch_linear_ways(&gpu, &l); way++) {
         CUresult result = launch_linear(&gpu, &l, way);
         for (long p = 0; p < k->rows; p++)
@@ -81,18 +82,51 @@ static void linear_case(const struct layer *k, enum dtype type, bool normed)
     forget_memory();
 }
 
+/* Several products at once. */
+static void phases_case(enum dtype type)
+{
+    enum { ROWS = 70, K = 72, COLUMNS = 192, PHASES = 3 };
+    struct linear l = { .x = filled(type, 1, 1, ROWS * PHASES, K, 0, 0, 1),
+                        .out = value(type, 1, 1, ROWS * PHASES, COLUMNS, 0),
+                        .weight = numbers(type, COLUMNS * PHASES * K, 0, 0.3f),
+                        .weight_row = K,
+                        .phases = PHASES };
+    struct gview x = l.x, out = l.out;
+    l.x.w = l.out.w = ROWS;
+    assert_int_equal(launch_linear_ways(&gpu, &l), 4);
+    for (int way = 0; way < 4; way++) {
+        CUresult result = launch_linear(&gpu, &l, way);
+        for (long p = 0; p < gview_pixels(&x); p++)
+            for (int c = 0; c < COLUMNS; c++) {
+                double sum = 0;
+                for (int i = 0; i < K; i++)
+                    sum += (double)at(&x, p, i) *
+                           get(l.weight, type, (p / ROWS * COLUMNS + c) * K + i);
+                compare(at(&out, p, c), sum);
+            }
+        conclude(type, result, "products in phases");
+        memset((void *)(uintptr_t)out.data, 0xff, (size_t)(ROWS * PHASES * COLUMNS) * 2);
+    }
+    l.bias = l.weight;
+    assert_int_equal(launch_linear_ways(&gpu, &l), 0);
+    forget_memory();
+}
+
 void linears(enum dtype type)
 {
     static const struct layer cases[] = {
         { 300, 200, 160, true, true, false, 8 },  { 128, 64, 128, true, false, false, 0 },
         { 7, 328, 32, true, true, false, 16 },    { 300, 200, 352, false, true, true, 8 },
         { 130, 64, 160, false, false, false, 0 }, { 7, 584, 32, false, true, false, 0 },
+        { 270, 520, 320, false, true, true, 8 },
     };
     for (size_t i = 0; type != DT_F32 && i < sizeof cases / sizeof *cases; i++)
         for (int normed = 0; normed < 2; normed++) {
             late = i % 2;
             linear_case(&cases[i], type, normed);
         }
+    if (type != DT_F32)
+        phases_case(type);
     late = false;
     struct linear narrow = { .x = value(type, 1, 1, 8, 64, 0), .out = value(type, 1, 1, 8, 40, 0) };
     assert_int_equal(launch_linear_ways(&gpu, &narrow), 0); /* 16 does not divide 40 */

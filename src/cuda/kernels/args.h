@@ -136,6 +136,8 @@ struct hopper_attention_args {
 enum { LINEAR_ROWS = 128, LINEAR_STEP = 64, LINEAR_THREADS = 384, LINEAR_SHARED = 226 * 1024 };
 #define LINEAR_STAGE(columns) ((LINEAR_ROWS + (columns)) * LINEAR_STEP * 2)
 #define LINEAR_STAGES(columns) (LINEAR_SHARED / LINEAR_STAGE(columns))
+/* Stages, a barrier for what is there and one for what is free of each, and two for turns. */
+#define LINEAR_BYTES(columns) (LINEAR_STAGES(columns) * (LINEAR_STAGE(columns) + 2 * 8) + 2 * 8)
 #define LINEAR_RUN(width) ((width) % 32 ? 4 : 8) /* of a result so wide: see hopper_linear.cu */
 
 struct linear_args {
@@ -144,8 +146,8 @@ struct linear_args {
     device_address bias;       /* or 0 */
     int rows, columns;         /* of out */
     int steps;
-    int down, tiles; /* tiles below each other, and in all */
-    int channels;    /* of x, and the norm's: for kernels that are normed */
+    int down, across, tiles; /* tiles below and beside each other, and in all phases */
+    int channels;            /* of x, and the norm's: for kernels that are normed */
     float eps;
 };
 

@@ -71,6 +71,31 @@ __device__ __forceinline__ void barrier_wait(barrier *b, unsigned parity)
                  : "memory");
 }
 
+// ---- pairs: two blocks beside each other, which run at once (clusters)
+
+#define PAIR_OF_BLOCKS __cluster_dims__(2, 1, 1)
+
+// All threads of both pass when the last has come. Nothing but barriers is to be seen afterwards.
+__device__ __forceinline__ void meet_pair()
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\n"
+                 "barrier.cluster.wait.aligned;\n" ::
+                     : "memory");
+}
+
+// At the same barrier of the pair's block of that rank. Not `.release.cluster`, which costs what a
+// stage takes: nothing was written, and what was read a product has waited for.
+__device__ __forceinline__ void barrier_arrive_in(barrier *b, unsigned rank)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+                 "}\n" ::"r"(shared_address(b)),
+                 "r"(rank)
+                 : "memory");
+}
+
 // ---- tiles
 
 __device__ __forceinline__ void tile_prepare(const tile_map *map)
@@ -104,6 +129,16 @@ __device__ __forceinline__ void tile_fetch_groups(void *to, const tile_map *map,
     asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %4, %4, %5}], [%2];\n" ::"r"(shared_address(to)),
                  "l"(map), "r"(shared_address(b)), "r"(x), "r"(0), "r"(group)
+                 : "memory");
+}
+
+// The same, to both blocks of a pair: to that place of each, whose barrier there counts it.
+__device__ __forceinline__ void tile_fetch_both(void *to, const tile_map *map, barrier *b, int x,
+                                                int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;\n" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "h"((unsigned short)3)
                  : "memory");
 }
 

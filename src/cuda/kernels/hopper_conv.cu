@@ -15,7 +15,7 @@
 // into the same sums, if the map is not doubled: it is some more steps.
 #include "cuda/kernels/hopper_product.cuh"
 
-template <typename T, int N, bool DOUBLED> struct conv3 {
+template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
     enum {
         SKEW = 1, // as hopper_linear.cu's
         SIDE = DOUBLED ? 2 : 3,
@@ -24,11 +24,11 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
         RUN = LINEAR_RUN(N),
         GROUP = 4 * RUN, // columns of four lanes
         GROUPS = N / GROUP,
-        HELD = !DOUBLED && N <= 160,
+        HELD = !DOUBLED && !APART && N <= 160,
     };
     typedef lane<T, RUN> run_of;
     const conv3_args &a;
-    stages<T, N, false> ring;
+    stages<T, N, false, false, APART> ring;
 
     __device__ __forceinline__ conv3(const conv3_args &args, unsigned char *shared)
         : a(args), ring(shared)
@@ -39,7 +39,7 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
             tile_prepare(&a.weight);
         }
         begin();
-        __syncthreads();
+        ring.meet();
     }
 
     // A tile: the first pixel of its box, its first column, its phase.
@@ -158,23 +158,61 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
         }
     }
 
-    __device__ __forceinline__ void multiply_all()
+    // A warpgroup's 64 rows of every tile.
+    __device__ __forceinline__ void multiply_together(int group, int steps)
     {
-        int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
         unsigned long long x = ring.x_of(group), w = ring.w();
         int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
         int lane_column = threadIdx.x % 4 * RUN;
         if (SKEW && group == 1)
             barrier_wait(ring.full + SKEW, 0);
-        int steps = TAPS * a.steps + (DOUBLED ? 0 : a.also_steps[0] + a.also_steps[1]);
         each_tile([&](const place &p) {
-            float sum[N / 2];
+            float sum[1][N / 2];
             addends add;
             long at[2] = { pixel(p, lane_row), pixel(p, lane_row + 8) };
             ask(add, at, p.column + lane_column);
-            ring.multiply(sum, x, w, steps, [](const unsigned char *) {});
-            finish(sum, add, at, p.column + lane_column);
+            ring.multiply(
+                sum, x, w, steps, [](const unsigned char *) {}, [] {});
+            finish(sum[0], add, at, p.column + lane_column);
         });
+    }
+
+    // Every other tile, as hopper_linear.cu's.
+    __device__ __forceinline__ void multiply_apart(int group, int steps)
+    {
+        unsigned long long x = ring.x_of(0), w = ring.w();
+        int lane_row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+        int lane_column = threadIdx.x % 4 * RUN;
+        bool mine = group == 1;
+        each_tile([&](const place &p) {
+            float sum[2][N / 2];
+            mine = !mine;
+            if (!mine) {
+                ring.skip(steps);
+                return;
+            }
+            ring.await_turn(group);
+            ring.multiply(
+                sum, x, w, steps, [](const unsigned char *) {}, [&] { ring.give_turn(group); });
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = lane_row + 64 * half;
+                long at[2] = { pixel(p, row), pixel(p, row + 8) };
+                addends add;
+                ask(add, at, p.column + lane_column);
+                finish(sum[half], add, at, p.column + lane_column);
+            }
+        });
+    }
+
+    __device__ __forceinline__ void multiply_all()
+    {
+        int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
+        int steps = TAPS * a.steps + (DOUBLED ? 0 : a.also_steps[0] + a.also_steps[1]);
+        if constexpr (APART)
+            multiply_apart(group, steps);
+        else
+            multiply_together(group, steps);
     }
 
     __device__ __forceinline__ void run()
@@ -190,30 +228,32 @@ template <typename T, int N, bool DOUBLED> struct conv3 {
     }
 };
 
-template <typename T, int N, bool DOUBLED> __device__ __forceinline__ void run(const conv3_args &a)
+template <typename T, int N, bool DOUBLED, bool APART>
+__device__ __forceinline__ void run(const conv3_args &a)
 {
     DYNAMIC_SHARED(unsigned char, shared);
-    conv3<T, N, DOUBLED> c(a, shared);
+    conv3<T, N, DOUBLED, APART> c(a, shared);
     c.run();
 }
 
-#define CONV3(name, N, DOUBLED)                                                                    \
+#define CONV3(name, N, DOUBLED, APART)                                                             \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_f16(CONSTANT_ARGS(conv3_args, a))                                                   \
     {                                                                                              \
-        run<f16, N, DOUBLED>(a);                                                                   \
+        run<f16, N, DOUBLED, APART>(a);                                                            \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_bf16(CONSTANT_ARGS(conv3_args, a))                                                  \
     {                                                                                              \
-        run<bf16, N, DOUBLED>(a);                                                                  \
+        run<bf16, N, DOUBLED, APART>(a);                                                           \
     }
 
-CONV3(conv80, 80, false)
-CONV3(conv160, 160, false)
-CONV3(conv192, 192, false)
-CONV3(conv256, 256, false)
-CONV3(doubled80, 80, true)
-CONV3(doubled160, 160, true)
-CONV3(doubled192, 192, true)
-CONV3(doubled256, 256, true)
+CONV3(conv80, 80, false, false)
+CONV3(conv160, 160, false, false)
+CONV3(conv160_apart, 160, false, true)
+CONV3(conv192, 192, false, false)
+CONV3(conv256, 256, false, false)
+CONV3(doubled80, 80, true, false)
+CONV3(doubled160, 160, true, false)
+CONV3(doubled192, 192, true, false)
+CONV3(doubled256, 256, true, false)

@@ -6,6 +6,13 @@
 //
 // Of GEGLU a tile has N / 2 values and their N / 2 gates, from two places of w.
 //
+// PAIR: blocks 2i and 2i + 1 have tiles of the same rows side by side. That takes less time where
+// there is a residual, and APART where a block has several tiles of few stages; which of them is
+// the best is measured.
+//
+// There may be several products, phases: one's rows of x, of w and of the result follow those of
+// the one before.
+//
 // NORMED: of rows x that a layer norm has still to go over, whose gain and offset are in w and bias
 // (launch_fold). As the numbers of each row of w add up to nothing, the mean of x's rows does too,
 // and what is left of the norm is a factor for each row where the sums end. Each warp adds up its
@@ -59,7 +66,7 @@ template <typename T> struct row_sums {
     }
 };
 
-template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
+template <typename T, int N, bool GEGLU, bool NORMED, bool PAIR, bool APART> struct linear {
     enum {
         SKEW = GEGLU ? 0 : 1,
         WIDTH = GEGLU ? N / 2 : N, // of the result
@@ -68,7 +75,7 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
     };
     typedef lane<T, RUN> run_of;
     const linear_args &a;
-    stages<T, N, NORMED> ring;
+    stages<T, N, NORMED, PAIR, APART> ring;
 
     __device__ __forceinline__ linear(const linear_args &args, unsigned char *shared)
         : a(args), ring(shared)
@@ -79,23 +86,33 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
             tile_prepare(&a.w);
         }
         begin();
-        __syncthreads();
+        ring.meet();
     }
 
-    // Calls body(first row, first column) for each of the block's tiles.
+    // Calls body(first row, first column, phase) for each of the block's tiles.
     template <typename F> __device__ __forceinline__ void each_tile(F body)
     {
-        for (int i = blockIdx.x; i < a.tiles; i += gridDim.x)
-            body(i % a.down * ROWS, i / a.down * WIDTH);
+        constexpr int BESIDE = PAIR ? 2 : 1;
+        for (int i = blockIdx.x; i < a.tiles; i += gridDim.x) {
+            int rest = i / BESIDE, column = rest / a.down * BESIDE + i % BESIDE;
+            body(rest % a.down * ROWS, column % a.across * WIDTH, column / a.across);
+        }
     }
 
     __device__ __forceinline__ void fetch_all()
     {
-        each_tile([&](int row, int column) {
+        each_tile([&](int row, int column, int phase) {
+            row += phase * a.rows;
+            column += phase * a.columns;
             for (int k = 0; k < a.steps; k++, ring.next()) {
                 unsigned char *to = ring.to_fill();
                 barrier *full = ring.full + ring.at;
-                tile_fetch(to, &a.x, full, k * STEP, row);
+                if constexpr (PAIR) {
+                    int half = blockIdx.x % 2 * (ROWS / 2);
+                    tile_fetch_both(to + half * LINE, &a.x, full, k * STEP, row + half);
+                } else {
+                    tile_fetch(to, &a.x, full, k * STEP, row);
+                }
                 to += ring.X_BYTES;
                 tile_fetch_groups(to, &a.w, full, k * STEP, column / GROUP);
                 if constexpr (GEGLU)
@@ -105,10 +122,10 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
         });
     }
 
-    // What is added to a lane's sums, asked for before they are made.
+    // What is added to a lane's sums, in its upper and its lower row.
     struct addends {
         run_of bias[N / GROUP]; // of values, then of gates
-        run_of residual[GEGLU ? 1 : WIDTH / GROUP][2];
+        run_of residual[2][GEGLU ? 1 : WIDTH / GROUP];
     };
 
     static __device__ __forceinline__ run_of run_at(const T *from, bool there)
@@ -117,83 +134,131 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
         return there ? *reinterpret_cast<const run_of *>(from) : none;
     }
 
-    // row: the lane's upper row; column: its first of the tile.
-    __device__ __forceinline__ void ask(addends &to, int row, int column)
+    // column: the lane's first of the tile.
+    __device__ __forceinline__ void ask_bias(addends &to, int column)
     {
 #pragma unroll
         for (int g = 0; g < WIDTH / GROUP; g++) {
             int c = column + g * GROUP;
-            bool there = c < a.columns;
-            to.bias[g] = run_at(at<T>(a.bias) + c, a.bias && there);
-            if constexpr (GEGLU) {
-                to.bias[g + WIDTH / GROUP] = run_at(at<T>(a.bias) + a.columns + c, a.bias && there);
-            } else {
-#pragma unroll
-                for (int low = 0; low < 2; low++)
-                    to.residual[g][low] =
-                        run_at(at<T>(a.residual, row + 8 * low) + c,
-                               a.residual.data && there && row + 8 * low < a.rows);
-            }
+            bool there = a.bias && c < a.columns;
+            to.bias[g] = run_at(at<T>(a.bias) + c, there);
+            if constexpr (GEGLU)
+                to.bias[g + WIDTH / GROUP] = run_at(at<T>(a.bias) + a.columns + c, there);
         }
+    }
+
+    __device__ __forceinline__ void ask_residual(addends &to, int low, int row, int column)
+    {
+        if constexpr (!GEGLU)
+#pragma unroll
+            for (int g = 0; g < WIDTH / GROUP; g++) {
+                int c = column + g * GROUP;
+                to.residual[low][g] = run_at(at<T>(a.residual, row) + c,
+                                             a.residual.data && row < a.rows && c < a.columns);
+            }
     }
 
     // The numbers of a lane's group g in its upper or lower row.
     static __device__ __forceinline__ void sums_of(float (&to)[RUN], const float (&sum)[N / 2],
-                                                   const float (&factor)[2], int g, int low,
-                                                   const run_of &bias)
+                                                   float factor, int g, int low, const run_of &bias)
     {
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
             float x = sum[place_of<RUN>(g, low, i)];
-            to[i] = NORMED ? fmaf(x, factor[low], to_float(bias.v[i])) : x + to_float(bias.v[i]);
+            to[i] = NORMED ? fmaf(x, factor, to_float(bias.v[i])) : x + to_float(bias.v[i]);
         }
     }
 
-    __device__ __forceinline__ void finish(const float (&sum)[N / 2], const row_sums<T> &of_x,
-                                           const addends &add, int row, int column)
+    __device__ __forceinline__ void finish(const float (&sum)[N / 2], float factor,
+                                           const addends &add, int g, int low, int row, int c,
+                                           int phase)
     {
-        float factor[2] = {};
-        if constexpr (NORMED)
-            of_x.factors(factor, a.channels, a.eps);
+        float y[RUN], gate[RUN];
+        sums_of(y, sum, factor, g, low, add.bias[g]);
+        if constexpr (GEGLU)
+            sums_of(gate, sum, factor, g + WIDTH / GROUP, low, add.bias[g + WIDTH / GROUP]);
 #pragma unroll
-        for (int g = 0; g < WIDTH / GROUP; g++)
-#pragma unroll
-            for (int low = 0; low < 2; low++) {
-                float y[RUN], gate[RUN];
-                sums_of(y, sum, factor, g, low, add.bias[g]);
-                if constexpr (GEGLU)
-                    sums_of(gate, sum, factor, g + WIDTH / GROUP, low, add.bias[g + WIDTH / GROUP]);
-#pragma unroll
-                for (int i = 0; i < RUN; i++)
-                    if constexpr (GEGLU)
-                        y[i] *= short_gelu(gate[i]);
-                    else
-                        y[i] += to_float(add.residual[g][low].v[i]);
-                int c = column + g * GROUP;
-                if (row + 8 * low < a.rows && c < a.columns)
-                    store<T, RUN>(at<T>(a.out, row + 8 * low) + c, y);
-            }
+        for (int i = 0; i < RUN; i++)
+            if constexpr (GEGLU)
+                y[i] *= short_gelu(gate[i]);
+            else
+                y[i] += to_float(add.residual[low][g].v[i]);
+        if (row < a.rows && c < a.columns)
+            store<T, RUN>(at<T>(a.out, (long)phase * a.rows + row) + c, y);
     }
 
-    __device__ __forceinline__ void multiply_all()
+    // A warpgroup's 64 rows of every tile. What is added is asked for before the products.
+    __device__ __forceinline__ void multiply_together(int group)
     {
-        int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
         unsigned long long x = ring.x_of(group), w = ring.w();
         int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
         int lane_column = threadIdx.x % 4 * RUN;
         if (SKEW && group == 1 && a.steps > SKEW)
             barrier_wait(ring.full + SKEW, 0);
-        each_tile([&](int row, int column) {
-            float sum[N / 2];
+        each_tile([&](int row, int column, int phase) {
+            float sum[1][N / 2], factor[2] = {};
             addends add;
-            ask(add, row + lane_row, column + lane_column);
             row_sums<T> of_x;
-            ring.multiply(sum, x, w, a.steps, [&](const unsigned char *tile) {
+            row += lane_row;
+            column += lane_column;
+            ask_bias(add, column);
+#pragma unroll
+            for (int low = 0; low < 2; low++)
+                ask_residual(add, low, row + 8 * low, column);
+            auto read = [&](const unsigned char *tile) {
                 if constexpr (NORMED)
                     of_x.add(tile + (threadIdx.x - 128) / 32 * 16 * LINE);
-            });
-            finish(sum, of_x, add, row + lane_row, column + lane_column);
+            };
+            ring.multiply(sum, x, w, a.steps, read, [] {});
+            if constexpr (NORMED)
+                of_x.factors(factor, a.channels, a.eps);
+#pragma unroll
+            for (int g = 0; g < WIDTH / GROUP; g++)
+#pragma unroll
+                for (int low = 0; low < 2; low++)
+                    finish(sum[0], factor[low], add, g, low, row + 8 * low, column + g * GROUP,
+                           phase);
         });
+    }
+
+    // Every other tile, whose end takes place while the other warpgroup multiplies: so there is
+    // time enough for what is added, but no registers before.
+    __device__ __forceinline__ void multiply_apart(int group)
+    {
+        unsigned long long x = ring.x_of(0), w = ring.w();
+        int lane_row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+        int lane_column = threadIdx.x % 4 * RUN;
+        bool mine = group == 1;
+        each_tile([&](int row, int column, int phase) {
+            float sum[2][N / 2];
+            mine = !mine;
+            if (!mine) {
+                ring.skip(a.steps);
+                return;
+            }
+            ring.await_turn(group);
+            ring.multiply(
+                sum, x, w, a.steps, [](const unsigned char *) {}, [&] { ring.give_turn(group); });
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int to = row + lane_row + i / 2 * 64 + i % 2 * 8, first = column + lane_column;
+                addends add;
+                ask_bias(add, first);
+                ask_residual(add, i % 2, to, first);
+#pragma unroll
+                for (int g = 0; g < WIDTH / GROUP; g++)
+                    finish(sum[i / 2], 0, add, g, i % 2, to, first + g * GROUP, phase);
+            }
+        });
+    }
+
+    __device__ __forceinline__ void multiply_all()
+    {
+        int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
+        if constexpr (APART)
+            multiply_apart(group);
+        else
+            multiply_together(group);
     }
 
     __device__ __forceinline__ void run()
@@ -206,34 +271,39 @@ template <typename T, int N, bool GEGLU, bool NORMED> struct linear {
             registers_take<240>();
             multiply_all();
         }
+        if constexpr (PAIR) // neither leaves while the other might copy to it
+            ring.meet();
     }
 };
 
-template <typename T, int N, bool GEGLU, bool NORMED>
+template <typename T, int N, bool GEGLU, bool NORMED, bool PAIR, bool APART>
 __device__ __forceinline__ void run(const linear_args &a)
 {
     DYNAMIC_SHARED(unsigned char, shared);
-    linear<T, N, GEGLU, NORMED> l(a, shared);
+    linear<T, N, GEGLU, NORMED, PAIR, APART> l(a, shared);
     l.run();
 }
 
-#define LINEAR(name, N, GEGLU, NORMED)                                                             \
-    extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
+#define LINEAR(name, BLOCKS, N, GEGLU, NORMED, PAIR, APART)                                        \
+    extern "C" __global__ void BLOCKS __launch_bounds__(LINEAR_THREADS, 1)                         \
         name##_f16(CONSTANT_ARGS(linear_args, a))                                                  \
     {                                                                                              \
-        run<f16, N, GEGLU, NORMED>(a);                                                             \
+        run<f16, N, GEGLU, NORMED, PAIR, APART>(a);                                                \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
+    extern "C" __global__ void BLOCKS __launch_bounds__(LINEAR_THREADS, 1)                         \
         name##_bf16(CONSTANT_ARGS(linear_args, a))                                                 \
     {                                                                                              \
-        run<bf16, N, GEGLU, NORMED>(a);                                                            \
+        run<bf16, N, GEGLU, NORMED, PAIR, APART>(a);                                               \
     }
+#define ALONE
 
-LINEAR(linear256_geglu, 256, true, false)
-LINEAR(linear160_geglu, 160, true, false)
-LINEAR(linear80, 80, false, false)
-LINEAR(linear160, 160, false, false)
-LINEAR(normed256_geglu, 256, true, true)
-LINEAR(normed160_geglu, 160, true, true)
-LINEAR(normed80, 80, false, true)
-LINEAR(normed160, 160, false, true)
+LINEAR(linear256_geglu, ALONE, 256, true, false, false, false)
+LINEAR(linear160_geglu, ALONE, 160, true, false, false, false)
+LINEAR(linear80, ALONE, 80, false, false, false, false)
+LINEAR(linear160, ALONE, 160, false, false, false, false)
+LINEAR(linear160_pair, PAIR_OF_BLOCKS, 160, false, false, true, false)
+LINEAR(linear160_apart, ALONE, 160, false, false, false, true)
+LINEAR(normed256_geglu, ALONE, 256, true, true, false, false)
+LINEAR(normed160_geglu, ALONE, 160, true, true, false, false)
+LINEAR(normed80, ALONE, 80, false, true, false, false)
+LINEAR(normed160, ALONE, 160, false, true, false, false)

@@ -2,7 +2,7 @@
 //
 // A block computes tiles of ROWS rows by N columns. One thread of the first warpgroup copies the
 // tiles of x and w, STEP columns a step, into stages of shared memory. The other two warpgroups
-// multiply 64 rows each, and go through the stages independently.
+// multiply 64 rows each, and go through the stages independently; or they take turns (APART).
 //
 // A product leaves lane t of four with columns 2t and 2t + 1 of every eight. The rows of w are
 // copied in such an order (launch_rows_in_runs) that these are RUN columns in a row of the result:
@@ -15,16 +15,19 @@
 enum { ROWS = LINEAR_ROWS, STEP = LINEAR_STEP, LINE = 2 * STEP };
 
 // READ: the warps that multiply also read the tiles of x.
-template <typename T, int N, bool READ> struct stages {
+// PAIR: two blocks have the same tiles of x, of which each copies half for both; so a stage is free
+// when the warps of both have read it.
+// APART: each warpgroup has every other tile for itself, and ends one while the other multiplies.
+template <typename T, int N, bool READ, bool PAIR, bool APART> struct stages {
     enum { X_BYTES = ROWS * LINE, STAGE = LINEAR_STAGE(N), STAGES = LINEAR_STAGES(N) };
     unsigned char *tiles;
-    barrier *full, *empty;
+    barrier *full, *empty, *turn;
     int at = 0;
-    unsigned parity = 0;
+    unsigned parity = 0, turns = 0;
 
     __device__ __forceinline__ stages(unsigned char *shared)
         : tiles(shared), full(reinterpret_cast<barrier *>(shared + STAGES * STAGE)),
-          empty(full + STAGES)
+          empty(full + STAGES), turn(empty + STAGES)
     {
     }
 
@@ -33,8 +36,10 @@ template <typename T, int N, bool READ> struct stages {
     {
         for (int i = 0; i < STAGES; i++) {
             barrier_start(full + i, 1);
-            barrier_start(empty + i, 2 * 4); // a lane of every warp that multiplies
+            barrier_start(empty + i, (PAIR ? 2 : 1) * (APART ? 1 : 2) * 4); // a lane of each warp
         }
+        for (int i = 0; APART && i < 2; i++)
+            barrier_start(turn + i, 4);
         barriers_started();
     }
 
@@ -44,6 +49,27 @@ template <typename T, int N, bool READ> struct stages {
             at = 0;
             parity ^= 1;
         }
+    }
+
+    // Of a warpgroup that has tiles for itself: past the stages of one of the other's.
+    __device__ __forceinline__ void skip(int steps)
+    {
+        at += steps;
+        parity ^= at / STAGES & 1;
+        at %= STAGES;
+    }
+
+    // Until the other has asked for the last products of its tile, if it had one before: no earlier
+    // do this one's stages tell what has come for it from what came the turn before.
+    __device__ __forceinline__ void await_turn(int group)
+    {
+        barrier_wait(turn + group, (turns++ & 1) ^ (group == 0));
+    }
+
+    __device__ __forceinline__ void give_turn(int group)
+    {
+        if (threadIdx.x % 32 == 0)
+            barrier_arrive(turn + 1 - group);
     }
 
     // Where the tile of x goes once the stage is free, and behind it that of w; full + at awaits
@@ -71,14 +97,29 @@ template <typename T, int N, bool READ> struct stages {
     {
         if (READ)
             __syncwarp();
-        if (threadIdx.x % 32 == 0)
+        if constexpr (PAIR) {
+            if (threadIdx.x % 32 < 2)
+                barrier_arrive_in(empty + which, threadIdx.x % 32);
+        } else if (threadIdx.x % 32 == 0) {
             barrier_arrive(empty + which);
+        }
     }
 
-    // The sums of so many stages; calls meanwhile(tile of x) while those of each are made.
-    template <typename F>
-    __device__ __forceinline__ void multiply(float (&sum)[N / 2], unsigned long long first_x,
-                                             unsigned long long first_w, int steps, F meanwhile)
+    // All threads: before the first stage and after the last.
+    __device__ __forceinline__ void meet()
+    {
+        if constexpr (PAIR)
+            meet_pair();
+        else
+            __syncthreads();
+    }
+
+    // The sums of so many stages; calls meanwhile(tile of x) while those of each are made, and
+    // asked() when all have been asked for.
+    template <int HALVES, typename F, typename G>
+    __device__ __forceinline__ void multiply(float (&sum)[HALVES][N / 2],
+                                             unsigned long long first_x, unsigned long long first_w,
+                                             int steps, F meanwhile, G asked)
     {
         int last = 0;
 #pragma unroll 1
@@ -89,8 +130,10 @@ template <typename T, int N, bool READ> struct stages {
             products_begin();
 #pragma unroll
             for (int i = 0; i < LINE; i += 32)
-                product_of<T, N>::tiles(sum, tile_further(x, i), tile_further(w, i),
-                                        k > 0 || i > 0);
+#pragma unroll
+                for (int half = 0; half < HALVES; half++)
+                    product_of<T, N>::tiles(sum[half], tile_further(x, half * 64 * LINE + i),
+                                            tile_further(w, i), k > 0 || i > 0);
             products_commit();
             products_wait<1>();
             if (k > 0)
@@ -98,6 +141,7 @@ template <typename T, int N, bool READ> struct stages {
             last = at;
             meanwhile(tiles + at * STAGE);
         }
+        asked();
         products_wait<0>();
         release(last);
     }

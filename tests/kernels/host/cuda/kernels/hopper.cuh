@@ -50,6 +50,19 @@ static inline void barrier_wait(barrier *b, unsigned parity)
     while (b->parity == parity % 2)
         emulate_give_way();
 }
+// ---- pairs
+
+#define PAIR_OF_BLOCKS
+
+static inline void meet_pair()
+{
+    emulate_cluster_sync();
+}
+static inline void barrier_arrive_in(barrier *b, unsigned rank)
+{
+    barrier_arrive(static_cast<barrier *>(emulate_shared_of(rank, b)));
+}
+
 // ---- tiles
 
 static inline void tile_prepare(const tile_map *)
@@ -109,6 +122,12 @@ static inline void tile_fetch(void *to, const tile_map *map, barrier *b, int x, 
     tile_copy c = { to, b, {}, { x, y, z, w, 0 } };
     memcpy(&c.map, map, sizeof c.map);
     emulate_copy(tile_arrive, &c, sizeof c);
+}
+static inline void tile_fetch_both(void *to, const tile_map *map, barrier *b, int x, int y)
+{
+    for (unsigned rank = 0; rank < 2; rank++)
+        tile_fetch(emulate_shared_of(rank, to), map,
+                   static_cast<barrier *>(emulate_shared_of(rank, b)), x, y);
 }
 static inline void tile_fetch_groups(void *to, const tile_map *map, barrier *b, int x, int group)
 {
