@@ -3,7 +3,8 @@
  * What the library does not take as it lies (a concatenation, an upsampled map) is written to
  * scratch memory first. Few channels (pictures, latents) and odd filters are our own kernel's. On
  * cards of 9.0 another one (launch_conv3) is tried beside the library's for 3x3 filters, and is
- * the only one for maps that are exactly doubled, which it reads as they are. */
+ * the only one for maps that are exactly doubled, which it reads as they are. Large filters may
+ * have been loaded for launch_winograd, which then is the only one. */
 #include "cuda/kernels/args.h"
 #include "cuda/step.h"
 #include <stdio.h>
@@ -141,11 +142,30 @@ static struct conv3 own_problem(const struct plan *p, const instr *o, bool join)
     return join ? with_shortcut(p, shortcut_behind(p->t, o), c) : c;
 }
 
+/* And for launch_winograd. The workspace is free: no library runs. */
+static struct winograd winograd_problem(const struct plan *p, const instr *o)
+{
+    struct winograd w = { .x = input_of(p, o),
+                          .out = gview_of(p, o->out),
+                          .weight = weights_at(p->weights, o->weight),
+                          .bias = bias_of(p, o),
+                          .workspace = plan_workspace(p),
+                          .bytes = LIBRARY_WORKSPACE };
+    if (o->residual)
+        w.residual = gview_of(p, o->residual);
+    return w;
+}
+
+static bool winograd(const struct plan *p, const instr *o)
+{
+    return weights_winograd(p->weights, o->weight);
+}
+
 /* Could the shortcut behind it be added? The sum must lie where it will be in the end. */
 static bool joins(const struct plan *p, const instr *o)
 {
     const instr *shortcut = shortcut_behind(p->t, o);
-    if (!shortcut || tensor_home(shortcut->out) != tensor_home(o->out))
+    if (!shortcut || winograd(p, o) || tensor_home(shortcut->out) != tensor_home(o->out))
         return false;
     struct conv3 c = own_problem(p, o, true);
     return launch_conv3_ways(p->g, &c) > 0;
@@ -160,10 +180,16 @@ bool conv_joined(const struct plan *p, const instr *linear)
 /* Of a 3x3 filter with a border of zeros, and nothing after its sums but bias and residual. */
 static int own_ways(const struct plan *p, const instr *o)
 {
-    struct conv3 c = own_problem(p, o, false);
     bool plain = o->u.conv.k == 3 && o->u.conv.stride == 1 && o->u.conv.pad == 1 &&
                  o->u.conv.pad_end == 1 && !o->act && !o->shift;
-    return plain ? launch_conv3_ways(p->g, &c) : 0;
+    if (!plain)
+        return 0;
+    if (winograd(p, o)) {
+        struct winograd w = winograd_problem(p, o);
+        return launch_winograd_ways(p->g, &w);
+    }
+    struct conv3 c = own_problem(p, o, false);
+    return launch_conv3_ways(p->g, &c);
 }
 
 static bool conv3_with(const struct plan *p, const instr *o, int way, const struct conv3 *c)
@@ -177,7 +203,18 @@ static bool conv3_run(const struct plan *p, const struct step *s)
     return conv3_with(p, s->i, s->own[0] - 1, &c);
 }
 
-/* First the library's plans, then the ways of launch_conv3. */
+static bool winograd_with(const struct plan *p, const instr *o, int way, const struct winograd *w)
+{
+    return prepare_input(p, o) && launch_winograd(p->g, w, way) == CUDA_SUCCESS;
+}
+
+static bool winograd_run(const struct plan *p, const struct step *s)
+{
+    struct winograd w = winograd_problem(p, s->i);
+    return winograd_with(p, s->i, s->own[0] - 1, &w);
+}
+
+/* First the library's plans, then the ways of launch_conv3; or those of launch_winograd. */
 struct tuning {
     const struct plan *p;
     struct step *s;
@@ -189,7 +226,9 @@ struct tuning {
 static size_t filter_bytes(const struct plan *p, const instr *o)
 {
     size_t bytes = param_count(&p->t->params[o->weight]) * dtype_bytes(p->weights->type);
-    return doubled(p->g, p->t, o) ? bytes / 9 * DOUBLED_TAPS : bytes;
+    return winograd(p, o)           ? bytes / 9 * WINOGRAD_TAPS
+           : doubled(p->g, p->t, o) ? bytes / 9 * DOUBLED_TAPS
+                                    : bytes;
 }
 
 static bool try_conv(void *ctx, int i)
@@ -198,6 +237,11 @@ static bool try_conv(void *ctx, int i)
     const struct plan *p = t->p;
     const instr *o = t->s->i;
     CUdeviceptr filters = weights_elsewhere(p->weights, o->weight, filter_bytes(p, o), t->turn++);
+    if (winograd(p, o)) {
+        struct winograd w = winograd_problem(p, o);
+        w.weight = filters;
+        return winograd_with(p, o, i, &w);
+    }
     if (i >= t->library) {
         struct conv3 c = own_problem(p, o, false);
         c.weight = filters;
@@ -208,23 +252,25 @@ static bool try_conv(void *ctx, int i)
 }
 
 /* Takes the fastest way; false: there is none. */
-static bool tune(struct tuning *t, const struct dnn_conv *q, bool doubles)
+static bool tune(struct tuning *t, const struct dnn_conv *q)
 {
     struct step *s = t->s;
+    bool doubles = doubled(t->p->g, t->p->t, s->i), by_winograd = winograd(t->p, s->i);
     char key[192], own[32] = "";
     int count = t->library + t->own;
     if (t->own)
         snprintf(own, sizeof own, ", %d of our own", t->own);
-    snprintf(key, sizeof key, "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s%s%s",
+    snprintf(key, sizeof key,
+             "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s%s%s%s",
              dtype_name(q->type), q->n, q->h, q->w, q->c, q->cout, q->k, q->k, q->stride, q->pad,
-             q->pad_end, doubles ? " doubled" : "", q->bias ? " bias" : "",
-             q->residual ? " residual" : "", own);
+             q->pad_end, doubles ? " doubled" : "", by_winograd ? " Winograd" : "",
+             q->bias ? " bias" : "", q->residual ? " residual" : "", own);
     int way = count ? choose(t->p->g, key, count, try_conv, t) : -1;
     s->dnn = way >= 0 && way < t->library ? t->plan[way] : NULL;
     s->own[0] = way >= t->library ? 1 + way - t->library : 0;
     s->joined = s->own[0] && joins(t->p, s->i); /* nothing is as fast as a few steps more */
     if (way >= 0)
-        s->run = s->own[0] ? conv3_run : conv_run;
+        s->run = by_winograd ? winograd_run : s->own[0] ? conv3_run : conv_run;
     for (int i = 0; i < t->library; i++)
         if (i != way)
             dnn_plan_free(t->plan[i]);
@@ -249,10 +295,10 @@ static bool find_way(struct plan *p, struct step *s, bool ended, styx_error *err
     q.bias = ended && o->bias >= 0;
     q.residual = ended && o->residual;
     s->finish = !ended && (o->bias >= 0 || o->residual || o->shift || o->act);
-    if (!doubles)
+    if (!doubles && !winograd(p, o))
         *code =
             dnn_conv_plans(p->g->dnn, &q, LIBRARY_WORKSPACE, DNN_PLANS, t.plan, &t.library, err);
-    return !*code && tune(&t, &q, doubles);
+    return !*code && tune(&t, &q);
 }
 
 /* launch_finish reads the residual after the sum has been written: they must not share memory. */
@@ -267,8 +313,8 @@ static bool same_conv(const struct plan *p, const instr *a, const instr *b)
            memcmp(&a->u.conv, &b->u.conv, sizeof a->u.conv) == 0 && a->act == b->act &&
            (a->bias < 0) == (b->bias < 0) && !a->shift == !b->shift &&
            !a->residual == !b->residual && can_finish(a) == can_finish(b) &&
-           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && own_ways(p, a) == own_ways(p, b) &&
-           joins(p, a) == joins(p, b);
+           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && winograd(p, a) == winograd(p, b) &&
+           own_ways(p, a) == own_ways(p, b) && joins(p, a) == joins(p, b);
 }
 
 int conv_prepare(struct plan *p, struct step *s, styx_error *err)
@@ -285,7 +331,7 @@ int conv_prepare(struct plan *p, struct step *s, styx_error *err)
     if (own_kernel(o) || step_share(p, s, same_conv) ||
         (ended && find_way(p, s, true, err, &code)) || code)
         return code;
-    if (doubled(p->g, p->t, o))
+    if (doubled(p->g, p->t, o) || winograd(p, o))
         return fail(err, STYX_ERR_BACKEND, "no kernel for %s runs on %s",
                     p->t->params[o->weight].name, p->g->name);
     if (can_finish(o))

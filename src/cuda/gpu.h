@@ -43,6 +43,10 @@ struct gpu {
     bool fp8; /* e4m3 in the layers that bear it */
     bool hard;
 
+    /* Winograd's algorithm gains from so many channels of both sides, and tiles of 2x2 pixels, on.
+     */
+    int winograd_channels, winograd_tiles;
+
     /* One program runs at a time, so all share one arena and one workspace. */
     struct region arena, workspace;
     const void *arena_owner; /* the plan whose kept values lie there */

@@ -8,7 +8,9 @@
 #define KERNEL_SOURCES(X)                                                                          \
     X(attention)                                                                                   \
     X(conv)                                                                                        \
-    X(eight) X(flash) X(hopper_conv) X(hopper_flash) X(hopper_linear) X(norm) X(pack) X(simple)
+    X(eight)                                                                                       \
+    X(flash) X(hopper_conv) X(hopper_flash) X(hopper_linear) X(hopper_winograd) X(norm) X(pack)    \
+        X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
  * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
@@ -55,6 +57,8 @@
     X(hopper_linear, normed160)                                                                    \
     X(hopper_linear, normed160_geglu)                                                              \
     X(hopper_linear, normed256_geglu)                                                              \
+    X(hopper_winograd, winograd_in)                                                                \
+    X(hopper_winograd, winograd_out)                                                               \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
     X(norm, group_norm_held)                                                                       \
@@ -64,6 +68,7 @@
     X(pack, fold)                                                                                  \
     X(pack, pack)                                                                                  \
     X(pack, pack_doubled)                                                                          \
+    X(pack, pack_winograd)                                                                         \
     X(simple, concat)                                                                              \
     X(simple, embed)                                                                               \
     X(simple, finish)                                                                              \

@@ -229,7 +229,7 @@ static CUresult launch_cast(const struct gpu *g, enum dtype type, struct pack_ar
     return launch_kernel(g, KERNEL_cast, type, grid, &a);
 }
 
-/* [cout][cin][a.taps] to [cout][taps][cin]; a: from, its type and taps, to, cin. */
+/* [cout][cin][a.taps] to rows of `taps` by cin; a: from, its type and taps, to, cin. */
 static CUresult launch_filters(const struct gpu *g, enum kernel_name name, enum dtype type,
                                long cout, int taps, struct pack_args a)
 {
@@ -258,7 +258,7 @@ static CUresult launch_filters(const struct gpu *g, enum kernel_name name, enum 
 CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type, CUdeviceptr to,
                      enum dtype type, long cout, long cin, int taps)
 {
-    struct pack_args a = { from, to, (int)from_type, cout, cin, taps, 0, 0 };
+    struct pack_args a = { from, to, (int)from_type, cout, cin, 0, taps, 0, 0 };
     if (from_type > DT_F16 || cout < 1 || cin < 1 || taps < 1)
         return CUDA_ERROR_INVALID_VALUE;
     return taps == 1 ? launch_cast(g, type, a)
@@ -268,10 +268,19 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
 CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                              CUdeviceptr to, enum dtype type, long cout, long cin)
 {
-    struct pack_args a = { from, to, (int)from_type, cout, cin, 9, 0, 0 };
+    struct pack_args a = { from, to, (int)from_type, cout, cin, 0, 9, 0, 0 };
     if (from_type > DT_F16 || cout < 1 || cin < 1)
         return CUDA_ERROR_INVALID_VALUE;
     return launch_filters(g, KERNEL_pack_doubled, type, cout, DOUBLED_TAPS, a);
+}
+
+CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                              CUdeviceptr to, enum dtype type, long cout, long cin, long all)
+{
+    struct pack_args a = { from, to, (int)from_type, cout, cin, all * cin, 9, 0, 0 };
+    if (from_type > DT_F16 || cout < 1 || cin < 1 || all < cout)
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_filters(g, KERNEL_pack_winograd, type, cout, 1, a);
 }
 
 CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,

@@ -87,6 +87,18 @@ struct conv3 {
 int launch_conv3_ways(const struct gpu *g, const struct conv3 *c);
 CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int way);
 
+/* The same, but not doubled and without a shortcut, by Winograd's algorithm: 4/9 of the products,
+ * and three to four times the error that rounding the result makes. weight: what
+ * launch_pack_winograd made. workspace holds the numbers of as many tiles of 2x2 pixels as are
+ * computed at once, 32 bytes for each channel of x and of out. */
+struct winograd {
+    struct gview x, out, residual;
+    CUdeviceptr weight, bias, workspace;
+    size_t bytes; /* of the workspace */
+};
+int launch_winograd_ways(const struct gpu *g, const struct winograd *c);
+CUresult launch_winograd(const struct gpu *g, const struct winograd *c, int way);
+
 /* Nearest: out pixel (y, x) is in pixel (y * h / out.h, x * w / out.w). */
 CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out);
 CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
@@ -149,6 +161,11 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
  * [cout][DOUBLED_TAPS][cin] of type, as hopper_conv.cu reads them. */
 CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                              CUdeviceptr to, enum dtype type, long cout, long cin);
+
+/* The same to those of launch_winograd, [WINOGRAD_TAPS][all][cin]; to: where the first of these
+ * cout of all goes. */
+CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                              CUdeviceptr to, enum dtype type, long cout, long cin, long all);
 
 /* A layer norm's gamma and beta (f32 [cin]) into the layer that reads its result: each row of
  * weight [cout][cin], in place, times gamma, less its mean; shift[cout] = weight beta + bias (f32,

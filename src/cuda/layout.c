@@ -12,6 +12,8 @@ size_t layout_bytes(const struct layout *l, const tape *t, int p)
 {
     const param *q = &t->params[p];
     size_t own = param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
+    if (l->winograd[p])
+        return own / 9 * WINOGRAD_TAPS;
     return l->doubled[p] ? own + own / 9 * DOUBLED_TAPS : own;
 }
 
@@ -79,6 +81,31 @@ static void double_filters(const struct gpu *g, const tape *t, struct layout *l)
     }
 }
 
+/* Filters whose convolutions Winograd's algorithm makes faster: the products that it saves must be
+ * worth its two passes over numbers of four times the map's size, which the channels decide, and
+ * its larger filters, which the tiles do. A shortcut that could be a part of the convolution is
+ * worth as much. Programs of other sizes have the same filters, in the same form. */
+static bool gains_winograd(const struct gpu *g, const tape *t, const instr *o)
+{
+    if (g->sm != 90 || t->type == DT_F32 || o->op != OP_CONV2D || o->u.conv.k != 3 ||
+        o->u.conv.stride != 1 || o->u.conv.pad != 1 || o->u.conv.pad_end != 1 || o->u.conv.up_h ||
+        o->act || o->shift || shortcut_behind(t, o))
+        return false;
+    const tensor *x = o->in[0], *out = o->out;
+    long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
+    return x->c >= g->winograd_channels && out->c >= g->winograd_channels && x->c % 8 == 0 &&
+           out->c % 32 == 0 && tiles >= g->winograd_tiles;
+}
+
+static void choose_winograd(const struct gpu *g, const tape *t, bool large, struct layout *l)
+{
+    for (int i = 0; i < t->nparams; i++)
+        l->winograd[i] = false;
+    for (int i = 0; i < t->ncode; i++)
+        if (large && gains_winograd(g, t, &t->code[i]))
+            l->winograd[t->code[i].weight] = true;
+}
+
 enum kind { MATRICES, VECTORS, SHIFTS, SCALES };
 
 struct placing {
@@ -143,7 +170,7 @@ static size_t place_all(struct placing w)
     return aligned(w.end);
 }
 
-int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error *err)
+int layout_make(const struct gpu *g, const tape *t, bool large, struct layout *l, styx_error *err)
 {
     size_t n = (size_t)t->nparams + 1;
     *l = (struct layout){ .at = malloc(n * sizeof *l->at),
@@ -151,13 +178,15 @@ int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error
                           .shift = malloc(n * sizeof *l->shift),
                           .taken = malloc(n * sizeof *l->taken),
                           .doubled = malloc(n * sizeof *l->doubled),
+                          .winograd = malloc(n * sizeof *l->winograd),
                           .fp8 = g->fp8 };
-    if (!l->at || !l->vector || !l->shift || !l->taken || !l->doubled)
+    if (!l->at || !l->vector || !l->shift || !l->taken || !l->doubled || !l->winograd)
         return fail_nomem(err, n * sizeof *l->at);
     for (int i = 0; i < t->nparams; i++)
         l->at[i] = l->vector[i] = l->shift[i] = SIZE_MAX;
     take_norms(g, t, l);
     double_filters(g, t, l);
+    choose_winograd(g, t, large, l);
     l->matrices = place_all((struct placing){ l, t, MATRICES, l->at, 0 });
     l->bytes = place_all((struct placing){ l, t, VECTORS, l->at, l->matrices });
     l->bytes = place_all((struct placing){ l, t, SHIFTS, l->shift, l->bytes });
@@ -178,5 +207,6 @@ void layout_free(struct layout *l)
     free(l->shift);
     free(l->taken);
     free(l->doubled);
+    free(l->winograd);
     *l = (struct layout){ 0 };
 }

@@ -38,6 +38,11 @@ CUdeviceptr weights_doubled(const struct loaded *l, int p)
     return l->layout.doubled[p] ? weights_at(l, p) + l->layout.doubled[p] : 0;
 }
 
+bool weights_winograd(const struct loaded *l, int p)
+{
+    return l->layout.winograd[p];
+}
+
 CUdeviceptr weights_vector(const struct loaded *l, int p)
 {
     return in_memory(l, l->layout.vector[p]);
@@ -53,11 +58,22 @@ static bool streams(const struct gpu *g, const struct layout *l, size_t budget)
     return g->offload == OFFLOAD_STREAM || (budget && l->bytes > budget);
 }
 
+/* What is streamed had better be short. */
+static int lay_out(const struct gpu *g, const tape *t, size_t budget, struct layout *l,
+                   styx_error *err)
+{
+    int code = layout_make(g, t, true, l, err);
+    if (code || !streams(g, l, budget))
+        return code;
+    layout_free(l);
+    return layout_make(g, t, false, l, err);
+}
+
 size_t weights_measure(const struct gpu *g, const tape *t, size_t budget)
 {
     struct layout l;
     size_t bytes = 0;
-    if (layout_make(g, t, &l, NULL) == STYX_OK)
+    if (lay_out(g, t, budget, &l, NULL) == STYX_OK)
         bytes =
             streams(g, &l, budget) ? l.bytes - l.matrices + stream_bytes(t, &l, budget) : l.bytes;
     layout_free(&l);
@@ -167,16 +183,19 @@ static CUresult write_doubled(const struct reader *r, const struct loaded *l, in
 static int write_rows(const struct reader *r, const struct loaded *l, int i, const param *p,
                       CUdeviceptr from, enum dtype type, size_t first, size_t rows, styx_error *err)
 {
-    bool eight = l->layout.fp8 && p->coarse;
+    bool eight = l->layout.fp8 && p->coarse, winograd = l->layout.winograd[i];
     long taps = p->dims == 4 ? (long)p->shape[2] * p->shape[3] : 1;
     size_t row = param_count(p) / (size_t)p->shape[0];
-    size_t bytes = row * (eight ? 1 : dtype_bytes(l->type)), at = l->layout.at[i] + first * bytes;
+    size_t bytes = row / (winograd ? 9 : 1) * (eight ? 1 : dtype_bytes(l->type));
+    size_t at = l->layout.at[i] + first * bytes;
     CUdeviceptr to = written_at(r, l, at);
     CUdeviceptr f32 = p->dims == 1 || eight ? weights_vector(l, i) + first * sizeof(float) : 0;
     struct gview x = { from, type, (int)rows, 1, 1, (int)row, (long)row };
-    CUresult result =
-        eight ? launch_eight(l->g, &x, to, f32)
-              : launch_pack(l->g, from, type, to, l->type, (long)rows, (long)row / taps, (int)taps);
+    CUresult result = eight      ? launch_eight(l->g, &x, to, f32)
+                      : winograd ? launch_pack_winograd(l->g, from, type, to, l->type, (long)rows,
+                                                        p->shape[1], p->shape[0])
+                                 : launch_pack(l->g, from, type, to, l->type, (long)rows,
+                                               (long)row / taps, (int)taps);
     if (result == CUDA_SUCCESS && p->dims == 1)
         result = launch_pack(l->g, from, type, f32, DT_F32, (long)rows, 1, 1);
     if (result == CUDA_SUCCESS && l->layout.taken[i].gamma >= 0)
@@ -317,7 +336,7 @@ int weights_load(void *dev, const tape *t, const struct weights *w, size_t budge
         return fail_nomem(err, sizeof *l);
     l->g = g;
     l->type = t->type;
-    code = layout_make(g, t, &l->layout, err);
+    code = lay_out(g, t, budget, &l->layout, err);
     if (!code)
         code = gpu_enter(g, err);
     if (!code)

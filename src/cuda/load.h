@@ -5,10 +5,10 @@
  * scale for each of their rows. A matrix may have taken up the layer norm before it (launch_fold),
  * which has neither gain nor offset then, and has a shift in the place of its bias. On cards of 9.0
  * a filter that reads an upsampled map has what launch_pack_doubled makes of it right behind it:
- * programs for odd sizes, where the map is not exactly doubled, read the filter itself. All of that
- * is one image: the matrices in the order in which the program reads them, those of a merged
- * product (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the
- * order of their matrices.
+ * programs for odd sizes, where the map is not exactly doubled, read the filter itself. Instead of
+ * a large filter there may be what launch_pack_winograd makes of it. All of that is one image: the
+ * matrices in the order in which the program reads them, those of a merged product (tape_merge) one
+ * behind the other, then the vectors, and the shifts and the scales in the order of their matrices.
  *
  * The image lies on the card; or (OFFLOAD_MODEL) on the card while it runs (turns.c); or
  * (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card and the matrices pass
@@ -24,6 +24,7 @@ struct layout {
     size_t *shift;       /* [nparams]: of a matrix that took up a norm */
     struct taken *taken; /* [nparams]: which one */
     size_t *doubled;     /* [nparams]: how far behind a filter its other form is; 0: it has none */
+    bool *winograd;      /* [nparams]: a filter is in this form alone */
     size_t matrices, bytes; /* the vectors, shifts and scales are [matrices, bytes) */
     bool fp8;
 };
@@ -67,7 +68,8 @@ const instr *shortcut_behind(const tape *t, const instr *conv);
  * programs of a network agree on that, whatever their size. */
 bool layout_doubles(const struct gpu *g, const tape *t, const instr *conv);
 
-int layout_make(const struct gpu *g, const tape *t, struct layout *l, styx_error *err);
+/* large: filters may be larger than in a file, for the sake of speed. */
+int layout_make(const struct gpu *g, const tape *t, bool large, struct layout *l, styx_error *err);
 void layout_free(struct layout *l);
 /* Of a parameter in all its forms, without its f32 numbers. */
 size_t layout_bytes(const struct layout *l, const tape *t, int param);
@@ -96,6 +98,7 @@ CUdeviceptr weights_at(const struct loaded *l, int param);
  * is not in the card's cache either. The parameter's own place if there is no other. */
 CUdeviceptr weights_elsewhere(const struct loaded *l, int param, size_t bytes, unsigned turn);
 CUdeviceptr weights_doubled(const struct loaded *l, int param); /* 0: it has no such form */
+bool weights_winograd(const struct loaded *l, int param);       /* is it for launch_winograd? */
 CUdeviceptr weights_vector(const struct loaded *l, int param);  /* f32: a vector, or scales */
 CUdeviceptr weights_shift(const struct loaded *l, int param);   /* 0: it took up no norm */
 

@@ -4,6 +4,7 @@
 #include "plan/programs.h"
 
 #include "cuda/fake.h"
+#include "cuda/gpu.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -406,6 +407,84 @@ static void test_doubled_maps_wherever_weights_are(void **state)
     }
 }
 
+/* ---- convolutions by Winograd's algorithm ---- */
+
+/* Of 16 and more channels and tiles: the first, second and last, of 4x6 and 3x5 pixels. */
+static void winograd_map(tape *t, unsigned odd)
+{
+    int h = 4 - (int)odd, w = 6 - (int)odd;
+    tensor *x = input(t, "x", 3, h, w, 16, t->type, false);
+    tensor *y = conv2d(t, x, "first", 32, 3, 1);
+    y = add(t, conv2d(t, y, "second", 32, 3, 1), y);
+    y = conv2d(t, y, "narrow", 8, 3, 1);
+    y = conv2d(t, y, "from_narrow", 16, 3, 1);
+    y = conv2d(t, act(t, y, ACT_SILU), "strided", 16, 3, 2);
+    output(t, y);
+    output(t, conv2d(t, x, "last", 32, 3, 1));
+}
+
+static void *winograd_card(enum offload offload, int channels)
+{
+    struct gpu *g = card(offload);
+    g->winograd_channels = channels;
+    g->winograd_tiles = 16;
+    return g;
+}
+
+static size_t weight_bytes(const tape *t, int channels, size_t budget)
+{
+    void *dev = winograd_card(OFFLOAD_NONE, channels);
+    struct footprint need;
+    backend_cuda.measure(dev, t, budget, &need);
+    backend_cuda.close(dev);
+    return need.weights;
+}
+
+/* Large enough filters are loaded in the other form alone, unless they are streamed; programs of
+ * another size, whichever of them those were loaded for, read the same. */
+static void test_winograd_wherever_weights_are(void **state)
+{
+    tape *t[2] = { optimised(winograd_map, 0, DT_F16, false, true),
+                   optimised(winograd_map, 1, DT_F16, false, true) };
+    size_t more = 7 * (16 * 32 + 32 * 32 + 16 * 32) * 2, plain = weight_bytes(t[0], 1000, 0);
+    struct outcome first[2];
+    (void)state;
+    assert_int_equal(weight_bytes(t[0], 16, 0), plain + more);
+    assert_true(weight_bytes(t[0], 16, plain + 1) <= plain);
+    for (int i = 0; i < 4; i++)
+        for (int odd = 0; odd < 2; odd++) {
+            bool streamed = i == OFFLOAD_STREAM || i == 3;
+            size_t budget = i == 3 ? 9000 : 0;
+            void *dev = winograd_card(i < 3 ? (enum offload)i : OFFLOAD_NONE, 16);
+            fake.winograd = 0;
+            compare(winograd_map, (unsigned)odd, dev, budget, DT_F16, 0.02f);
+            assert_int_equal(fake.winograd > 0, !streamed);
+            struct outcome x = run_after(&backend_cuda, dev, budget, t[i % 2], t[odd]);
+            if (!streamed)
+                same_as_first(&first[odd], x, i);
+            else
+                free(x.out[0]);
+            backend_cuda.close(dev);
+        }
+    for (int odd = 0; odd < 2; odd++) {
+        free(first[odd].out[0]);
+        tape_free(t[odd]);
+    }
+}
+
+static void test_winograd_is_for_large_filters_on_hopper(void **state)
+{
+    tape *t = optimised(winograd_map, 0, DT_F16, false, true);
+    tape *f32 = optimised(winograd_map, 0, DT_F32, false, true);
+    (void)state;
+    assert_int_equal(weight_bytes(f32, 16, 0), weight_bytes(f32, 1000, 0));
+    fake.capability = 80;
+    assert_int_equal(weight_bytes(t, 16, 0), weight_bytes(t, 1000, 0));
+    fake.capability = 0;
+    tape_free(t);
+    tape_free(f32);
+}
+
 /* ---- shortcuts in the convolutions before them ---- */
 
 /* Residual blocks: of another input, then of one in two parts and of one, the same once more, one
@@ -767,6 +846,8 @@ int main(void)
         cmocka_unit_test(test_fused_geglu_needs_no_scratch),
         cmocka_unit_test(test_doubled_maps_need_no_scratch),
         cmocka_unit_test(test_doubled_maps_wherever_weights_are),
+        cmocka_unit_test(test_winograd_wherever_weights_are),
+        cmocka_unit_test(test_winograd_is_for_large_filters_on_hopper),
         cmocka_unit_test(test_shortcuts_join_convolutions),
         cmocka_unit_test(test_a_refusal_is_told),
         cmocka_unit_test(test_instructions_are_timed),

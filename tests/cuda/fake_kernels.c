@@ -454,6 +454,64 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
     return CUDA_SUCCESS;
 }
 
+int launch_winograd_ways(const struct gpu *g, const struct winograd *f)
+{
+    struct conv3 c = { .x = f->x, .out = f->out, .residual = f->residual };
+    return f->workspace && f->bytes ? launch_conv3_ways(g, &c) : 0;
+}
+
+/* A tap g of the filter whose G g G^T the weights are: G has a left inverse. */
+static double wino_tap(const struct winograd *f, long c, long i, int tap)
+{
+    static const double rows[3][4] = { { 1, 0, 0, 0 }, { 0, 1, -1, 0 }, { 0, 0, 0, 1 } };
+    double sum = 0;
+    for (int k = 0; k < WINOGRAD_TAPS; k++)
+        sum += rows[tap / 3][k / 4] * rows[tap % 3][k % 4] *
+               (double)fake_get(f->weight, f->x.type, (k * (long)f->out.c + c) * f->x.c + i);
+    return sum;
+}
+
+/* By the taps that are in the weights. */
+CUresult launch_winograd(const struct gpu *g, const struct winograd *f, int way)
+{
+    (void)g, (void)way;
+    fake.winograd++;
+    for (long p = 0; p < gview_pixels(&f->out); p++) {
+        long n = p / area(&f->out);
+        int y = (int)(p / f->out.w % f->out.h), x = (int)(p % f->out.w);
+        for (int c = 0; c < f->out.c; c++) {
+            double sum = f->bias ? (double)fake_get(f->bias, f->x.type, c) : 0;
+            for (int t = 0; t < 9; t++) {
+                int yy = y + t / 3 - 1, xx = x + t % 3 - 1;
+                bool there = yy >= 0 && xx >= 0 && yy < f->x.h && xx < f->x.w;
+                for (int i = 0; i < f->x.c && there; i++)
+                    sum += (double)of(&f->x, (n * f->x.h + yy) * f->x.w + xx, i) *
+                           wino_tap(f, c, i, t);
+            }
+            to(&f->out, p, c, (float)sum + (f->residual.data ? of(&f->residual, p, c) : 0));
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                              CUdeviceptr at, enum dtype type, long cout, long cin, long all)
+{
+    static const double rows[4][3] = {
+        { 1, 0, 0 }, { 0.5, 0.5, 0.5 }, { 0.5, -0.5, 0.5 }, { 0, 0, 1 }
+    };
+    (void)g;
+    for (long i = 0; i < cout * cin; i++)
+        for (int k = 0; k < WINOGRAD_TAPS; k++) {
+            double sum = 0;
+            for (int t = 0; t < 9; t++)
+                sum += rows[k / 4][t / 3] * rows[k % 4][t % 3] *
+                       (double)fake_get(from, from_type, i * 9 + t);
+            fake_put(at, type, k * all * cin + i, (float)sum);
+        }
+    return CUDA_SUCCESS;
+}
+
 CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                              CUdeviceptr at, enum dtype type, long cout, long cin)
 {

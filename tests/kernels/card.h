@@ -33,10 +33,12 @@ float at(const struct gview *v, long pixel, int c);
  * be small for the type. */
 void compare(double found, double wanted);
 void conclude(enum dtype type, CUresult result, const char *what);
+void conclude_within(double times, enum dtype type, CUresult result, const char *what);
 void untouched(const struct gview *v); /* what lies between the pixels was not written */
 double act_of(enum act act, double x);
 
-void linears(enum dtype type); /* linear_cases.c */
-void conv3s(enum dtype type);  /* conv3_cases.c */
+void linears(enum dtype type);   /* linear_cases.c */
+void conv3s(enum dtype type);    /* conv3_cases.c */
+void winograds(enum dtype type); /* winograd_cases.c */
 
 #endif

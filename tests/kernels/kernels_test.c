@@ -567,6 +567,7 @@ TEST(attentions)
 TEST(convolutions)
 TEST(linears)
 TEST(conv3s)
+TEST(winograds)
 TEST(finishes)
 TEST(maps)
 TEST(sequences)
@@ -587,14 +588,23 @@ static void test_every_kernel_was_used(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group_norms),    cmocka_unit_test(test_layer_norms),
-        cmocka_unit_test(test_softmaxes),      cmocka_unit_test(test_attentions),
-        cmocka_unit_test(test_convolutions),   cmocka_unit_test(test_linears),
-        cmocka_unit_test(test_conv3s),         cmocka_unit_test(test_finishes),
-        cmocka_unit_test(test_maps),           cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_timesteps),      cmocka_unit_test(test_packs),
-        cmocka_unit_test(test_folds),          cmocka_unit_test(test_eights),
-        cmocka_unit_test(test_eights_at_once), cmocka_unit_test(test_every_kernel_was_used),
+        cmocka_unit_test(test_group_norms),
+        cmocka_unit_test(test_layer_norms),
+        cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_attentions),
+        cmocka_unit_test(test_convolutions),
+        cmocka_unit_test(test_linears),
+        cmocka_unit_test(test_conv3s),
+        cmocka_unit_test(test_winograds),
+        cmocka_unit_test(test_finishes),
+        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_timesteps),
+        cmocka_unit_test(test_packs),
+        cmocka_unit_test(test_folds),
+        cmocka_unit_test(test_eights),
+        cmocka_unit_test(test_eights_at_once),
+        cmocka_unit_test(test_every_kernel_was_used),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -166,6 +166,18 @@ struct conv3_args {
     int tiles;
 };
 
+/* hopper_winograd.cu: tiles of 2x2 pixels, `count` from `first` on, of which `across` are beside
+ * and `down` below each other in an image. phases: [WINOGRAD_TAPS][count][channels]. */
+enum { WINOGRAD_TAPS = 16, WINOGRAD_THREADS = 128 };
+enum { WINOGRAD_IN = 4, WINOGRAD_OUT = 8 }; /* channels of a thread */
+
+struct winograd_args {
+    struct rows x, out, residual; /* x for the one kernel, the others for the other */
+    device_address phases, bias;  /* bias 0: none */
+    int h, w, channels;           /* of x, or of out */
+    int across, down, first, count;
+};
+
 struct conv_args {
     struct rows x, shift, residual, out;
     device_address weight, bias;
@@ -189,6 +201,7 @@ struct pack_args {
     device_address from, to;
     int from_type; /* enum dtype */
     long cout, cin;
+    long apart;    /* pack_winograd: numbers from tap to tap */
     int taps, run; /* run: how many channels a block takes at once */
     int vector;
 };

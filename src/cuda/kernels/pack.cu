@@ -44,45 +44,72 @@ __device__ __forceinline__ float doubled_tap(const float *taps, int to)
     return sum;
 }
 
-// [cout][cin][taps] to [cout][taps][cin], or to [cout][DOUBLED_TAPS][cin]. A block takes `run`
-// channels of one filter through shared memory: what it reads lies in a row, and so does what it
-// writes for each tap.
-template <typename From, typename T, bool DOUBLED> __device__ void pack_from(const pack_args &a)
+// Number j of row i of Winograd's G (hopper_winograd.cu).
+__device__ __forceinline__ float winograd_g(int i, int j)
+{
+    if (i == 0 || i == 3)
+        return j == (i ? 2 : 0);
+    return i == 2 && j == 1 ? -0.5f : 0.5f;
+}
+
+// Number `to` of G g G^T, of 3x3 taps g.
+__device__ __forceinline__ float winograd_tap(const float *taps, int to)
+{
+    float sum = 0;
+    for (int i = 0; i < 9; i++)
+        sum += winograd_g(to / 4, i / 3) * winograd_g(to % 4, i % 3) * taps[i];
+    return sum;
+}
+
+enum form { PLAIN, DOUBLED, WINOGRAD };
+
+// [cout][cin][taps] to [cout][taps][cin], or in another form to [cout][DOUBLED_TAPS][cin] or
+// [WINOGRAD_TAPS][cout][cin]. A block takes `run` channels of one filter through shared memory:
+// what it reads lies in a row, and so does what it writes for each tap.
+template <typename From, typename T, form FORM> __device__ void pack_from(const pack_args &a)
 {
     DYNAMIC_SHARED(float, numbers);
     long first = (long)blockIdx.x * a.run;
     int run = (int)min((long)a.run, a.cin - first), count = run * a.taps;
     const From *from = at<From>(a.from) + ((long)blockIdx.y * a.cin + first) * a.taps;
-    int taps = DOUBLED ? DOUBLED_TAPS : a.taps;
-    T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * taps + first;
+    int taps = FORM == PLAIN ? a.taps : FORM == DOUBLED ? (int)DOUBLED_TAPS : (int)WINOGRAD_TAPS;
+    long apart = FORM == WINOGRAD ? a.apart : a.cin;
+    T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * (FORM == WINOGRAD ? 1 : taps) + first;
     for (int i = threadIdx.x; i < count; i += blockDim.x)
         numbers[i] = to_float(from[i]);
     __syncthreads();
     for (int i = threadIdx.x; i < run * taps; i += blockDim.x) {
         int tap = i / run, c = i % run;
         const float *of = numbers + c * a.taps;
-        to[tap * a.cin + c] = from_float<T>(DOUBLED ? doubled_tap(of, tap) : of[tap]);
+        to[tap * apart + c] = from_float<T>(FORM == PLAIN     ? of[tap]
+                                            : FORM == DOUBLED ? doubled_tap(of, tap)
+                                                              : winograd_tap(of, tap));
     }
 }
 
-template <typename T, bool DOUBLED> __device__ __forceinline__ void pack_any(const pack_args &a)
+template <typename T, form FORM> __device__ __forceinline__ void pack_any(const pack_args &a)
 {
     if (a.from_type == FILE_F32)
-        pack_from<float, T, DOUBLED>(a);
+        pack_from<float, T, FORM>(a);
     else if (a.from_type == FILE_BF16)
-        pack_from<bf16, T, DOUBLED>(a);
+        pack_from<bf16, T, FORM>(a);
     else
-        pack_from<f16, T, DOUBLED>(a);
+        pack_from<f16, T, FORM>(a);
 }
 
 template <typename T> __device__ __forceinline__ void pack(const pack_args &a)
 {
-    pack_any<T, false>(a);
+    pack_any<T, PLAIN>(a);
 }
 
 template <typename T> __device__ __forceinline__ void pack_doubled(const pack_args &a)
 {
-    pack_any<T, true>(a);
+    pack_any<T, DOUBLED>(a);
+}
+
+template <typename T> __device__ __forceinline__ void pack_winograd(const pack_args &a)
+{
+    pack_any<T, WINOGRAD>(a);
 }
 
 // A layer norm's gain and offset into the matrix that reads its result, and the matrix around the
@@ -112,3 +139,4 @@ FOR_EVERY_TYPE(fold, fold_args)
 FOR_EVERY_TYPE(cast, pack_args)
 FOR_EVERY_TYPE(pack, pack_args)
 FOR_EVERY_TYPE(pack_doubled, pack_args)
+FOR_EVERY_TYPE(pack_winograd, pack_args)
