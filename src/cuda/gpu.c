@@ -279,7 +279,7 @@ static int gpu_open(const struct device_options *options, void **dev, styx_error
     if (!g)
         return fail_nomem(err, sizeof *g);
     g->hard = options->hard;
-    g->winograd_channels = 640; /* measured: docs/performance-log.md */
+    g->winograd_channels = 320; /* measured: docs/performance-log.md */
     g->winograd_tiles = 512;
     g->fp8 = options->fp8;
     g->offload = options->offload;

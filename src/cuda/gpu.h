@@ -43,8 +43,8 @@ struct gpu {
     bool fp8; /* e4m3 in the layers that bear it */
     bool hard;
 
-    /* Winograd's algorithm gains from so many channels of both sides, and tiles of 2x2 pixels, on.
-     */
+    /* What Winograd's algorithm gains from on: channels of both sides, their product by their sum,
+     * and tiles of 2x2 pixels. */
     int winograd_channels, winograd_tiles;
 
     /* One program runs at a time, so all share one arena and one workspace. */

@@ -81,10 +81,19 @@ static void double_filters(const struct gpu *g, const tape *t, struct layout *l)
     }
 }
 
-/* Filters whose convolutions Winograd's algorithm makes faster: the products that it saves must be
- * worth its two passes over numbers of four times the map's size, which the channels decide, and
- * its larger filters, which the tiles do. A shortcut that could be a part of the convolution is
- * worth as much. Programs of other sizes have the same filters, in the same form. */
+/* Are the products saved, as many as both sides' channels multiplied, worth two passes over numbers
+ * of four times their maps? More must be saved where the card's cache does not hold these. */
+static bool worth_winograd(const struct gpu *g, long in, long out, long tiles)
+{
+    const long cache = 44 << 20; /* of 50 MB */
+    bool held = tiles * WINOGRAD_TAPS * (in + out) * 2 <= cache;
+    return tiles >= g->winograd_tiles &&
+           in * out * 4 >= (held ? 4 : 5) * (long)g->winograd_channels * (in + out);
+}
+
+/* Filters whose convolutions Winograd's algorithm makes faster. A shortcut that could be a part of
+ * the convolution is worth as much. Programs of other sizes have the same filters, in the same
+ * form. */
 static bool gains_winograd(const struct gpu *g, const tape *t, const instr *o)
 {
     if (g->sm != 90 || t->type == DT_F32 || o->op != OP_CONV2D || o->u.conv.k != 3 ||
@@ -93,8 +102,7 @@ static bool gains_winograd(const struct gpu *g, const tape *t, const instr *o)
         return false;
     const tensor *x = o->in[0], *out = o->out;
     long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
-    return x->c >= g->winograd_channels && out->c >= g->winograd_channels && x->c % 8 == 0 &&
-           out->c % 32 == 0 && tiles >= g->winograd_tiles;
+    return x->c % 8 == 0 && out->c % 32 == 0 && worth_winograd(g, x->c, out->c, tiles);
 }
 
 static void choose_winograd(const struct gpu *g, const tape *t, bool large, struct layout *l)
