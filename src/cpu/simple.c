@@ -123,6 +123,9 @@ static void make_pixel(const struct simple *m, int n, int y, int x, float *row, 
         load(m, &in[0], n, (int)((long)y * in[0].h / m->out.h), (int)((long)x * in[0].w / m->out.w),
              row);
         break;
+    case OP_REPEAT:
+        load(m, &in[0], n % in[0].n, y, x, row);
+        break;
     case OP_ROW:
         load_token(m, &in[0], n, index_of(&in[1], n, 0), row);
         break;

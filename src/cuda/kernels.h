@@ -76,6 +76,7 @@
     X(simple, geglu)                                                                               \
     X(simple, position)                                                                            \
     X(simple, prepend)                                                                             \
+    X(simple, repeat)                                                                              \
     X(simple, row)                                                                                 \
     X(simple, timestep)                                                                            \
     X(simple, to_f32)                                                                              \

@@ -153,6 +153,17 @@ CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct 
     return launch_spread(g, KERNEL_concat, out, c.vector, &c);
 }
 
+CUresult launch_repeat(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    struct repeat_args a = { launch_rows(x),
+                             launch_rows(out),
+                             (int)gview_pixels(x),
+                             out->n / x->n,
+                             x->c,
+                             launch_wide(x) && launch_wide(out) };
+    return launch_spread(g, KERNEL_repeat, x, a.vector, &a);
+}
+
 CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip,
                          float shift, const struct gview *out)
 {

@@ -101,6 +101,8 @@ CUresult launch_winograd(const struct gpu *g, const struct winograd *c, int way)
 
 /* Nearest: out pixel (y, x) is in pixel (y * h / out.h, x * w / out.w). */
 CUresult launch_upsample(const struct gpu *g, const struct gview *x, const struct gview *out);
+/* Pixel p is pixel p mod x.n * x.h * x.w; out is a multiple of x. */
+CUresult launch_repeat(const struct gpu *g, const struct gview *x, const struct gview *out);
 CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct gview *b,
                        const struct gview *out);
 

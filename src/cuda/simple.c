@@ -73,6 +73,8 @@ static bool simple_run(const struct plan *p, const struct step *s)
         return done(launch_concat(p->g, &x, &y, &out));
     case OP_UPSAMPLE:
         return done(launch_upsample(p->g, &x, &out));
+    case OP_REPEAT:
+        return done(launch_repeat(p->g, &x, &out));
     case OP_ROW:
         return done(launch_row(p->g, &x, &y, &out));
     default:

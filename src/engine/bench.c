@@ -169,7 +169,7 @@ static void find_key(struct bench *b, const styx_component *c)
     int scale = k->network == NET_VAE_ENCODE ? 1 : 8;
     k->component = c;
     k->type = upcast ? DT_F32 : resolve_dtype(b->s, b->o.dtype);
-    k->n = k->network == NET_UNET ? 2 : 1;
+    k->n = k->copies = k->network == NET_UNET ? 2 : 1;
     k->h = k->network == NET_TEXT ? 1 : b->o.height / scale;
     k->w = k->network == NET_TEXT ? 77 : b->o.width / scale;
     if (k->network == NET_UNET) {

@@ -111,6 +111,7 @@ static int predict(struct loop *l, float t, styx_error *err)
         .w = j->lw,
         .tokens = j->tokens,
         .ids = j->ids,
+        .copies = (int)((j->rows - skip) / j->batch),
         .sample = l->input,
         .timesteps = l->times,
         .text = j->text + skip * (size_t)j->tokens * (size_t)j->width,

@@ -97,6 +97,7 @@ struct program_key {
     enum dtype type;
     int n, h, w;       /* rows and map; text: w = tokens */
     int tokens, ids;   /* unet: tokens of the text, time ids */
+    int copies;        /* unet: how often its rows' samples and timesteps repeat; 1: they do not */
     int layer, normed; /* text: which hidden state */
 };
 
@@ -191,6 +192,7 @@ struct unet_call {
     const styx_component *unet;
     enum dtype type;
     int n, h, w, tokens, ids;
+    int copies; /* rows i and i + n / copies have the same sample and timestep; 1: they differ */
     const float *sample, *timesteps, *text, *pooled, *time_ids, *guidance;
     float *out;
 };

@@ -51,7 +51,8 @@ static int record_stages(struct job *j, struct stage *stages, int *n, styx_error
                                 .type = j->type,
                                 .n = (int)j->rows,
                                 .h = j->lh,
-                                .w = j->lw };
+                                .w = j->lw,
+                                .copies = (int)(j->rows / j->batch) };
     struct program_key vae = { .component = part[SLOT_VAE], .type = j->vae_type, .n = 1 };
     int code;
     j->tokens = 77;

@@ -97,7 +97,8 @@ int run_unet(styx_session *s, const struct unet_call *call, styx_error *err)
                                .h = call->h,
                                .w = call->w,
                                .tokens = call->tokens,
-                               .ids = m->time_dim ? call->ids : 0 };
+                               .ids = m->time_dim ? call->ids : 0,
+                               .copies = call->copies };
     struct program *p;
     int area = call->h * call->w, code, k = 3;
     size_t nin = (size_t)call->n * m->in * area, nout = (size_t)call->n * m->out * area;
@@ -106,7 +107,7 @@ int run_unet(styx_session *s, const struct unet_call *call, styx_error *err)
         return fail_nomem(err, (nin + nout) * sizeof *sample);
     if ((code = program_get(s, &key, &p, err)))
         goto done;
-    to_nhwc(call->sample, sample, call->n, m->in, area);
+    to_nhwc(call->sample, sample, program_tape(p)->in[0]->n, m->in, area);
     const void *in[TAPE_MAX_IN] = { sample, call->timesteps, call->text };
     if (m->time_dim) {
         in[k++] = call->pooled;

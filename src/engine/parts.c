@@ -231,6 +231,7 @@ int styx_unet(styx_session *session, const styx_model *model, enum styx_dtype dt
         .w = shape[3],
         .tokens = text->shape[1],
         .ids = time_ids ? time_ids->shape[1] : 0,
+        .copies = 1,
         .sample = sample->data,
         .timesteps = timesteps,
         .text = text->data,

@@ -430,6 +430,9 @@ static void ref_position(const struct ref_plan *p, const instr *o, int n, int y,
     case OP_UPSAMPLE:
         memcpy(to, place(p, x, n, y * x->h / out->h, v * x->w / out->w), c * sizeof *to);
         break;
+    case OP_REPEAT:
+        memcpy(to, place(p, x, n % x->n, y, v), c * sizeof *to);
+        break;
     case OP_ROW: {
         int at = ((const int32_t *)home(p, o->in[1]))[n];
         memcpy(to, place(p, x, n, at / x->w, at % x->w), c * sizeof *to);

@@ -8,6 +8,7 @@ static const char *const op_names[OP_COUNT] = {
     [OP_GROUP_NORM] = "group_norm", [OP_LAYER_NORM] = "layer_norm", [OP_ATTENTION] = "attention",
     [OP_ADD] = "add",               [OP_ACT] = "act",               [OP_GEGLU] = "geglu",
     [OP_CONCAT] = "concat",         [OP_UPSAMPLE] = "upsample",     [OP_ROW] = "row",
+    [OP_REPEAT] = "repeat",
 };
 // clang-format on
 

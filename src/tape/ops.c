@@ -28,6 +28,7 @@ tape *tape_new(const char *name, enum dtype type)
     r->dummy = (tensor){ .n = 1, .h = 1, .w = 1, .c = 1, .type = type, .def = -1, .last = -1 };
     t->name = name;
     t->type = t->sums = type;
+    t->copies = 1;
     t->large = LARGE_MAP;
     t->rec = r;
     return t;
@@ -371,6 +372,12 @@ tensor *row(tape *t, tensor *x, tensor *index)
 {
     instr i = { .op = OP_ROW, .in = { x, index }, .weight = -1, .bias = -1 };
     return emit_as(t, x->type, x->n, 1, 1, x->c, i);
+}
+
+tensor *repeat(tape *t, tensor *x, int copies)
+{
+    instr i = { .op = OP_REPEAT, .in = { x }, .weight = -1, .bias = -1 };
+    return emit_as(t, x->type, x->n * copies, x->h, x->w, x->c, i);
 }
 
 size_t param_count(const param *p)

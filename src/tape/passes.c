@@ -3,6 +3,7 @@
 
 int tape_finish(tape *t, bool merge, bool halo, styx_error *err)
 {
+    tape_share(t);
     if (halo)
         tape_hasten(t);
     tape_fuse(t);

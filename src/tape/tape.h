@@ -32,6 +32,7 @@ enum op {
     OP_GEGLU,    /* value * gelu(gate) of [value | gate] */
     OP_CONCAT,   /* channels */
     OP_UPSAMPLE, /* nearest, to a given size */
+    OP_REPEAT,   /* all rows, and again: row i is row i mod n of x */
     OP_ROW,      /* one token per row, chosen by an i32 index */
     OP_COUNT
 };
@@ -50,6 +51,9 @@ struct tensor {
     tensor *alias;   /* written in place over this dying value */
     tensor *whole;   /* channels [at, at + c) of that one (tape_merge); no storage of its own */
     int at;
+    bool repeats; /* rows that are the same t->copies times */
+    tensor
+        *repeated; /* of one that tape_share keeps the first of these rows of: with all of them */
     size_t bytes, offset;
 };
 
@@ -120,6 +124,7 @@ typedef struct tape {
     const char *in_name[TAPE_MAX_IN];
     bool in_once[TAPE_MAX_IN]; /* this input is the same for every step of a picture */
     int nin, nout;
+    int copies;   /* how often the rows of an input that repeats are there; 1: none does */
     size_t large; /* bytes of a map from which on its place in the arena counts (tape_hasten) */
     size_t arena; /* bytes, after tape_plan */
     size_t sum;   /* bytes of all values without reuse */
@@ -159,10 +164,12 @@ tensor *geglu(tape *t, tensor *x);
 tensor *concat(tape *t, tensor *a, tensor *b);
 tensor *upsample(tape *t, tensor *x, int h, int w);
 tensor *row(tape *t, tensor *x, tensor *index);
+tensor *repeat(tape *t, tensor *x, int copies);
 
 /* Passes, in this order; each is optional, and the result of running must not change. tape_finish
  * does all of them (merge and halo: what the backend wishes) and reports the sticky error. */
 int tape_finish(tape *t, bool merge, bool halo, styx_error *err);
+void tape_share(tape *t);  /* rows that repeat are computed once */
 void tape_hasten(tape *t); /* of a large map's readers, one that makes it smaller goes first */
 void tape_fuse(tape *t);   /* activations, sums and views into producers and consumers */
 void tape_merge(tape *t);  /* products of the same input become one (GPUs) */

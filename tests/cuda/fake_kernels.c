@@ -234,6 +234,15 @@ CUresult launch_concat(const struct gpu *g, const struct gview *a, const struct 
     return CUDA_SUCCESS;
 }
 
+CUresult launch_repeat(const struct gpu *g, const struct gview *x, const struct gview *out)
+{
+    (void)g;
+    for (long p = 0; p < gview_pixels(out); p++)
+        for (int k = 0; k < out->c; k++)
+            to(out, p, k, of(x, p % gview_pixels(x), k));
+    return CUDA_SUCCESS;
+}
+
 CUresult launch_timestep(const struct gpu *g, const struct gview *x, int dim, bool flip,
                          float shift, const struct gview *out)
 {

@@ -69,6 +69,7 @@
     X(geglu, geglu_args)                                                                           \
     X(position, gather_args)                                                                       \
     X(prepend, gather_args)                                                                        \
+    X(repeat, repeat_args)                                                                         \
     X(row, gather_args)                                                                            \
     X(timestep, timestep_args)                                                                     \
     X(to_f32, cast_args)                                                                           \

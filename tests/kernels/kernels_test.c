@@ -365,6 +365,14 @@ static void maps(enum dtype type)
                 compare(at(&both, p, j), j < c ? at(&x, p, j) : at(&b, p, j - c));
         conclude(type, result, "concat");
 
+        struct gview thrice = value(type, 6, 5, 7, c, 8);
+        result = launch_repeat(&gpu, &x, &thrice);
+        for (int p = 0; p < 210; p++)
+            for (int j = 0; j < c; j++)
+                compare(at(&thrice, p, j), at(&x, p % 70, j));
+        conclude(type, result, "repeat");
+        untouched(&thrice);
+
         struct gview half = value(type, 2, 5, 7, c, 8);
         result = launch_geglu(&gpu, &b, &half, 0);
         for (int p = 0; p < 70; p++)

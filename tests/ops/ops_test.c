@@ -423,6 +423,7 @@ static void record_elementwise(tape *t, const struct shape *s)
     output(t, z);
     output(t, geglu(t, z));
     output(t, upsample(t, z, 2 * s->h + 1, 3 * s->w));
+    output(t, repeat(t, z, 3));
     for (enum act a = ACT_SILU; a <= ACT_RELU; a++)
         output(t, act(t, x, a));
     output(t, act(t, v, ACT_SILU));

@@ -58,7 +58,8 @@ static void measure(struct footprint *all, struct footprint *least)
                                .n = 2,
                                .h = side,
                                .w = side,
-                               .tokens = 77 };
+                               .tokens = 77,
+                               .copies = 2 };
     tape *t = NULL;
     styx_error err;
     must(program_record(&key, s->backend, &t, &err), &err);

@@ -80,6 +80,11 @@ struct concat_args {
     int pixels, channels, split, vector;
 };
 
+struct repeat_args {
+    struct rows x, out;
+    int pixels, copies, channels, vector; /* pixels of x */
+};
+
 struct timestep_args {
     struct rows x, out;
     int numbers, dim, flip; /* numbers of an image */

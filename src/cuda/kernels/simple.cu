@@ -72,6 +72,14 @@ template <typename T, int N> __device__ void concat_at(const concat_args &a)
     });
 }
 
+template <typename T, int N> __device__ void repeat_at(const repeat_args &a)
+{
+    each<N>(a.pixels, a.channels, [&](int p, int c) {
+        for (int i = 0; i < a.copies; i++)
+            copy<T, N>(at<T>(a.x, p) + c, at<T>(a.out, p + (long)i * a.pixels) + c);
+    });
+}
+
 template <typename T, int N> __device__ void embed_at(const gather_args &a)
 {
     each<N>(a.pixels, a.channels, [&](int p, int c) {
@@ -156,6 +164,7 @@ WIDE_OR_NOT(finish, finish_args)
 WIDE_OR_NOT(geglu, geglu_args)
 WIDE_OR_NOT(upsample, upsample_args)
 WIDE_OR_NOT(concat, concat_args)
+WIDE_OR_NOT(repeat, repeat_args)
 WIDE_OR_NOT(embed, gather_args)
 WIDE_OR_NOT(position, gather_args)
 WIDE_OR_NOT(prepend, gather_args)
