@@ -9,8 +9,10 @@
     X(attention)                                                                                   \
     X(conv)                                                                                        \
     X(eight)                                                                                       \
-    X(flash) X(hopper_conv) X(hopper_flash) X(hopper_linear) X(hopper_winograd) X(norm) X(pack)    \
-        X(simple)
+    X(flash)                                                                                       \
+    X(hopper_conv)                                                                                 \
+    X(hopper_flash)                                                                                \
+    X(hopper_linear) X(hopper_norm) X(hopper_winograd) X(norm) X(pack) X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
  * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
@@ -57,6 +59,7 @@
     X(hopper_linear, normed160)                                                                    \
     X(hopper_linear, normed160_geglu)                                                              \
     X(hopper_linear, normed256_geglu)                                                              \
+    X(hopper_norm, group_norm_kept)                                                                \
     X(hopper_winograd, winograd_in)                                                                \
     X(hopper_winograd, winograd_out)                                                               \
     X(norm, group_sums)                                                                            \

@@ -25,55 +25,95 @@ static void cut(struct group_norm_args *a, int chunks)
     a->chunks = (a->area + a->chunk - 1) / a->chunk;
 }
 
-/* As many rows as one thread has numbers, or a multiple, join their sums best. */
-static unsigned whole_rows(unsigned rows, bool vector, enum dtype type)
-{
-    unsigned numbers = vector ? 16 / (unsigned)dtype_bytes(type) : 1;
-    return rows > numbers ? rows / numbers * numbers : rows;
-}
-
 /* The threads of a block, and the blocks for the groups of every image. */
-static struct grid group_norm_block(struct group_norm_args *a, int images, enum dtype type)
+static struct grid group_norm_block(struct group_norm_args *a, int images, enum dtype type,
+                                    int enough, unsigned threads)
 {
-    a->slab = slab_of(a, type, 128);
-    struct grid grid = launch_grid(1, a->slab * (a->channels / a->groups), a->vector, type);
-    grid.block_y = whole_rows(STREAMED_THREADS / grid.block_x, a->vector, type);
+    a->slab = slab_of(a, type, enough);
+    struct grid grid = launch_grid(1, a->slab * a->width, a->vector, type);
+    grid.block_y = threads / grid.block_x;
     grid.y = (unsigned)(a->groups / a->slab);
     grid.z = (unsigned)images;
     return grid;
 }
 
+/* Shared memory for the sums of a block's threads. */
+static unsigned sums_bytes(const struct group_norm_args *a, const struct grid *grid,
+                           enum dtype type)
+{
+    int vectors =
+        a->vector ? 2 * a->slab * a->width * (int)dtype_bytes(type) / 16 : a->slab * a->width;
+    return (unsigned)vectors * (grid->block_y | 1) * (unsigned)sizeof(struct group_sum);
+}
+
+static unsigned groups_bytes(const struct group_norm_args *a)
+{
+    return (unsigned)a->slab * (unsigned)sizeof(struct group_sum);
+}
+
 /* How many blocks share an image does not depend on the card, so that sums do not either. */
 static struct grid group_norm_grid(struct group_norm_args *a, int images, enum dtype type)
 {
-    struct grid grid = group_norm_block(a, images, type);
+    struct grid grid = group_norm_block(a, images, type, 128, STREAMED_THREADS);
     int most = MOST_CHUNKS / ((int)grid.y * images), rows = 4 * (int)grid.block_y;
     cut(a, a->area / rows < most ? a->area / rows : most);
     grid.x = (unsigned)a->chunks;
     return grid;
 }
 
-/* The one launch, if registers hold the map and all its blocks run at once. Where they do, how many
- * there are does not depend on the card either. */
+/* For one launch: `blocks` blocks or fewer, whatever the card, if all of them run at once on this
+ * one, `each` on a multiprocessor. An image of up to `alone` pixels is one block's: several would
+ * wait for each other for longer. */
+static bool group_norm_at_once(const struct gpu *g, struct group_norm_args *a, struct grid *grid,
+                               enum dtype type, int blocks, int each, int alone)
+{
+    int apart = (int)(grid->y * grid->z), most = a->area / (2 * (int)grid->block_y);
+    int pieces = a->area > alone ? blocks / apart : 1; /* apart: blocks that do not meet */
+    bool whole = (int)grid->block_x * 16 == a->slab * a->width * (int)dtype_bytes(type);
+    pieces = pieces < most ? pieces : most;
+    cut(a, pieces < MOST_SHARING ? pieces : MOST_SHARING);
+    grid->x = (unsigned)a->chunks;
+    grid->shared = sums_bytes(a, grid, type) + groups_bytes(a);
+    return a->vector && whole && apart <= blocks && a->chunks * apart <= each * g->processors &&
+           a->chunks * apart * a->slab <= MOST_NOTES;
+}
+
+/* The one launch, if registers hold the map. */
 static bool group_norm_held(const struct gpu *g, struct group_norm_args *a, int images,
                             enum dtype type, struct grid *grid)
 {
     enum { BLOCKS = 256, SHARED_OF_TWO = 32 * 1024 }; /* the smallest cards' multiprocessors: 64 */
     struct group_norm_args k = *a;
-    struct grid in = group_norm_block(&k, images, type);
-    int channels = k.slab * (k.channels / k.groups);
-    bool whole = (int)in.block_x * 16 == channels * (int)dtype_bytes(type); /* each once */
-    int rows = (int)in.block_y, apart = (int)(in.y * in.z); /* blocks that do not meet */
-    int pieces = BLOCKS / apart, most = k.area / (2 * rows);
-    pieces = pieces < most ? pieces : most;
-    cut(&k, pieces > 1 ? pieces : 1);
-    in.x = (unsigned)k.chunks;
-    in.shared = (unsigned)((rows * channels + k.slab) * (int)sizeof(struct group_sum));
-    if (!k.vector || !whole || apart > BLOCKS || k.chunk > HELD * rows ||
-        in.shared > SHARED_OF_TWO || k.chunks * apart > HELD_BLOCKS * g->processors)
+    *grid = group_norm_block(&k, images, type, 128, STREAMED_THREADS);
+    int holds = HELD * (int)grid->block_y;
+    if (!group_norm_at_once(g, &k, grid, type, BLOCKS, HELD_BLOCKS, holds) || k.chunk > holds ||
+        grid->shared > SHARED_OF_TWO)
         return false;
     *a = k;
-    *grid = in;
+    return true;
+}
+
+/* The one launch, if shared memory holds the map or a part of it: on 9.0. Long rows of a pixel are
+ * read fastest; but the more blocks share an image, the more they tell each other. */
+static bool group_norm_kept(const struct gpu *g, struct group_norm_args *a, int images,
+                            enum dtype type, struct grid *grid)
+{
+    enum { BLOCKS = 112, APART = 4 }; /* no card of 9.0 has fewer multiprocessors */
+    struct group_norm_args k = *a;
+    if (!g->kernel[kernel_index(KERNEL_group_norm_kept, type)])
+        return false;
+    int enough = 512;
+    do
+        *grid = group_norm_block(&k, images, type, enough, KEPT_THREADS);
+    while (grid->y * grid->z < APART && (enough /= 2) >= 128);
+    if (!group_norm_at_once(g, &k, grid, type, BLOCKS, 1, 0) || grid->shared > (unsigned)g->shared)
+        return false;
+    unsigned row = 16 * grid->block_x * grid->block_y;
+    unsigned most = ((unsigned)g->shared - grid->shared) / row;
+    unsigned pixels = ((unsigned)k.chunk + grid->block_y - 1) / grid->block_y;
+    k.kept = (int)(pixels < most ? pixels : most);
+    grid->shared += (unsigned)k.kept * row;
+    *a = k;
     return true;
 }
 
@@ -94,6 +134,7 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
         .channels = out->c,
         .split = x->c,
         .groups = groups,
+        .width = groups > 0 ? out->c / groups : 0,
         .area = out->h * out->w,
         .act = act,
         .vector = launch_wide(x) && (!second || launch_wide(second)) && launch_wide_address(bias) &&
@@ -103,16 +144,19 @@ CUresult launch_group_norm(const struct gpu *g, const struct gview *x, const str
     };
     if (groups < 1 || a.channels % groups)
         return CUDA_ERROR_INVALID_VALUE;
-    struct grid grid = { 0 };
+    int vector = 16 / (int)dtype_bytes(out->type); /* which may lie in two groups, not in three */
+    a.vector = a.vector && (a.width >= vector || 2 * a.width == vector);
+    struct grid grid;
     if (group_norm_held(g, &a, out->n, out->type, &grid))
         return launch_kernel(g, KERNEL_group_norm_held, out->type, grid, &a);
+    if (group_norm_kept(g, &a, out->n, out->type, &grid))
+        return launch_kernel(g, KERNEL_group_norm_kept, out->type, grid, &a);
     grid = group_norm_grid(&a, out->n, out->type);
-    unsigned slab = (unsigned)(a.slab * (int)sizeof(struct group_sum));
-    grid.shared = grid.block_y * slab * (unsigned)(a.channels / groups);
+    grid.shared = sums_bytes(&a, &grid, out->type);
     if (grid.shared > SHARED)
         return CUDA_ERROR_INVALID_VALUE;
     CUresult result = launch_kernel(g, KERNEL_group_sums, out->type, grid, &a);
-    grid.shared = slab;
+    grid.shared = groups_bytes(&a);
     return result ? result : launch_kernel(g, KERNEL_group_norm, out->type, grid, &a);
 }
 

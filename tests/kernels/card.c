@@ -45,7 +45,8 @@
     X(normed160_geglu, linear_args)                                                                \
     X(normed256_geglu, linear_args)                                                                \
     X(winograd_in, winograd_args)                                                                  \
-    X(winograd_out, winograd_args)
+    X(winograd_out, winograd_args)                                                                 \
+    X(group_norm_kept, group_norm_args)
 #define FULL_KERNELS(X)                                                                            \
     X(attention, attention_args)                                                                   \
     X(conv_few, conv_args)                                                                         \
@@ -106,7 +107,8 @@ static CUresult run_here(const CUlaunchConfig *c, CUfunction f, void **args, voi
     unsigned i = (unsigned)(uintptr_t)f - 1;
     struct kernel *k = &kernels[i / KERNEL_TYPES];
     (void)extra;
-    bool meeting = i / KERNEL_TYPES == KERNEL_group_norm_held; /* of its blocks, in memory */
+    bool meeting = i / KERNEL_TYPES == KERNEL_group_norm_held ||
+                   i / KERNEL_TYPES == KERNEL_group_norm_kept; /* of its blocks, in memory */
     unsigned pair = i / KERNEL_TYPES == KERNEL_linear160_pair ? 2 : 1;
     k->used = true;
     emulate(&(struct emulate_launch){ .kernel = k->call[i % KERNEL_TYPES],

@@ -73,7 +73,7 @@ static void group_norm_case(const struct norm *k, enum dtype type)
     conclude(type, result, "group norm");
 }
 
-static void group_norms_on(int processors, enum dtype type)
+static void group_norms_on(int processors, int shared, enum dtype type)
 {
     static const struct norm cases[] = {
         { 2, 16, 16, 320, 0, 32, false, false, 0, ACT_SILU },
@@ -86,21 +86,28 @@ static void group_norms_on(int processors, enum dtype type)
         { 1, 40, 40, 64, 64, 1, false, false, 0, ACT_NONE },
         { 3, 20, 20, 256, 0, 32, true, false, 0, ACT_SILU },
         { 2, 12, 12, 64, 0, 16, true, true, 0, ACT_SILU },
+        { 1, 40, 40, 64, 0, 8, true, false, 3, ACT_SILU },
     };
-    int before = gpu.processors;
+    struct gpu before = gpu;
     gpu.processors = processors;
+    gpu.shared = shared;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         group_norm_case(&cases[i], type);
         forget_memory();
     }
-    gpu.processors = before;
+    gpu = before;
 }
 
-/* In one launch where the card holds a map, and in two. */
+/* In one launch where registers hold a map, or shared memory does, the whole of it or a part; in
+ * two. */
 static void group_norms(enum dtype type)
 {
-    group_norms_on(20, type);
-    group_norms_on(2, type);
+    group_norms_on(20, 227 * 1024, type);
+    group_norms_on(12, 227 * 1024, type);
+    late = true;
+    group_norms_on(12, 24 * 1024, type);
+    late = false;
+    group_norms_on(2, 227 * 1024, type);
 }
 
 /* With gain and offset, and without. */

@@ -26,15 +26,20 @@ struct group_norm_args {
     device_address gamma, beta; /* f32 */
     device_address partial;     /* group_sum [image][chunk][group] */
     int channels, split, groups;
+    int width;               /* channels of a group */
     int slab;                /* groups of a block */
     int area, chunk, chunks; /* pixels of an image; of a block; blocks that share an image */
-    int act, vector;
+    int kept;                /* pixels of a thread in shared memory: group_norm_kept */
+    int act, vector;         /* vector: the numbers of one, too, lie in two groups at most */
     float eps;
 };
 
 /* Threads of a block of group norm at most; in one launch, the vectors that a thread keeps and the
  * blocks that are certain to run on a multiprocessor at the same time. */
-enum { STREAMED_THREADS = 256, HELD = 12, HELD_BLOCKS = 2 };
+enum { STREAMED_THREADS = 256, HELD = 12, HELD_BLOCKS = 2, KEPT_THREADS = 512 };
+
+/* Blocks that share an image in one launch, and the sums that they tell each other. */
+enum { MOST_SHARING = 64, MOST_NOTES = 8192 };
 
 /* The mean of some values and the sum of their squared distances from it. */
 struct group_sum {

@@ -134,7 +134,26 @@ __device__ __forceinline__ float gelu(float x)
 // x sigmoid(slope x), to a few units in the last place of f32
 __device__ __forceinline__ float swish(float x, float slope)
 {
-    return __fdividef(x, 1.0f + __expf(-slope * x));
+    constexpr float LOG2_E = 1.4426950408889634f;
+    return x * reciprocal(1.0f + power_of_two(-slope * LOG2_E * x));
+}
+
+// x sigmoid(x) of N numbers. Quotients of two numbers are one reciprocal, for a multiprocessor has
+// only 16 lanes for those and powers; less than -43 counts as that, where nothing is left.
+template <int N> __device__ __forceinline__ void swish_all(float (&x)[N])
+{
+    constexpr float LOG2_E = 1.4426950408889634f;
+    if constexpr (N == 1)
+        x[0] = swish(x[0], 1.0f);
+    else
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            float a = 1.0f + power_of_two(fminf(-LOG2_E * x[i], 63));
+            float b = 1.0f + power_of_two(fminf(-LOG2_E * x[i + 1], 63));
+            float over = reciprocal(a * b);
+            x[i] *= over * b;
+            x[i + 1] *= over * a;
+        }
 }
 
 enum { NONE, SILU, GELU, QUICK_GELU, RELU }; // enum act of tape.h

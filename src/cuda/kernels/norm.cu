@@ -1,293 +1,63 @@
 // norm.cu - group norm, layer norm and softmax. No sum depends on anything but the shapes: there
 // are no atomics, and partial sums are added in a fixed order.
 #include "cuda/kernels/eight.cuh"
+#include "cuda/kernels/group_norm.cuh"
 
 // ---- group norm, in two launches: sums of pieces, then what the pieces say together
-//
-// A block has some pixels of an image (blockIdx.x) and some whole groups (blockIdx.y).
-
-struct piece {
-    int image, first, count;   // pixels
-    int group, channel, width; // the first ones; channels of a group
-
-    __device__ piece(const group_norm_args &a)
-    {
-        image = blockIdx.z;
-        first = blockIdx.x * a.chunk;
-        count = min(a.chunk, a.area - first);
-        width = a.channels / a.groups;
-        group = blockIdx.y * a.slab;
-        channel = group * width;
-    }
-};
-
-// What is normed at N channels from c on: [x | second] + bias + shift, as it would have been
-// stored.
-template <typename T, int N> struct source {
-    const T *from;
-    long row;
-    bool adds;
-    float add[N];
-
-    __device__ source(const group_norm_args &a, const piece &b, int c)
-    {
-        const rows &r = c < a.split ? a.x : a.second;
-        from = at<T>(r, (long)b.image * a.area + b.first) + (c < a.split ? c : c - a.split);
-        row = r.row;
-        adds = a.bias || a.shift.data;
-        float part[N];
-        for (int i = 0; i < N; i++)
-            add[i] = 0;
-        if (a.bias) {
-            load<T, N>(at<T>(a.bias) + c, part);
-            for (int i = 0; i < N; i++)
-                add[i] += part[i];
-        }
-        if (a.shift.data) {
-            load<T, N>(at<T>(a.shift, b.image) + c, part);
-            for (int i = 0; i < N; i++)
-                add[i] += part[i];
-        }
-    }
-};
-
-// How many of `count` pixels row y of the block's threads sees.
-__device__ __forceinline__ int seen(int count, int y)
-{
-    return count > y ? (count - y - 1) / (int)blockDim.y + 1 : 0;
-}
-
-// K of a thread's pixels, `first` and every blockDim.y-th after it.
-template <typename T, int N, int K> struct pixels {
-    lane<T, N> x[K];
-
-    // All loads are on their way before the first is used.
-    __device__ __forceinline__ void load(const source<T, N> &from, int first, int count)
-    {
-#pragma unroll
-        for (int k = 0; k < K; k++) {
-            int p = first + k * blockDim.y;
-            x[k] = {};
-            if (p < count)
-                x[k] = *reinterpret_cast<const lane<T, N> *>(from.from + p * from.row);
-        }
-    }
-
-    __device__ __forceinline__ void finish(const source<T, N> &from)
-    {
-        if (!from.adds)
-            return;
-#pragma unroll
-        for (int k = 0; k < K; k++)
-#pragma unroll
-            for (int i = 0; i < N; i++)
-                x[k].v[i] = from_float<T>(to_float(x[k].v[i]) + from.add[i]);
-    }
-
-    // What follows converts the numbers again instead of keeping them as floats, of which there are
-    // not registers enough.
-    __device__ __forceinline__ void forget()
-    {
-#pragma unroll
-        for (int k = 0; k < K; k++)
-            if constexpr (sizeof x[k] == sizeof(uint4))
-                ::forget(*reinterpret_cast<uint4 *>(&x[k]));
-    }
-};
-
-// Means and spreads of a thread's channels over the pixels seen so far.
-template <typename T, int N> struct channel_sums {
-    float seen, mean[N], spread[N];
-
-    __device__ __forceinline__ channel_sums() : seen(0)
-    {
-        for (int i = 0; i < N; i++)
-            mean[i] = spread[i] = 0;
-    }
-
-    // The first `count` of K pixels, by themselves around their own mean, and then joined (Chan,
-    // Golub and LeVeque): a mean far from zero costs no digits.
-    template <int K> __device__ __forceinline__ void add(pixels<T, N, K> &p, int count)
-    {
-        if (count <= 0)
-            return;
-        float over = 1.0f / (float)min(count, K), all = seen + (float)min(count, K);
-        float share = (float)min(count, K) / all, both = seen * share;
-        float now[N] = {}, around[N] = {};
-#pragma unroll
-        for (int k = 0; k < K; k++)
-            if (k < count)
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    now[i] += to_float(p.x[k].v[i]);
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            now[i] *= over;
-        p.forget();
-#pragma unroll
-        for (int k = 0; k < K; k++)
-            if (k < count)
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    around[i] +=
-                        (to_float(p.x[k].v[i]) - now[i]) * (to_float(p.x[k].v[i]) - now[i]);
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            float d = now[i] - mean[i];
-            mean[i] += d * share;
-            spread[i] += around[i] + d * d * both;
-        }
-        seen = all;
-    }
-};
-
-// How many of `count` pixels are the q-th of `parts` in turn.
-__device__ __forceinline__ float share_of(int count, int q, int parts)
-{
-    return count > q ? (float)((count - q - 1) / parts + 1) : 0;
-}
-
-// to[g]: what each[threadIdx.y][channel] say together for each group of the block. First the rows
-// of each channel are joined, as many threads at it as there are N-th parts of the block; then a
-// warp joins the channels of a group.
-template <int N>
-__device__ void join_channels(const group_norm_args &a, const piece &b, group_sum *each,
-                              group_sum *to)
-{
-    int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
-    int rows = blockDim.y, parts = rows % N ? 1 : rows / N, channels = a.slab * b.width;
-    int fewest = b.count / rows, more = b.count % rows;
-    for (int t = thread; t < channels * parts; t += threads) {
-        float over = 1.0f / fmaxf(share_of(b.count, t / channels, parts), 1);
-        group_sum all = { 0, 0 };
-        for (int r = t / channels, e = t; r < rows; r += parts, e += parts * channels)
-            all.mean += each[e].mean * (float)(fewest + (r < more));
-        all.mean *= over;
-        for (int r = t / channels, e = t; r < rows; r += parts, e += parts * channels) {
-            float d = each[e].mean - all.mean;
-            all.spread += each[e].spread + d * d * (float)(fewest + (r < more));
-        }
-        each[t] = all;
-    }
-    __syncthreads();
-    int lane_id = thread % 32, warps = threads / 32;
-    for (int g = thread / 32; g < a.slab && thread < warps * 32; g += warps) {
-        group_sum all = { 0, 0 };
-        for (int e = lane_id; e < b.width * parts; e += 32)
-            all.mean += each[e / b.width * channels + g * b.width + e % b.width].mean *
-                        share_of(b.count, e / b.width, parts);
-        all.mean = warp_sum(all.mean) / ((float)b.count * b.width);
-        for (int e = lane_id; e < b.width * parts; e += 32) {
-            group_sum s = each[e / b.width * channels + g * b.width + e % b.width];
-            float d = s.mean - all.mean;
-            all.spread += s.spread + d * d * share_of(b.count, e / b.width, parts);
-        }
-        all.spread = warp_sum(all.spread);
-        if (lane_id == 0)
-            to[g] = all;
-    }
-}
-
-enum { BATCH = 4 }; // pixels that a thread loads at once
 
 template <typename T, int N> __device__ void group_sums_at(const group_norm_args &a)
 {
     DYNAMIC_SHARED(group_sum, each);
     piece b(a);
+    left_sums<N> left(a, each);
     int channels = a.slab * b.width, mine = seen(b.count, threadIdx.y);
     for (int c = threadIdx.x * N; c < channels; c += blockDim.x * N) {
         source<T, N> from(a, b, b.channel + c);
-        channel_sums<T, N> sums;
+        thread_sums<N> sums(halves<N>(c, b.width));
+        pixels<T, N, 1> one;
+        one.load(from, threadIdx.y, b.count);
+        one.finish(from);
+        sums.begin(one.x[0]);
         for (int k = 0; k < mine; k += BATCH) {
             pixels<T, N, BATCH> x;
             x.load(from, threadIdx.y + k * blockDim.y, b.count);
             x.finish(from);
+            x.forget();
             sums.add(x, mine - k);
         }
-        for (int i = 0; i < N; i++)
-            each[threadIdx.y * channels + c + i] = { sums.mean[i], sums.spread[i] };
+        left.leave(c, sums);
     }
     __syncthreads();
-    long chunk = (long)b.image * a.chunks + blockIdx.x;
-    join_channels<N>(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
+    group_sum *to =
+        at<group_sum>(a.partial) + ((long)b.image * a.chunks + blockIdx.x) * a.groups + b.group;
+    teams(a.slab, [&](int g, const team &t) {
+        group_sum all = left.join(b, g, t);
+        if (t.first)
+            to[g] = all;
+    });
 }
 
 // Mean and 1 / deviation of the block's groups over the whole image, from the pieces.
 __device__ void join_pieces(const group_norm_args &a, const piece &b, group_sum *of)
 {
-    int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x * blockDim.y / 32;
-    int lane_id = thread % 32;
     float width = (float)b.width, count = (float)a.area * width;
-    if (thread >= warps * 32)
-        return;
-    for (int g = thread / 32; g < a.slab; g += warps) {
+    teams(a.slab, [&](int g, const team &t) {
         const group_sum *part =
             at<group_sum>(a.partial) + (long)b.image * a.chunks * a.groups + b.group + g;
         float mean = 0, spread = 0;
-        for (int i = lane_id; i < a.chunks; i += 32)
+        for (int i = t.lane_id; i < a.chunks; i += t.lanes)
             mean += part[i * a.groups].mean * (float)min(a.chunk, a.area - i * a.chunk);
-        mean = warp_sum(mean) * width / count;
-        for (int i = lane_id; i < a.chunks; i += 32) {
+        mean = t.sum(mean) * width / count;
+        for (int i = t.lane_id; i < a.chunks; i += t.lanes) {
             group_sum s = part[i * a.groups];
             float d = s.mean - mean;
             spread += s.spread + d * d * (float)min(a.chunk, a.area - i * a.chunk) * width;
         }
-        spread = warp_sum(spread);
-        if (lane_id == 0) {
-            of[g].mean = mean;
-            of[g].spread = rsqrtf(spread / count + a.eps);
-        }
-    }
+        spread = t.sum(spread);
+        if (t.first)
+            of[g] = { mean, rsqrtf(spread / count + a.eps) };
+    });
 }
-
-// Normed, scaled, activated and stored.
-template <typename T, int N> struct target {
-    T *to;
-    long row;
-    float mean[N], gain[N], offset[N];
-    bool silu;
-
-    __device__ target(const group_norm_args &a, const piece &b, int c)
-    {
-        to = at<T>(a.out, (long)b.image * a.area + b.first) + c;
-        row = a.out.row;
-        silu = a.act == SILU;
-        load_f32<N>(at<float>(a.gamma) + c, gain);
-        load_f32<N>(at<float>(a.beta) + c, offset);
-    }
-
-    // of: mean and 1 / deviation of the block's groups; in: the first channel, within the block.
-    // 16-bit numbers have too few digits for the mean to cost any when it is part of the offset.
-    __device__ __forceinline__ void use(const group_sum *of, int in, int width)
-    {
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            group_sum s = of[(in + i) / width];
-            gain[i] *= s.spread;
-            mean[i] = sizeof(T) == 2 ? 0 : s.mean;
-            offset[i] -= sizeof(T) == 2 ? s.mean * gain[i] : 0;
-        }
-    }
-
-    template <int K>
-    __device__ __forceinline__ void write(const pixels<T, N, K> &x, int first, int count) const
-    {
-#pragma unroll
-        for (int k = 0; k < K; k++) {
-            int p = first + k * blockDim.y;
-            if (p >= count)
-                break;
-            float y[N];
-#pragma unroll
-            for (int i = 0; i < N; i++) {
-                float from_mean = to_float(x.x[k].v[i]) - (sizeof(T) == 2 ? 0 : mean[i]);
-                y[i] = from_mean * gain[i] + offset[i];
-                y[i] = silu ? swish(y[i], 1.0f) : y[i];
-            }
-            store<T, N>(to + p * row, y);
-        }
-    }
-};
 
 // Backwards: what the other kernel read last is still in the cache. The first pixels are on their
 // way while the sums are joined.
@@ -310,13 +80,13 @@ template <typename T, int N> __device__ void group_norm_at(const group_norm_args
         if (turn + (int)threadIdx.x * N >= channels)
             break;
         target<T, N> to(a, b, b.channel + in);
-        to.use(of, in, b.width);
+        to.use(of, halves<N>(in, b.width));
         for (int first = last; first >= 0; first -= span) {
             if (first < last)
                 x.load(from, first + threadIdx.y, b.count);
             x.finish(from);
             x.forget();
-            to.write(x, first + threadIdx.y, b.count);
+            to.template write<1>(x, first + threadIdx.y, b.count);
         }
     }
 }
@@ -337,38 +107,27 @@ template <typename T> __device__ __forceinline__ void group_norm(const group_nor
         group_norm_at<T, 1>(a);
 }
 
-// Three blocks fit a multiprocessor, so that all blocks of a launch run at once.
-#define STREAMED(name, type, T)                                                                    \
-    extern "C" __global__ void __launch_bounds__(STREAMED_THREADS, 3)                              \
-        name##_##type(const group_norm_args a)                                                     \
-    {                                                                                              \
-        begin();                                                                                   \
-        name<T>(a);                                                                                \
-    }
-#define STREAMED_EVERY(name)                                                                       \
-    STREAMED(name, f32, float)                                                                     \
-    STREAMED(name, bf16, bf16)                                                                     \
-    STREAMED(name, f16, f16)
+#define GROUP_KERNELS(name, threads, blocks)                                                       \
+    GROUP_KERNEL(name, f32, float, threads, blocks)                                                \
+    GROUP_KERNEL(name, bf16, bf16, threads, blocks)                                                \
+    GROUP_KERNEL(name, f16, f16, threads, blocks)
 
-STREAMED_EVERY(group_sums)
-STREAMED_EVERY(group_norm)
+// Three blocks fit a multiprocessor, so that all blocks of a launch run at once.
+GROUP_KERNELS(group_sums, STREAMED_THREADS, 3)
+GROUP_KERNELS(group_norm, STREAMED_THREADS, 3)
 
 // ---- group norm in one launch, where its blocks hold the map in their registers
-//
-// The blocks that share an image's groups meet in the middle: each leaves its sums, waits for the
-// others', and writes what it kept. The launch sees to it that all of them run at once.
 
-enum { MEETINGS = 256 }; // of a launch; as many as there are blocks at most
-
-__device__ unsigned meetings[2 * MEETINGS];
+static __device__ meeting all_blocks;
 
 template <typename T> __device__ __forceinline__ void group_norm_held(const group_norm_args &a)
 {
     constexpr int N = WIDE<T>;
-    DYNAMIC_SHARED(group_sum, each); // [threadIdx.y][channel], then of each group
+    DYNAMIC_SHARED(group_sum, each);
     piece b(a);
-    int channels = a.slab * b.width, in = threadIdx.x * N;
-    group_sum *of = each + blockDim.y * channels;
+    int in = threadIdx.x * N;
+    unsigned mark = next_mark(all_blocks.marks);
+    left_sums<N> left(a, each);
     pixels<T, N, HELD> x;
     {
         source<T, N> from(a, b, b.channel + in);
@@ -377,35 +136,17 @@ template <typename T> __device__ __forceinline__ void group_norm_held(const grou
     }
     x.forget();
     target<T, N> to(a, b, b.channel + in);
-    {
-        channel_sums<T, N> sums;
-        sums.add(x, seen(b.count, threadIdx.y));
-#pragma unroll
-        for (int i = 0; i < N; i++)
-            each[threadIdx.y * channels + in + i] = { sums.mean[i], sums.spread[i] };
-    }
+    thread_sums<N> sums(halves<N>(in, b.width));
+    sums.begin(x.x[0]);
+    sums.add(x, seen(b.count, threadIdx.y));
+    left.leave(in, sums);
     x.forget();
-    __syncthreads();
-    long chunk = (long)b.image * a.chunks + blockIdx.x;
-    join_channels<N>(a, b, each, at<group_sum>(a.partial) + chunk * a.groups + b.group);
-    meet(meetings + 2 * (blockIdx.z * gridDim.y + blockIdx.y), gridDim.x);
-    join_pieces(a, b, of);
-    __syncthreads();
-    to.use(of, in, b.width);
-    to.write(x, threadIdx.y, b.count);
+    meet(&all_blocks, mark, a, b, left, left.end());
+    to.use(left.end(), sums.in);
+    to.template write<2>(x, threadIdx.y, b.count);
 }
 
-#define HOLDING(type, T)                                                                           \
-    extern "C" __global__ void __launch_bounds__(STREAMED_THREADS, HELD_BLOCKS)                    \
-        group_norm_held_##type(const group_norm_args a)                                            \
-    {                                                                                              \
-        begin();                                                                                   \
-        group_norm_held<T>(a);                                                                     \
-    }
-
-HOLDING(f32, float)
-HOLDING(bf16, bf16)
-HOLDING(f16, f16)
+GROUP_KERNELS(group_norm_held, STREAMED_THREADS, HELD_BLOCKS)
 
 // ---- layer norm: a warp for each token
 

@@ -36,9 +36,10 @@ __device__ __forceinline__ void fetch_commit()
     asm volatile("cp.async.commit_group;\n" ::);
 }
 
-__device__ __forceinline__ void fetch_wait()
+// Until at most LEFT of the thread's groups are on their way.
+template <int LEFT = 0> __device__ __forceinline__ void fetch_wait()
 {
-    asm volatile("cp.async.wait_group 0;\n" ::: "memory");
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(LEFT) : "memory");
 }
 
 // Four 8 x 8 matrices of 16-bit numbers, whose rows lie where lanes 0-7, 8-15, 16-23 and 24-31 say.
@@ -121,25 +122,49 @@ __device__ __forceinline__ unsigned e4m3_pair(float low, float high)
 #endif
 }
 
-// All threads of `blocks` blocks pass when the last of them has come; what each wrote before is
-// then to be seen by all. at: two counters that are zero, and are again when all have left.
-__device__ __forceinline__ void meet(unsigned *at, unsigned blocks)
+// ---- every card: numbers for other blocks that run at the same time and wait for them
+
+// Two numbers that bear a mark, which says whether they have come. Each has its own, for no more
+// than eight bytes are certain to come at once.
+struct __align__(16) note
 {
-    __syncthreads();
-    if (blocks > 1 && threadIdx.x == 0 && threadIdx.y == 0) {
-        unsigned come;
-        __threadfence();
-        atomicAdd(at, 1);
-        do
-            asm volatile("ld.volatile.global.u32 %0, [%1];\n" : "=r"(come) : "l"(at) : "memory");
-        while (come < blocks);
-        __threadfence();
-        if (atomicAdd(at + 1, 1) == blocks - 1) {
-            at[1] = 0;
-            at[0] = 0;
-        }
+    unsigned first, mark, second, same_mark;
+};
+
+__device__ __forceinline__ void tell(note *to, float first, float second, unsigned mark)
+{
+    asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};\n" ::"l"(to),
+                 "l"((unsigned long long)mark << 32 | __float_as_uint(first)),
+                 "l"((unsigned long long)mark << 32 | __float_as_uint(second))
+                 : "memory");
+}
+
+__device__ __forceinline__ void hear(const note *from, unsigned mark, float &first, float &second)
+{
+    unsigned long long x, y;
+    do
+        asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];\n"
+                     : "=l"(x), "=l"(y)
+                     : "l"(from)
+                     : "memory");
+    while (x >> 32 != mark || y >> 32 != mark);
+    first = __uint_as_float((unsigned)x);
+    second = __uint_as_float((unsigned)y);
+}
+
+// A mark that no launch had before (but 2^32 ago). marks: two counters that are zero at first.
+__device__ __forceinline__ unsigned next_mark(const unsigned *marks)
+{
+    return *(const volatile unsigned *)marks + 1;
+}
+
+// Once in each of a launch's blocks, all of whose threads have their mark.
+__device__ __forceinline__ void mark_used(unsigned *marks, unsigned blocks)
+{
+    if (atomicAdd(marks + 1, 1) == blocks - 1) {
+        marks[1] = 0;
+        marks[0]++;
     }
-    __syncthreads();
 }
 
 // ---- 9.0 and later: kernels that start before the one before them has ended

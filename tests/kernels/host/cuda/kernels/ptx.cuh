@@ -15,7 +15,7 @@ static inline void fetch(void *to, const void *from, bool there)
 static inline void fetch_commit()
 {
 }
-static inline void fetch_wait()
+template <int LEFT = 0> static inline void fetch_wait()
 {
     emulate_fetch_wait();
 }
@@ -102,17 +102,32 @@ static inline void forget(uint4 &)
 static inline void begin()
 {
 }
-static inline void meet(unsigned *at, unsigned blocks)
+struct alignas(16) note {
+    float first, second;
+    unsigned mark;
+};
+
+static inline void tell(note *to, float first, float second, unsigned mark)
 {
-    emulate_sync();
-    if (blocks > 1 && emulate_thread.x == 0 && emulate_thread.y == 0) {
-        at[0]++;
-        while (at[0] < blocks)
-            emulate_give_way();
-        if (++at[1] == blocks)
-            at[0] = at[1] = 0;
+    *to = { first, second, mark };
+}
+static inline void hear(const note *from, unsigned mark, float &first, float &second)
+{
+    while (from->mark != mark)
+        emulate_give_way();
+    first = from->first;
+    second = from->second;
+}
+static inline unsigned next_mark(const unsigned *marks)
+{
+    return marks[0] + 1;
+}
+static inline void mark_used(unsigned *marks, unsigned blocks)
+{
+    if (++marks[1] == blocks) {
+        marks[1] = 0;
+        marks[0]++;
     }
-    emulate_sync();
 }
 
 #endif
