@@ -51,9 +51,9 @@ struct tensor {
     tensor *alias;   /* written in place over this dying value */
     tensor *whole;   /* channels [at, at + c) of that one (tape_merge); no storage of its own */
     int at;
-    bool repeats; /* rows that are the same t->copies times */
-    tensor
-        *repeated; /* of one that tape_share keeps the first of these rows of: with all of them */
+    /* tape_share: */
+    bool repeats;     /* has rows that are the same t->copies times */
+    tensor *repeated; /* where it has the first of them alone: one that has all */
     size_t bytes, offset;
 };
 
