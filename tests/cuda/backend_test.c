@@ -409,7 +409,7 @@ static void test_doubled_maps_wherever_weights_are(void **state)
 
 /* ---- convolutions by Winograd's algorithm ---- */
 
-/* Of 16 and more tiles, and channels enough: the first, second and last, of 4x6 and 3x5 pixels. */
+/* Of 16 and more tiles, and channels enough: the first and second, of 4x6 and 3x5 pixels. */
 static void winograd_map(tape *t, unsigned odd)
 {
     int h = 4 - (int)odd, w = 6 - (int)odd;
@@ -418,9 +418,7 @@ static void winograd_map(tape *t, unsigned odd)
     y = add(t, conv2d(t, y, "second", 32, 3, 1), y);
     y = conv2d(t, y, "narrow", 8, 3, 1);
     y = conv2d(t, y, "from_narrow", 16, 3, 1);
-    y = conv2d(t, act(t, y, ACT_SILU), "strided", 16, 3, 2);
-    output(t, y);
-    output(t, conv2d(t, x, "last", 32, 3, 1));
+    output(t, conv2d(t, act(t, y, ACT_SILU), "strided", 16, 3, 2));
 }
 
 static void *winograd_card(enum offload offload, int channels)
@@ -446,7 +444,7 @@ static void test_winograd_wherever_weights_are(void **state)
 {
     tape *t[2] = { optimised(winograd_map, 0, DT_F16, false, true),
                    optimised(winograd_map, 1, DT_F16, false, true) };
-    size_t more = 7 * (16 * 32 + 32 * 32 + 16 * 32) * 2, plain = weight_bytes(t[0], 1000, 0);
+    size_t more = 7 * (16 * 32 + 32 * 32) * 2, plain = weight_bytes(t[0], 1000, 0);
     struct outcome first[2];
     (void)state;
     assert_int_equal(weight_bytes(t[0], 10, 0), plain + more);
