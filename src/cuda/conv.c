@@ -3,8 +3,9 @@
  * What the library does not take as it lies (a concatenation, an upsampled map) is written to
  * scratch memory first. Few channels (pictures, latents) and odd filters are our own kernel's. On
  * cards of 9.0 another one (launch_conv3) is tried beside the library's for 3x3 filters, and is
- * the only one for maps that are exactly doubled, which it reads as they are. Large filters may
- * have been loaded for launch_winograd, which then is the only one. */
+ * the only one for maps that are exactly doubled, which it reads as they are, and for filters that
+ * were loaded for its pairs. Others may have been loaded for launch_winograd, which then is the
+ * only one. */
 #include "cuda/kernels/args.h"
 #include "cuda/step.h"
 #include <stdio.h>
@@ -118,6 +119,22 @@ static bool conv_run(const struct plan *p, const struct step *s)
     return conv_with(p, s, weights_at(p->weights, s->i->weight));
 }
 
+static bool winograd(const struct plan *p, const instr *o)
+{
+    return weights_form(p->weights, o->weight) == FILTER_WINOGRAD;
+}
+
+static bool in_pairs(const struct plan *p, const instr *o)
+{
+    return weights_form(p->weights, o->weight) == FILTER_PAIRS;
+}
+
+/* Is there but one kernel that could run? */
+static bool given(const struct plan *p, const instr *o)
+{
+    return doubled(p->g, p->t, o) || winograd(p, o) || in_pairs(p, o);
+}
+
 static struct conv3 with_shortcut(const struct plan *p, const instr *shortcut, struct conv3 c)
 {
     const tensor *x = shortcut->in[0];
@@ -129,10 +146,14 @@ static struct conv3 with_shortcut(const struct plan *p, const instr *shortcut, s
     return c;
 }
 
-/* The same for launch_conv3. */
+/* The same for launch_conv3. The workspace is free: no library runs. */
 static struct conv3 own_problem(const struct plan *p, const instr *o, bool join)
 {
-    struct conv3 c = { .out = gview_of(p, o->out), .bias = bias_of(p, o) };
+    struct conv3 c = { .out = gview_of(p, o->out),
+                       .bias = bias_of(p, o),
+                       .pairs = in_pairs(p, o),
+                       .workspace = plan_workspace(p),
+                       .bytes = LIBRARY_WORKSPACE };
     c.doubled = doubled(p->g, p->t, o);
     c.x = c.doubled ? gview_of(p, o->in[0]) : input_of(p, o);
     c.weight =
@@ -142,7 +163,7 @@ static struct conv3 own_problem(const struct plan *p, const instr *o, bool join)
     return join ? with_shortcut(p, shortcut_behind(p->t, o), c) : c;
 }
 
-/* And for launch_winograd. The workspace is free: no library runs. */
+/* And for launch_winograd. */
 static struct winograd winograd_problem(const struct plan *p, const instr *o)
 {
     struct winograd w = { .x = input_of(p, o),
@@ -154,11 +175,6 @@ static struct winograd winograd_problem(const struct plan *p, const instr *o)
     if (o->residual)
         w.residual = gview_of(p, o->residual);
     return w;
-}
-
-static bool winograd(const struct plan *p, const instr *o)
-{
-    return weights_winograd(p->weights, o->weight);
 }
 
 /* Could the shortcut behind it be added? The sum must lie where it will be in the end. */
@@ -227,6 +243,7 @@ static size_t filter_bytes(const struct plan *p, const instr *o)
 {
     size_t bytes = param_count(&p->t->params[o->weight]) * dtype_bytes(p->weights->type);
     return winograd(p, o)           ? bytes / 9 * WINOGRAD_TAPS
+           : in_pairs(p, o)         ? bytes / 9 * PAIRS_TAPS
            : doubled(p->g, p->t, o) ? bytes / 9 * DOUBLED_TAPS
                                     : bytes;
 }
@@ -256,15 +273,16 @@ static bool tune(struct tuning *t, const struct dnn_conv *q)
 {
     struct step *s = t->s;
     bool doubles = doubled(t->p->g, t->p->t, s->i), by_winograd = winograd(t->p, s->i);
+    bool pairs = in_pairs(t->p, s->i);
     char key[192], own[32] = "";
     int count = t->library + t->own;
     if (t->own)
         snprintf(own, sizeof own, ", %d of our own", t->own);
     snprintf(key, sizeof key,
-             "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s%s%s%s",
+             "conv %s %d x %d x %d x %d to %d, %dx%d stride %d pad %d %d%s%s%s%s%s%s",
              dtype_name(q->type), q->n, q->h, q->w, q->c, q->cout, q->k, q->k, q->stride, q->pad,
              q->pad_end, doubles ? " doubled" : "", by_winograd ? " Winograd" : "",
-             q->bias ? " bias" : "", q->residual ? " residual" : "", own);
+             pairs ? " pairs" : "", q->bias ? " bias" : "", q->residual ? " residual" : "", own);
     int way = count ? choose(t->p->g, key, count, try_conv, t) : -1;
     s->dnn = way >= 0 && way < t->library ? t->plan[way] : NULL;
     s->own[0] = way >= t->library ? 1 + way - t->library : 0;
@@ -295,7 +313,7 @@ static bool find_way(struct plan *p, struct step *s, bool ended, styx_error *err
     q.bias = ended && o->bias >= 0;
     q.residual = ended && o->residual;
     s->finish = !ended && (o->bias >= 0 || o->residual || o->shift || o->act);
-    if (!doubles && !winograd(p, o))
+    if (!given(p, o))
         *code =
             dnn_conv_plans(p->g->dnn, &q, LIBRARY_WORKSPACE, DNN_PLANS, t.plan, &t.library, err);
     return !*code && tune(&t, &q);
@@ -313,7 +331,8 @@ static bool same_conv(const struct plan *p, const instr *a, const instr *b)
            memcmp(&a->u.conv, &b->u.conv, sizeof a->u.conv) == 0 && a->act == b->act &&
            (a->bias < 0) == (b->bias < 0) && !a->shift == !b->shift &&
            !a->residual == !b->residual && can_finish(a) == can_finish(b) &&
-           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) && winograd(p, a) == winograd(p, b) &&
+           doubled(p->g, p->t, a) == doubled(p->g, p->t, b) &&
+           weights_form(p->weights, a->weight) == weights_form(p->weights, b->weight) &&
            own_ways(p, a) == own_ways(p, b) && joins(p, a) == joins(p, b);
 }
 
@@ -331,7 +350,7 @@ int conv_prepare(struct plan *p, struct step *s, styx_error *err)
     if (own_kernel(o) || step_share(p, s, same_conv) ||
         (ended && find_way(p, s, true, err, &code)) || code)
         return code;
-    if (doubled(p->g, p->t, o) || winograd(p, o))
+    if (given(p, o))
         return fail(err, STYX_ERR_BACKEND, "no kernel for %s runs on %s",
                     p->t->params[o->weight].name, p->g->name);
     if (can_finish(o))

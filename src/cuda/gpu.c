@@ -281,6 +281,8 @@ static int gpu_open(const struct device_options *options, void **dev, styx_error
     g->hard = options->hard;
     g->winograd_channels = 320; /* measured: docs/performance-log.md */
     g->winograd_tiles = 512;
+    g->pairs_channels = 320;
+    g->pairs_numbers = 4096 * 640;
     g->fp8 = options->fp8;
     g->offload = options->offload;
     g->cu = driver_load(err);

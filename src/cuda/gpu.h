@@ -46,6 +46,9 @@ struct gpu {
     /* What Winograd's algorithm gains from on: channels of both sides, their product by their sum,
      * and tiles of 2x2 pixels. */
     int winograd_channels, winograd_tiles;
+    /* And from which it gains along rows alone: channels of the result, and these by pairs. */
+    int pairs_channels;
+    long pairs_numbers;
 
     /* One program runs at a time, so all share one arena and one workspace. */
     struct region arena, workspace;

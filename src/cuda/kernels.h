@@ -41,6 +41,8 @@
     X(hopper_conv, doubled160)                                                                     \
     X(hopper_conv, doubled192)                                                                     \
     X(hopper_conv, doubled256)                                                                     \
+    X(hopper_conv, paired128)                                                                      \
+    X(hopper_conv, paired160)                                                                      \
     X(hopper_flash, hopper_flash40)                                                                \
     X(hopper_flash, hopper_flash64)                                                                \
     X(hopper_flash, hopper_flash80)                                                                \
@@ -62,6 +64,7 @@
     X(hopper_norm, group_norm_kept)                                                                \
     X(hopper_winograd, winograd_in)                                                                \
     X(hopper_winograd, winograd_out)                                                               \
+    X(hopper_winograd, winograd_pairs)                                                             \
     X(norm, group_sums)                                                                            \
     X(norm, group_norm)                                                                            \
     X(norm, group_norm_held)                                                                       \
@@ -71,6 +74,7 @@
     X(pack, fold)                                                                                  \
     X(pack, pack)                                                                                  \
     X(pack, pack_doubled)                                                                          \
+    X(pack, pack_pairs)                                                                            \
     X(pack, pack_winograd)                                                                         \
     X(simple, concat)                                                                              \
     X(simple, embed)                                                                               \

@@ -285,6 +285,15 @@ CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype f
     return launch_filters(g, KERNEL_pack_doubled, type, cout, DOUBLED_TAPS, a);
 }
 
+CUresult launch_pack_pairs(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                           CUdeviceptr to, enum dtype type, long cout, long cin)
+{
+    struct pack_args a = { from, to, (int)from_type, cout, cin, 0, 9, 0, 0 };
+    if (from_type > DT_F16 || cout < 1 || cin < 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_filters(g, KERNEL_pack_pairs, type, cout, PAIRS_TAPS, a);
+}
+
 CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                               CUdeviceptr to, enum dtype type, long cout, long cin, long all)
 {

@@ -78,11 +78,17 @@ CUresult launch_linear(const struct gpu *g, const struct linear *l, int way);
  *
  * Instead of a residual a 1x1 convolution may be added, of shortcut[0], or of that and shortcut[1]
  * side by side (data 0: none), maps of out's size, with shortcut_weight [cout][channels of both].
+ *
+ * `pairs`: by Winograd's algorithm along rows, 2/3 of the products, with what launch_pack_pairs
+ * made of the weight, and not doubled. workspace holds, of as many rows as are computed at once and
+ * two more, twice as many numbers as x has there; of three rows at least.
  */
 struct conv3 {
     struct gview x, out, residual, shortcut[2];
     CUdeviceptr weight, bias, shortcut_weight, shortcut_bias;
-    bool doubled;
+    bool doubled, pairs;
+    CUdeviceptr workspace;
+    size_t bytes; /* of the workspace */
 };
 int launch_conv3_ways(const struct gpu *g, const struct conv3 *c);
 CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int way);
@@ -163,6 +169,10 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
  * [cout][DOUBLED_TAPS][cin] of type, as hopper_conv.cu reads them. */
 CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                              CUdeviceptr to, enum dtype type, long cout, long cin);
+
+/* The same to those of a convolution in pairs: [cout][PAIRS_TAPS][cin]. */
+CUresult launch_pack_pairs(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                           CUdeviceptr to, enum dtype type, long cout, long cin);
 
 /* The same to those of launch_winograd, [WINOGRAD_TAPS][all][cin]; to: where the first of these
  * cout of all goes. */

@@ -1,18 +1,22 @@
-/* launch_conv3.c - 3x3 convolutions by our own kernels for 9.0 (kernels/hopper_conv.cu). */
+/* launch_conv3.c - 3x3 convolutions by our own kernels for 9.0 (kernels/hopper_conv.cu).
+ *
+ * In pairs, what is computed before the products has to fit the workspace: it is that of so many
+ * images at once, or of so many rows of one. */
 #include "cuda/launching.h"
 
 static const struct way {
     enum kernel_name name;
     int columns; /* of a tile */
-    bool doubled;
+    bool doubled, pairs;
 } ways[] = {
-    { KERNEL_conv80, 80, false },         { KERNEL_doubled80, 80, true },
-    { KERNEL_conv160, 160, false },       { KERNEL_doubled160, 160, true },
-    { KERNEL_conv160_apart, 160, false }, { KERNEL_conv192, 192, false },
-    { KERNEL_doubled192, 192, true },     { KERNEL_conv256, 256, false },
-    { KERNEL_doubled256, 256, true },
+    { KERNEL_conv80, 80, false, false },         { KERNEL_doubled80, 80, true, false },
+    { KERNEL_conv160, 160, false, false },       { KERNEL_doubled160, 160, true, false },
+    { KERNEL_conv160_apart, 160, false, false }, { KERNEL_conv192, 192, false, false },
+    { KERNEL_doubled192, 192, true, false },     { KERNEL_conv256, 256, false, false },
+    { KERNEL_doubled256, 256, true, false },     { KERNEL_paired128, 128, false, true },
+    { KERNEL_paired160, 160, false, true },
 };
-enum { WAYS = sizeof ways / sizeof *ways, MOST_PIXELS = 1 << 30 };
+enum { WAYS = sizeof ways / sizeof *ways, MOST_PIXELS = 1 << 30, PHASES = 4 };
 
 static int scale(const struct conv3 *c)
 {
@@ -21,7 +25,8 @@ static int scale(const struct conv3 *c)
 
 static bool fits(const struct gpu *g, const struct conv3 *c, const struct way *w)
 {
-    return w->doubled == c->doubled && c->out.c % (4 * LINEAR_RUN(w->columns)) == 0 &&
+    return w->doubled == c->doubled && w->pairs == c->pairs &&
+           c->out.c % (4 * LINEAR_RUN(w->columns)) == 0 &&
            g->kernel[kernel_index(w->name, c->out.type)];
 }
 
@@ -34,13 +39,30 @@ static bool fits_shortcut(const struct conv3 *c)
             launch_wide_address(c->shortcut_weight) && launch_wide_address(c->shortcut_bias));
 }
 
+static int up(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static int across(const struct conv3 *c)
+{
+    return c->pairs ? up(c->x.w, 2) : c->x.w;
+}
+
+/* In bytes, of a row of an image before the products of pairs. */
+static size_t row_bytes(const struct conv3 *c)
+{
+    return (size_t)PHASES * (size_t)across(c) * (size_t)c->x.c * dtype_bytes(c->x.type);
+}
+
 static const struct way *way_of(const struct gpu *g, const struct conv3 *c, int i)
 {
     if (!launch_wide(&c->x) || !launch_wide(&c->out) || !launch_wide(&c->residual) ||
         !launch_wide_address(c->weight) || !launch_wide_address(c->bias) ||
         c->x.type != c->out.type || (c->doubled && c->residual.data) || !fits_shortcut(c) ||
         c->out.h != scale(c) * c->x.h || c->out.w != scale(c) * c->x.w ||
-        gview_pixels(&c->out) > MOST_PIXELS)
+        gview_pixels(&c->out) > MOST_PIXELS ||
+        (c->pairs && (c->bytes < 3 * row_bytes(c) || !launch_wide_address(c->workspace))))
         return NULL;
     for (int k = 0; k < WAYS; k++)
         if (fits(g, c, &ways[k]) && i-- == 0)
@@ -56,19 +78,14 @@ int launch_conv3_ways(const struct gpu *g, const struct conv3 *c)
     return count;
 }
 
-static int up(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
-/* The box of LINEAR_ROWS pixels of which the fewest cover x, the widest of these. */
-static void choose_box(const struct gview *x, struct conv3_args *a)
+/* The box of LINEAR_ROWS pixels, or pairs, of which the fewest cover x, the widest of these. */
+static void choose_box(int wide, const struct gview *x, struct conv3_args *a)
 {
     enum { LOG = 7 };
     int least = 0;
     for (int w = LOG; w >= 0; w--)
         for (int h = LOG - w; h >= 0; h--) {
-            int n = LOG - w - h, across = up(x->w, 1 << w), down = up(x->h, 1 << h);
+            int n = LOG - w - h, across = up(wide, 1 << w), down = up(x->h, 1 << h);
             int deep = up(x->n, 1 << n), boxes = across * down * deep;
             if (least && boxes >= least)
                 continue;
@@ -94,6 +111,22 @@ static CUresult map_of(const struct gpu *g, const struct gview *x, const struct 
     return launch_tiles(g, x->type, x->data, &boxes, to);
 }
 
+/* Of the first or the second pixels of pairs; of one column there is no second, which then is not
+ * looked at. */
+static CUresult every_other(const struct gpu *g, const struct gview *x, int second,
+                            const struct conv3_args *a, struct tile_map *to)
+{
+    int columns = (x->w + 1 - second) / 2;
+    size_t skipped = columns ? (size_t)(second * x->row) * dtype_bytes(x->type) : 0;
+    struct tiles boxes = {
+        .dims = 4,
+        .size = { x->c, columns ? columns : 1, x->h, x->n },
+        .stride = { 1, 2 * x->row, x->w * x->row, (long)x->h * x->w * x->row },
+        .tile = { LINEAR_STEP, 1 << a->box_w, 1 << a->box_h, 1 << a->box_n },
+    };
+    return launch_tiles(g, x->type, x->data + skipped, &boxes, to);
+}
+
 static CUresult weight_of(const struct gpu *g, const struct conv3 *c, CUdeviceptr weight, long row,
                           int columns, struct tile_map *to)
 {
@@ -101,13 +134,38 @@ static CUresult weight_of(const struct gpu *g, const struct conv3 *c, CUdevicept
     return launch_rows_in_runs(g, c->x.type, &w, c->out.c, row, columns, to);
 }
 
+/* What the taps read: x, or the four maps made of it. */
+static struct gview taps_of(const struct conv3 *c)
+{
+    if (!c->pairs)
+        return c->x;
+    return (struct gview){ .data = c->workspace,
+                           .type = c->x.type,
+                           .n = PHASES * c->x.n,
+                           .h = c->x.h + 2,
+                           .w = across(c),
+                           .c = c->x.c,
+                           .row = c->x.c };
+}
+
 static CUresult maps(const struct gpu *g, const struct conv3 *c, int columns, struct conv3_args *a)
 {
-    long filter = (c->doubled ? DOUBLED_TAPS : 9L) * c->x.c;
-    CUresult result = map_of(g, &c->x, a, &a->x);
+    long filter = (c->pairs ? PAIRS_TAPS : c->doubled ? DOUBLED_TAPS : 9L) * c->x.c;
+    struct gview x = taps_of(c);
+    CUresult result = map_of(g, &x, a, &a->x);
     if (result == CUDA_SUCCESS)
         result = weight_of(g, c, c->weight, filter, columns, &a->weight);
     return result;
+}
+
+static CUresult shortcut_maps(const struct gpu *g, const struct conv3 *c, int part,
+                              struct conv3_args *a)
+{
+    const struct gview *x = &c->shortcut[part];
+    if (!c->pairs)
+        return map_of(g, x, a, &a->also[part][0]);
+    CUresult result = every_other(g, x, 0, a, &a->also[part][0]);
+    return result == CUDA_SUCCESS ? every_other(g, x, 1, a, &a->also[part][1]) : result;
 }
 
 /* Its steps; its bias is a residual that is the same for every pixel. */
@@ -117,7 +175,7 @@ static CUresult add_shortcut(const struct gpu *g, const struct conv3 *c, int col
     CUresult result = CUDA_SUCCESS;
     long channels = 0;
     for (int i = 0; i < 2 && c->shortcut[i].data && result == CUDA_SUCCESS; i++) {
-        result = map_of(g, &c->shortcut[i], a, &a->also[i]);
+        result = shortcut_maps(g, c, i, a);
         a->also_steps[i] = up(c->shortcut[i].c, LINEAR_STEP);
         channels += c->shortcut[i].c;
     }
@@ -128,11 +186,9 @@ static CUresult add_shortcut(const struct gpu *g, const struct conv3 *c, int col
     return weight_of(g, c, c->shortcut_weight, channels, columns, &a->also_weight);
 }
 
-CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
+/* All of x, or as much as is computed at once. */
+static CUresult launch_products(const struct gpu *g, const struct conv3 *c, const struct way *way)
 {
-    const struct way *way = way_of(g, c, i);
-    if (!way)
-        return CUDA_ERROR_NOT_SUPPORTED;
     struct conv3_args a = {
         .out = launch_rows(&c->out),
         .residual = launch_rows(&c->residual),
@@ -144,7 +200,7 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
         .columns = c->out.c,
         .steps = up(c->x.c, LINEAR_STEP),
     };
-    choose_box(&c->x, &a);
+    choose_box(across(c), &c->x, &a);
     CUresult result = maps(g, c, way->columns, &a);
     if (result == CUDA_SUCCESS)
         result = add_shortcut(g, c, way->columns, &a);
@@ -155,4 +211,71 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
     grid.x = (unsigned)(a.tiles < g->processors ? a.tiles : g->processors);
     grid.shared = LINEAR_BYTES(way->columns);
     return launch_kernel(g, way->name, c->out.type, grid, &a);
+}
+
+/* Rows of images of x, and one more above and below, to the four maps of their pairs. */
+static CUresult launch_phases(const struct gpu *g, const struct conv3 *c, int image, int images,
+                              int row, int rows)
+{
+    struct pairs_args a = {
+        .x = { c->x.data + (size_t)image * (size_t)(c->x.h * c->x.w) * (size_t)c->x.row *
+                               dtype_bytes(c->x.type),
+               c->x.row },
+        .phases = c->workspace,
+        .h = c->x.h,
+        .w = c->x.w,
+        .channels = c->x.c,
+        .across = across(c),
+        .down = rows + 2,
+        .first = row - 1,
+        .rows = (long)images * (rows + 2),
+    };
+    enum { THREADS = WINOGRAD_THREADS };
+    long threads = a.rows * up(a.across, PAIRS_RUN) * (c->x.c / PAIRS_IN);
+    struct grid grid = { (unsigned)((threads + THREADS - 1) / THREADS), 1, 1, THREADS, 1, 0 };
+    return launch_kernel(g, KERNEL_winograd_pairs, c->x.type, grid, &a);
+}
+
+/* Rows of images of a map; none if there is no map. */
+static struct gview part_of(struct gview x, int image, int images, int row, int rows)
+{
+    size_t before = ((size_t)image * (size_t)x.h + (size_t)row) * (size_t)x.w * (size_t)x.row;
+    x.data += x.data ? before * dtype_bytes(x.type) : 0;
+    x.n = images;
+    x.h = rows;
+    return x;
+}
+
+static CUresult launch_part(const struct gpu *g, const struct conv3 *c, const struct way *way,
+                            int image, int images, int row, int rows)
+{
+    struct conv3 part = *c;
+    part.x = part_of(c->x, image, images, row, rows);
+    part.out = part_of(c->out, image, images, row, rows);
+    part.residual = part_of(c->residual, image, images, row, rows);
+    for (int i = 0; i < 2; i++)
+        part.shortcut[i] = part_of(c->shortcut[i], image, images, row, rows);
+    CUresult result = launch_phases(g, c, image, images, row, rows);
+    return result == CUDA_SUCCESS ? launch_products(g, &part, way) : result;
+}
+
+static CUresult launch_pairs(const struct gpu *g, const struct conv3 *c, const struct way *way)
+{
+    int most = (int)(c->bytes / row_bytes(c)), h = c->x.h; /* rows */
+    int images = most / (h + 2) ? most / (h + 2) : 1;
+    int rows = most < h + 2 ? up(h, up(h, most - 2)) : h; /* of parts that are alike */
+    CUresult result = CUDA_SUCCESS;
+    for (int n = 0; n < c->x.n; n += images)
+        for (int y = 0; y < h && result == CUDA_SUCCESS; y += rows)
+            result = launch_part(g, c, way, n, images < c->x.n - n ? images : c->x.n - n, y,
+                                 rows < h - y ? rows : h - y);
+    return result;
+}
+
+CUresult launch_conv3(const struct gpu *g, const struct conv3 *c, int i)
+{
+    const struct way *way = way_of(g, c, i);
+    if (!way)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    return c->pairs ? launch_pairs(g, c, way) : launch_products(g, c, way);
 }

@@ -12,8 +12,8 @@ size_t layout_bytes(const struct layout *l, const tape *t, int p)
 {
     const param *q = &t->params[p];
     size_t own = param_count(q) * (eight(l, q) ? 1 : dtype_bytes(t->type));
-    if (l->winograd[p])
-        return own / 9 * WINOGRAD_TAPS;
+    if (l->form[p])
+        return own / 9 * (l->form[p] == FILTER_WINOGRAD ? (int)WINOGRAD_TAPS : (int)PAIRS_TAPS);
     return l->doubled[p] ? own + own / 9 * DOUBLED_TAPS : own;
 }
 
@@ -81,37 +81,51 @@ static void double_filters(const struct gpu *g, const tape *t, struct layout *l)
     }
 }
 
+enum { CACHE = 44 << 20 }; /* bytes of 50 MB that may be counted on */
+
 /* Are the products saved, as many as both sides' channels multiplied, worth two passes over numbers
  * of four times their maps? More must be saved where the card's cache does not hold these. */
 static bool worth_winograd(const struct gpu *g, long in, long out, long tiles)
 {
-    const long cache = 44 << 20; /* of 50 MB */
-    bool held = tiles * WINOGRAD_TAPS * (in + out) * 2 <= cache;
+    bool held = tiles * WINOGRAD_TAPS * (in + out) * 2 <= CACHE;
     return tiles >= g->winograd_tiles &&
            in * out * 4 >= (held ? 4 : 5) * (long)g->winograd_channels * (in + out);
 }
 
-/* Filters whose convolutions Winograd's algorithm makes faster. A shortcut that could be a part of
- * the convolution is worth as much. Programs of other sizes have the same filters, in the same
- * form. */
-static bool gains_winograd(const struct gpu *g, const tape *t, const instr *o)
+/* Along rows alone a third is saved, and the pass before is over twice the map. That must find it
+ * in the cache; and there must be tiles for all of a card, which are of twice as many pixels. */
+static bool worth_pairs(const struct gpu *g, const tensor *x, long out, long pairs)
+{
+    bool held = pairs / x->n * 4 * x->c * 2 <= CACHE;
+    return held && out >= g->pairs_channels && pairs * out >= g->pairs_numbers;
+}
+
+/* The form with which a filter's convolution is the fastest. A shortcut that could be a part of the
+ * convolution is worth as much as its products in both directions. Programs of other sizes have the
+ * same filters, in the same form. */
+static enum filter_form form_of(const struct gpu *g, const tape *t, const instr *o)
 {
     if (g->sm != 90 || t->type == DT_F32 || o->op != OP_CONV2D || o->u.conv.k != 3 ||
         o->u.conv.stride != 1 || o->u.conv.pad != 1 || o->u.conv.pad_end != 1 || o->u.conv.up_h ||
-        o->act || o->shift || shortcut_behind(t, o))
-        return false;
+        o->act || o->shift)
+        return FILTER_PLAIN;
     const tensor *x = o->in[0], *out = o->out;
     long tiles = (long)out->n * ((out->h + 1) / 2) * ((out->w + 1) / 2);
-    return x->c % 8 == 0 && out->c % 32 == 0 && worth_winograd(g, x->c, out->c, tiles);
+    long pairs = (long)out->n * out->h * ((out->w + 1) / 2);
+    if (x->c % 8 || out->c % 32)
+        return FILTER_PLAIN;
+    if (!shortcut_behind(t, o) && worth_winograd(g, x->c, out->c, tiles))
+        return FILTER_WINOGRAD;
+    return worth_pairs(g, x, out->c, pairs) ? FILTER_PAIRS : FILTER_PLAIN;
 }
 
-static void choose_winograd(const struct gpu *g, const tape *t, bool large, struct layout *l)
+static void choose_forms(const struct gpu *g, const tape *t, bool large, struct layout *l)
 {
     for (int i = 0; i < t->nparams; i++)
-        l->winograd[i] = false;
+        l->form[i] = FILTER_PLAIN;
     for (int i = 0; i < t->ncode; i++)
-        if (large && gains_winograd(g, t, &t->code[i]))
-            l->winograd[t->code[i].weight] = true;
+        if (large && form_of(g, t, &t->code[i]))
+            l->form[t->code[i].weight] = (unsigned char)form_of(g, t, &t->code[i]);
 }
 
 enum kind { MATRICES, VECTORS, SHIFTS, SCALES };
@@ -186,15 +200,15 @@ int layout_make(const struct gpu *g, const tape *t, bool large, struct layout *l
                           .shift = malloc(n * sizeof *l->shift),
                           .taken = malloc(n * sizeof *l->taken),
                           .doubled = malloc(n * sizeof *l->doubled),
-                          .winograd = malloc(n * sizeof *l->winograd),
+                          .form = malloc(n * sizeof *l->form),
                           .fp8 = g->fp8 };
-    if (!l->at || !l->vector || !l->shift || !l->taken || !l->doubled || !l->winograd)
+    if (!l->at || !l->vector || !l->shift || !l->taken || !l->doubled || !l->form)
         return fail_nomem(err, n * sizeof *l->at);
     for (int i = 0; i < t->nparams; i++)
         l->at[i] = l->vector[i] = l->shift[i] = SIZE_MAX;
     take_norms(g, t, l);
     double_filters(g, t, l);
-    choose_winograd(g, t, large, l);
+    choose_forms(g, t, large, l);
     l->matrices = place_all((struct placing){ l, t, MATRICES, l->at, 0 });
     l->bytes = place_all((struct placing){ l, t, VECTORS, l->at, l->matrices });
     l->bytes = place_all((struct placing){ l, t, SHIFTS, l->shift, l->bytes });
@@ -215,6 +229,6 @@ void layout_free(struct layout *l)
     free(l->shift);
     free(l->taken);
     free(l->doubled);
-    free(l->winograd);
+    free(l->form);
     *l = (struct layout){ 0 };
 }

@@ -38,9 +38,9 @@ CUdeviceptr weights_doubled(const struct loaded *l, int p)
     return l->layout.doubled[p] ? weights_at(l, p) + l->layout.doubled[p] : 0;
 }
 
-bool weights_winograd(const struct loaded *l, int p)
+enum filter_form weights_form(const struct loaded *l, int p)
 {
-    return l->layout.winograd[p];
+    return (enum filter_form)l->layout.form[p];
 }
 
 CUdeviceptr weights_vector(const struct loaded *l, int p)
@@ -178,24 +178,40 @@ static CUresult write_doubled(const struct reader *r, const struct loaded *l, in
     return result == CUDA_SUCCESS ? keep(r, l, at, rows * bytes) : result;
 }
 
+/* Rows of 16 or 32 bits in the form that their kernels read. */
+static CUresult write_form(const struct loaded *l, int i, const param *p, CUdeviceptr from,
+                           enum dtype type, CUdeviceptr to, size_t rows)
+{
+    long taps = p->dims == 4 ? (long)p->shape[2] * p->shape[3] : 1;
+    long inputs = (long)(param_count(p) / (size_t)p->shape[0]) / taps;
+    switch (weights_form(l, i)) {
+    case FILTER_WINOGRAD:
+        return launch_pack_winograd(l->g, from, type, to, l->type, (long)rows, inputs, p->shape[0]);
+    case FILTER_PAIRS:
+        return launch_pack_pairs(l->g, from, type, to, l->type, (long)rows, inputs);
+    default:
+        return launch_pack(l->g, from, type, to, l->type, (long)rows, inputs, (int)taps);
+    }
+}
+
 /* Rows of a parameter from `first` on, which lie on the card as the file has them, to all its
  * places in the image. */
 static int write_rows(const struct reader *r, const struct loaded *l, int i, const param *p,
                       CUdeviceptr from, enum dtype type, size_t first, size_t rows, styx_error *err)
 {
-    bool eight = l->layout.fp8 && p->coarse, winograd = l->layout.winograd[i];
-    long taps = p->dims == 4 ? (long)p->shape[2] * p->shape[3] : 1;
+    bool eight = l->layout.fp8 && p->coarse;
+    enum filter_form form = weights_form(l, i);
     size_t row = param_count(p) / (size_t)p->shape[0];
-    size_t bytes = row / (winograd ? 9 : 1) * (eight ? 1 : dtype_bytes(l->type));
+    /* of the first phase alone, if the filter is for Winograd's algorithm in both directions */
+    size_t bytes = form == FILTER_PAIRS      ? row / 9 * PAIRS_TAPS * dtype_bytes(l->type)
+                   : form == FILTER_WINOGRAD ? row / 9 * dtype_bytes(l->type)
+                                             : row * (eight ? 1 : dtype_bytes(l->type));
     size_t at = l->layout.at[i] + first * bytes;
     CUdeviceptr to = written_at(r, l, at);
     CUdeviceptr f32 = p->dims == 1 || eight ? weights_vector(l, i) + first * sizeof(float) : 0;
     struct gview x = { from, type, (int)rows, 1, 1, (int)row, (long)row };
-    CUresult result = eight      ? launch_eight(l->g, &x, to, f32)
-                      : winograd ? launch_pack_winograd(l->g, from, type, to, l->type, (long)rows,
-                                                        p->shape[1], p->shape[0])
-                                 : launch_pack(l->g, from, type, to, l->type, (long)rows,
-                                               (long)row / taps, (int)taps);
+    CUresult result =
+        eight ? launch_eight(l->g, &x, to, f32) : write_form(l, i, p, from, type, to, rows);
     if (result == CUDA_SUCCESS && p->dims == 1)
         result = launch_pack(l->g, from, type, f32, DT_F32, (long)rows, 1, 1);
     if (result == CUDA_SUCCESS && l->layout.taken[i].gamma >= 0)

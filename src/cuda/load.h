@@ -6,9 +6,10 @@
  * which has neither gain nor offset then, and has a shift in the place of its bias. On cards of 9.0
  * a filter that reads an upsampled map has what launch_pack_doubled makes of it right behind it:
  * programs for odd sizes, where the map is not exactly doubled, read the filter itself. Instead of
- * a large filter there may be what launch_pack_winograd makes of it. All of that is one image: the
- * matrices in the order in which the program reads them, those of a merged product (tape_merge) one
- * behind the other, then the vectors, and the shifts and the scales in the order of their matrices.
+ * a large filter there may be what launch_pack_winograd or launch_pack_pairs makes of it. All of
+ * that is one image: the matrices in the order in which the program reads them, those of a merged
+ * product (tape_merge) one behind the other, then the vectors, and the shifts and the scales in the
+ * order of their matrices.
  *
  * The image lies on the card; or (OFFLOAD_MODEL) on the card while it runs (turns.c); or
  * (OFFLOAD_STREAM, or more than the budget) the vectors lie on the card and the matrices pass
@@ -17,6 +18,9 @@
 #define STYX_CUDA_LOAD_H
 #include "cuda/pinned.h"
 
+/* Of which algorithm a filter is: the plain one, launch_winograd, launch_conv3 in pairs. */
+enum filter_form { FILTER_PLAIN, FILTER_WINOGRAD, FILTER_PAIRS };
+
 /* Where every parameter lies in the image. */
 struct layout {
     size_t *at;          /* [nparams]: the typed numbers */
@@ -24,7 +28,7 @@ struct layout {
     size_t *shift;       /* [nparams]: of a matrix that took up a norm */
     struct taken *taken; /* [nparams]: which one */
     size_t *doubled;     /* [nparams]: how far behind a filter its other form is; 0: it has none */
-    bool *winograd;      /* [nparams]: a filter is in this form alone */
+    unsigned char *form; /* [nparams]: enum filter_form; a filter is in this form alone */
     size_t matrices, bytes; /* the vectors, shifts and scales are [matrices, bytes) */
     bool fp8;
 };
@@ -98,8 +102,8 @@ CUdeviceptr weights_at(const struct loaded *l, int param);
  * is not in the card's cache either. The parameter's own place if there is no other. */
 CUdeviceptr weights_elsewhere(const struct loaded *l, int param, size_t bytes, unsigned turn);
 CUdeviceptr weights_doubled(const struct loaded *l, int param); /* 0: it has no such form */
-bool weights_winograd(const struct loaded *l, int param);       /* is it for launch_winograd? */
-CUdeviceptr weights_vector(const struct loaded *l, int param);  /* f32: a vector, or scales */
-CUdeviceptr weights_shift(const struct loaded *l, int param);   /* 0: it took up no norm */
+enum filter_form weights_form(const struct loaded *l, int param);
+CUdeviceptr weights_vector(const struct loaded *l, int param); /* f32: a vector, or scales */
+CUdeviceptr weights_shift(const struct loaded *l, int param);  /* 0: it took up no norm */
 
 #endif

@@ -25,6 +25,7 @@ extern struct fake_state {
     int doubled;         /* convolutions that doubled their map, run */
     int joined;          /* convolutions that added a shortcut, run */
     int winograd;        /* convolutions by Winograd's algorithm, run */
+    int paired;          /* convolutions in pairs, run */
     float conv3_ms;      /* what our own 3x3 convolutions tell; 0: as ms */
     int compiled;        /* plans of the library that were made ready without a text */
 } fake;

@@ -433,9 +433,25 @@ int launch_conv3_ways(const struct gpu *g, const struct conv3 *f)
     (void)g;
     return half && wide(&f->x) && wide(&f->out) && wide(&f->residual) && wide(&f->shortcut[0]) &&
                    wide(&f->shortcut[1]) && f->out.c % 16 == 0 && f->out.h == scale * f->x.h &&
-                   f->out.w == scale * f->x.w
+                   f->out.w == scale * f->x.w && (!f->pairs || (f->workspace && f->bytes))
                ? 2
                : 0;
+}
+
+/* A row of Winograd's G, and of a left inverse of that. */
+static const double wino_g[4][3] = {
+    { 1, 0, 0 }, { 0.5, 0.5, 0.5 }, { 0.5, -0.5, 0.5 }, { 0, 0, 1 }
+};
+static const double wino_inverse[3][4] = { { 1, 0, 0, 0 }, { 0, 1, -1, 0 }, { 0, 0, 0, 1 } };
+
+/* By the taps that are in the weights. */
+static double paired_tap(const struct conv3 *f, long image, int y, int x, int c, int i)
+{
+    double sum = 0;
+    for (int k = 0; k < 4; k++)
+        sum += wino_inverse[i % 3][k] *
+               tap(f, image, y, x, f->weight, ((long)c * PAIRS_TAPS + k * 3 + i / 3) * f->x.c);
+    return sum;
 }
 
 CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
@@ -444,6 +460,7 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
     (void)g, (void)way;
     fake.doubled += f->doubled;
     fake.joined += f->shortcut[0].data != 0;
+    fake.paired += f->pairs;
     if (fake.conv3_ms > 0)
         fake.ms = fake.conv3_ms;
     for (long p = 0; p < gview_pixels(&f->out); p++) {
@@ -453,9 +470,12 @@ CUresult launch_conv3(const struct gpu *g, const struct conv3 *f, int way)
         for (int c = 0; c < f->out.c; c++) {
             long filter = ((long)c * scale * scale + phase) * taps;
             double sum = f->bias ? (double)fake_get(f->bias, f->x.type, c) : 0;
-            for (int i = 0; i < taps; i++)
-                sum += tap(f, n, y / scale - 1 + phase / 2 + i / side,
-                           x / scale - 1 + phase % 2 + i % side, f->weight, (filter + i) * f->x.c);
+            for (int i = 0; i < taps; i++) {
+                int from_y = y / scale - 1 + phase / 2 + i / side;
+                int from_x = x / scale - 1 + phase % 2 + i % side;
+                sum += f->pairs ? paired_tap(f, n, from_y, from_x, c, i)
+                                : tap(f, n, from_y, from_x, f->weight, (filter + i) * f->x.c);
+            }
             sum += shortcut(f, p, c);
             to(&f->out, p, c, (float)sum + (f->residual.data ? of(&f->residual, p, c) : 0));
         }
@@ -472,10 +492,9 @@ int launch_winograd_ways(const struct gpu *g, const struct winograd *f)
 /* A tap g of the filter whose G g G^T the weights are: G has a left inverse. */
 static double wino_tap(const struct winograd *f, long c, long i, int tap)
 {
-    static const double rows[3][4] = { { 1, 0, 0, 0 }, { 0, 1, -1, 0 }, { 0, 0, 0, 1 } };
     double sum = 0;
     for (int k = 0; k < WINOGRAD_TAPS; k++)
-        sum += rows[tap / 3][k / 4] * rows[tap % 3][k % 4] *
+        sum += wino_inverse[tap / 3][k / 4] * wino_inverse[tap % 3][k % 4] *
                (double)fake_get(f->weight, f->x.type, (k * (long)f->out.c + c) * f->x.c + i);
     return sum;
 }
@@ -506,17 +525,28 @@ CUresult launch_winograd(const struct gpu *g, const struct winograd *f, int way)
 CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                               CUdeviceptr at, enum dtype type, long cout, long cin, long all)
 {
-    static const double rows[4][3] = {
-        { 1, 0, 0 }, { 0.5, 0.5, 0.5 }, { 0.5, -0.5, 0.5 }, { 0, 0, 1 }
-    };
     (void)g;
     for (long i = 0; i < cout * cin; i++)
         for (int k = 0; k < WINOGRAD_TAPS; k++) {
             double sum = 0;
             for (int t = 0; t < 9; t++)
-                sum += rows[k / 4][t / 3] * rows[k % 4][t % 3] *
+                sum += wino_g[k / 4][t / 3] * wino_g[k % 4][t % 3] *
                        (double)fake_get(from, from_type, i * 9 + t);
             fake_put(at, type, k * all * cin + i, (float)sum);
+        }
+    return CUDA_SUCCESS;
+}
+
+CUresult launch_pack_pairs(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
+                           CUdeviceptr at, enum dtype type, long cout, long cin)
+{
+    (void)g;
+    for (long i = 0; i < cout * cin; i++)
+        for (int k = 0; k < PAIRS_TAPS; k++) {
+            double sum = 0;
+            for (int t = 0; t < 3; t++)
+                sum += wino_g[k / 3][t] * (double)fake_get(from, from_type, i * 9 + k % 3 * 3 + t);
+            fake_put(at, type, (i / cin * PAIRS_TAPS + k) * cin + i % cin, (float)sum);
         }
     return CUDA_SUCCESS;
 }

@@ -46,6 +46,9 @@
     X(normed256_geglu, linear_args)                                                                \
     X(winograd_in, winograd_args)                                                                  \
     X(winograd_out, winograd_args)                                                                 \
+    X(winograd_pairs, pairs_args)                                                                  \
+    X(paired128, conv3_args)                                                                       \
+    X(paired160, conv3_args)                                                                       \
     X(group_norm_kept, group_norm_args)
 #define FULL_KERNELS(X)                                                                            \
     X(attention, attention_args)                                                                   \
@@ -60,6 +63,7 @@
     X(fold, fold_args)                                                                             \
     X(pack, pack_args)                                                                             \
     X(pack_doubled, pack_args)                                                                     \
+    X(pack_pairs, pack_args)                                                                       \
     X(pack_winograd, pack_args)                                                                    \
     X(eight, eight_args)                                                                           \
     X(geglu_eight, eight_args)                                                                     \

@@ -5,7 +5,7 @@
  *
  * Also: the published parameter counts, and how long recording and planning take. */
 #include "engine/engine.h"
-#include "plan/programs.h"
+#include "plan/recordings.h"
 
 #include <time.h>
 

@@ -161,10 +161,12 @@ struct linear_args {
     float eps;
 };
 
-/* hopper_conv.cu: tiles of as many pixels, a box of 2^box_w columns, 2^box_h rows and 2^box_n
- * images of x. */
+/* hopper_conv.cu: tiles of as many pixels or pairs, a box of 2^box_w columns, 2^box_h rows and
+ * 2^box_n images of x. */
 struct conv3_args {
-    struct tile_map x, weight, also[2], also_weight;
+    struct tile_map x, weight;
+    struct tile_map also[2][2]; /* a shortcut's parts; of pairs the first pixels, the second ones */
+    struct tile_map also_weight;
     struct rows out, residual;     /* residual.data 0: none */
     device_address bias;           /* or 0 */
     int images, h, w, channels;    /* of x */
@@ -186,6 +188,19 @@ struct winograd_args {
     device_address phases, bias;  /* bias 0: none */
     int h, w, channels;           /* of x, or of out */
     int across, down, first, count;
+};
+
+/* Pairs from row `first` of each image on, whatever lies outside; `down` rows of an image.
+ * phases: [4][rows][across][channels] */
+enum { PAIRS_IN = 8, PAIRS_RUN = 4 }; /* channels and pairs of a thread */
+enum { PAIRS_TAPS = 12 };             /* numbers for 9 of a filter */
+
+struct pairs_args {
+    struct rows x;
+    device_address phases;
+    int h, w, channels; /* of x */
+    int across, down, first;
+    long rows; /* of all images */
 };
 
 struct conv_args {

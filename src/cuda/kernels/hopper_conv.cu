@@ -13,22 +13,36 @@
 //
 // A residual block's shortcut, a 1x1 convolution of its input, whose parts may be two maps, goes
 // into the same sums, if the map is not doubled: it is some more steps.
+//
+// PAIRED: Winograd's F(2, 3) along rows, 2/3 of the products. The rows of a tile are pairs of
+// pixels beside each other, with two sums for each number of the result. Of the four pixels d
+// around a pair, launch_pairs has made four maps, phases, and of each row of a filter as many taps:
+//
+//     d0 - d2, d1 + d2, d2 - d1, d3 - d1        g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2
+//
+// If m are their products, m0 + m1 + m2 and m1 - m2 + m3 are the pair. So the first sums are those
+// of phases 1 and 2; then come their sum and their difference, to which phases 0 and 3 are added.
+// A phase is a convolution with three taps below each other; its maps have a row more above and
+// below, so that a part of a map can be computed by itself.
 #include "cuda/kernels/hopper_product.cuh"
 
-template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
+enum form { DIRECT, APART, DOUBLED, PAIRED }; // APART: direct, tiles in turns
+
+template <typename T, int N, form FORM> struct conv3 {
     enum {
         SKEW = 1, // as hopper_linear.cu's
-        SIDE = DOUBLED ? 2 : 3,
+        SIDE = FORM == DOUBLED ? 2 : 3,
         TAPS = SIDE * SIDE,
-        SCALE = DOUBLED ? 2 : 1,
+        SCALE = FORM == DOUBLED ? 2 : 1, // phases of the result, to a side
+        BESIDE = FORM == PAIRED ? 2 : 1, // pixels of a row of a tile
         RUN = LINEAR_RUN(N),
         GROUP = 4 * RUN, // columns of four lanes
         GROUPS = N / GROUP,
-        HELD = !DOUBLED && !APART && N <= 160,
+        HELD = FORM == DIRECT && N <= 160,
     };
     typedef lane<T, RUN> run_of;
     const conv3_args &a;
-    stages<T, N, false, false, APART> ring;
+    stages<T, N, false, false, FORM == APART> ring;
 
     __device__ __forceinline__ conv3(const conv3_args &args, unsigned char *shared)
         : a(args), ring(shared)
@@ -64,37 +78,70 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
         }
     }
 
-    // The steps of a box of a map: its pixels (x, y) with the weights from a column on. Behind the
+    // A step of a box of a map: its pixels (x, y) with the weights from a column on. Behind the
     // last channels come those of another tap or part: they meet zeros of the map.
-    __device__ __forceinline__ void fetch(const tile_map &map, const tile_map &weight, int steps,
-                                          const place &p, int x, int y, int from)
+    __device__ __forceinline__ void fetch(const tile_map &map, const tile_map &weight, int step,
+                                          const place &p, int x, int y, int image, int from)
     {
-        for (int k = 0; k < steps; k++, ring.next()) {
-            unsigned char *to = ring.to_fill();
-            barrier *full = ring.full + ring.at;
-            tile_fetch(to, &map, full, k * STEP, x, y, p.image);
-            tile_fetch_groups(to + ring.X_BYTES, &weight, full, from + k * STEP, p.column / GROUP);
+        unsigned char *to = ring.to_fill();
+        barrier *full = ring.full + ring.at;
+        tile_fetch(to, &map, full, step * STEP, x, y, image);
+        tile_fetch_groups(to + ring.X_BYTES, &weight, full, from + step * STEP, p.column / GROUP);
+        ring.next();
+    }
+
+    // Steps of two phases by turns.
+    __device__ __forceinline__ void fetch_phases(const place &p, int one, int other)
+    {
+        for (int tap = 0; tap < SIDE; tap++)
+            for (int k = 0; k < a.steps; k++)
+                for (int i = 0; i < 2; i++) {
+                    int phase = i ? other : one;
+                    fetch(a.x, a.weight, k, p, p.x, p.y + tap, phase * a.images + p.image,
+                          (phase * SIDE + tap) * a.channels);
+                }
+    }
+
+    // Of a shortcut; of pairs for the first and the second pixels by turns.
+    __device__ __forceinline__ void fetch_also(const place &p)
+    {
+        for (int part = 0; part < 2; part++)
+            for (int k = 0; k < a.also_steps[part]; k++)
+                for (int i = 0; i < BESIDE; i++)
+                    fetch(a.also[part][i], a.also_weight, k, p, p.x, p.y, p.image,
+                          part * a.also_split);
+    }
+
+    __device__ __forceinline__ void fetch_taps(const place &p)
+    {
+        int x = p.x - 1 + p.phase % SCALE, y = p.y - 1 + p.phase / SCALE;
+        for (int tap = 0; tap < TAPS; tap++)
+            for (int k = 0; k < a.steps; k++)
+                fetch(a.x, a.weight, k, p, x + tap % SIDE, y + tap / SIDE, p.image,
+                      (p.phase * TAPS + tap) * a.channels);
+    }
+
+    __device__ __forceinline__ void fetch_tile(const place &p)
+    {
+        if constexpr (FORM == PAIRED) {
+            fetch_phases(p, 1, 2);
+            fetch_phases(p, 0, 3);
+        } else {
+            fetch_taps(p);
         }
+        if constexpr (FORM != DOUBLED)
+            fetch_also(p);
     }
 
     __device__ __forceinline__ void fetch_all()
     {
-        each_tile([&](const place &p) {
-            int x = p.x - 1 + p.phase % SCALE, y = p.y - 1 + p.phase / SCALE;
-            for (int tap = 0; tap < TAPS; tap++)
-                fetch(a.x, a.weight, a.steps, p, x + tap % SIDE, y + tap / SIDE,
-                      (p.phase * TAPS + tap) * a.channels);
-            if constexpr (!DOUBLED)
-                for (int part = 0; part < 2; part++)
-                    fetch(a.also[part], a.also_weight, a.also_steps[part], p, p.x, p.y,
-                          part * a.also_split);
-        });
+        each_tile([&](const place &p) { fetch_tile(p); });
     }
 
-    // Where a row of the tile is in the result; -1: nowhere.
-    __device__ __forceinline__ long pixel(const place &p, int row)
+    // Where a row of the tile is in the result, or the second pixel of its pair; -1: nowhere.
+    __device__ __forceinline__ long pixel(const place &p, int row, int second = 0)
     {
-        int x = p.x + (row & ((1 << a.box_w) - 1));
+        int x = (p.x + (row & ((1 << a.box_w) - 1))) * BESIDE + second;
         int y = p.y + (row >> a.box_w & ((1 << a.box_h) - 1));
         int image = p.image + (row >> (a.box_w + a.box_h));
         if (x >= a.w || y >= a.h || image >= a.images)
@@ -116,12 +163,9 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
         run_of bias[GROUPS], residual[HELD ? GROUPS : 1][2];
     };
 
-    __device__ __forceinline__ void ask_residual(run_of (&to)[2], const long (&at)[2], int c)
+    __device__ __forceinline__ run_of residual_at(long at, int c)
     {
-#pragma unroll
-        for (int low = 0; low < 2; low++)
-            to[low] = run_at(::at<T>(a.residual, at[low]) + c,
-                             a.residual.data && at[low] >= 0 && c < a.columns);
+        return run_at(::at<T>(a.residual, at) + c, a.residual.data && at >= 0 && c < a.columns);
     }
 
     __device__ __forceinline__ void ask(addends &to, const long (&at)[2], int column)
@@ -130,9 +174,25 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
         for (int g = 0; g < GROUPS; g++) {
             int c = column + g * GROUP;
             to.bias[g] = run_at(::at<T>(a.bias) + c, a.bias && c < a.columns);
-            if constexpr (HELD)
-                ask_residual(to.residual[g], at, c);
+#pragma unroll
+            for (int low = 0; HELD && low < 2; low++)
+                to.residual[HELD ? g : 0][low] = residual_at(at[low], c);
         }
+    }
+
+    // The sums of group g in the lane's upper or lower row, to columns from c on.
+    __device__ __forceinline__ void put(const float (&sum)[N / 2], const run_of &bias,
+                                        const run_of &residual, int g, int low, long at, int c)
+    {
+        float y[RUN];
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+            y[i] = sum[place_of<RUN>(g, low, i)] + to_float(bias.v[i]);
+            if constexpr (FORM != DOUBLED)
+                y[i] += to_float(residual.v[i]);
+        }
+        if (at >= 0 && c < a.columns)
+            store<T, RUN>(::at<T>(a.out, at) + c, y);
     }
 
     __device__ __forceinline__ void finish(const float (&sum)[N / 2], addends &add,
@@ -141,21 +201,29 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
             int c = column + g * GROUP;
-            if constexpr (!DOUBLED && !HELD)
-                ask_residual(add.residual[0], at, c);
 #pragma unroll
-            for (int low = 0; low < 2; low++) {
-                float y[RUN];
+            for (int low = 0; FORM != DOUBLED && !HELD && low < 2; low++)
+                add.residual[0][low] = residual_at(at[low], c);
 #pragma unroll
-                for (int i = 0; i < RUN; i++) {
-                    y[i] = sum[place_of<RUN>(g, low, i)] + to_float(add.bias[g].v[i]);
-                    if constexpr (!DOUBLED)
-                        y[i] += to_float(add.residual[HELD ? g : 0][low].v[i]);
-                }
-                if (at[low] >= 0 && c < a.columns)
-                    store<T, RUN>(::at<T>(a.out, at[low]) + c, y);
-            }
+            for (int low = 0; low < 2; low++)
+                put(sum, add.bias[g], add.residual[HELD ? g : 0][low], g, low, at[low], c);
         }
+    }
+
+    // The same a row at a time: nothing was asked for before, and waiting once is enough.
+    __device__ __forceinline__ void finish_row(const float (&sum)[N / 2], int low, long at,
+                                               int column)
+    {
+        run_of bias[GROUPS], residual[GROUPS];
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) {
+            int c = column + g * GROUP;
+            bias[g] = run_at(::at<T>(a.bias) + c, a.bias && c < a.columns);
+            residual[g] = residual_at(at, c);
+        }
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++)
+            put(sum, bias[g], residual[g], g, low, at, column + g * GROUP);
     }
 
     // A warpgroup's 64 rows of every tile.
@@ -174,6 +242,38 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
             ring.multiply(
                 sum, x, w, steps, [](const unsigned char *) {}, [] {});
             finish(sum[0], add, at, p.column + lane_column);
+        });
+    }
+
+    // The sums of phases 1 and 2, and those of which they are halves.
+    static __device__ __forceinline__ void turn_around(float (&sum)[2][1][N / 2])
+    {
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            float first = sum[0][0][i], second = sum[1][0][i];
+            sum[0][0][i] = first + second;
+            sum[1][0][i] = first - second;
+        }
+    }
+
+    // A warpgroup's 64 pairs of every tile.
+    __device__ __forceinline__ void multiply_pairs(int group)
+    {
+        unsigned long long x = ring.x_of(group), w = ring.w();
+        int lane_row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
+        int lane_column = threadIdx.x % 4 * RUN;
+        int steps = SIDE * a.steps, also = a.also_steps[0] + a.also_steps[1];
+        if (SKEW && group == 1)
+            barrier_wait(ring.full + SKEW, 0);
+        each_tile([&](const place &p) {
+            float sum[2][1][N / 2];
+            ring.multiply_both(sum, x, w, steps, steps + also, [&] { turn_around(sum); });
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int low = i % 2, second = i / 2;
+                finish_row(sum[second][0], low, pixel(p, lane_row + 8 * low, second),
+                           p.column + lane_column);
+            }
         });
     }
 
@@ -208,8 +308,10 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
     __device__ __forceinline__ void multiply_all()
     {
         int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
-        int steps = TAPS * a.steps + (DOUBLED ? 0 : a.also_steps[0] + a.also_steps[1]);
-        if constexpr (APART)
+        int steps = TAPS * a.steps + (FORM == DOUBLED ? 0 : a.also_steps[0] + a.also_steps[1]);
+        if constexpr (FORM == PAIRED)
+            multiply_pairs(group);
+        else if constexpr (FORM == APART)
             multiply_apart(group, steps);
         else
             multiply_together(group, steps);
@@ -228,32 +330,33 @@ template <typename T, int N, bool DOUBLED, bool APART> struct conv3 {
     }
 };
 
-template <typename T, int N, bool DOUBLED, bool APART>
-__device__ __forceinline__ void run(const conv3_args &a)
+template <typename T, int N, form FORM> __device__ __forceinline__ void run(const conv3_args &a)
 {
     DYNAMIC_SHARED(unsigned char, shared);
-    conv3<T, N, DOUBLED, APART> c(a, shared);
+    conv3<T, N, FORM> c(a, shared);
     c.run();
 }
 
-#define CONV3(name, N, DOUBLED, APART)                                                             \
+#define CONV3(name, N, FORM)                                                                       \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_f16(CONSTANT_ARGS(conv3_args, a))                                                   \
     {                                                                                              \
-        run<f16, N, DOUBLED, APART>(a);                                                            \
+        run<f16, N, FORM>(a);                                                                      \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(LINEAR_THREADS, 1)                                \
         name##_bf16(CONSTANT_ARGS(conv3_args, a))                                                  \
     {                                                                                              \
-        run<bf16, N, DOUBLED, APART>(a);                                                           \
+        run<bf16, N, FORM>(a);                                                                     \
     }
 
-CONV3(conv80, 80, false, false)
-CONV3(conv160, 160, false, false)
-CONV3(conv160_apart, 160, false, true)
-CONV3(conv192, 192, false, false)
-CONV3(conv256, 256, false, false)
-CONV3(doubled80, 80, true, false)
-CONV3(doubled160, 160, true, false)
-CONV3(doubled192, 192, true, false)
-CONV3(doubled256, 256, true, false)
+CONV3(conv80, 80, DIRECT)
+CONV3(conv160, 160, DIRECT)
+CONV3(conv160_apart, 160, APART)
+CONV3(conv192, 192, DIRECT)
+CONV3(conv256, 256, DIRECT)
+CONV3(doubled80, 80, DOUBLED)
+CONV3(doubled160, 160, DOUBLED)
+CONV3(doubled192, 192, DOUBLED)
+CONV3(doubled256, 256, DOUBLED)
+CONV3(paired128, 128, PAIRED)
+CONV3(paired160, 160, PAIRED)

@@ -114,6 +114,25 @@ template <typename T, int N, bool READ, bool PAIR, bool APART> struct stages {
             __syncthreads();
     }
 
+    // Asks for the products of the stage that is next: of 64 rows, or of 128.
+    template <int HALVES>
+    __device__ __forceinline__ void ask(float (&sum)[HALVES][N / 2], unsigned long long first_x,
+                                        unsigned long long first_w, bool add)
+    {
+        unsigned long long x = tile_further(first_x, at * STAGE);
+        unsigned long long w = tile_further(first_w, at * STAGE);
+        barrier_wait(full + at, parity);
+        products_begin();
+#pragma unroll
+        for (int i = 0; i < LINE; i += 32)
+#pragma unroll
+            for (int half = 0; half < HALVES; half++)
+                product_of<T, N>::tiles(sum[half], tile_further(x, half * 64 * LINE + i),
+                                        tile_further(w, i), add || i > 0);
+        products_commit();
+        products_wait<1>();
+    }
+
     // The sums of so many stages; calls meanwhile(tile of x) while those of each are made, and
     // asked() when all have been asked for.
     template <int HALVES, typename F, typename G>
@@ -124,18 +143,7 @@ template <typename T, int N, bool READ, bool PAIR, bool APART> struct stages {
         int last = 0;
 #pragma unroll 1
         for (int k = 0; k < steps; k++, next()) {
-            unsigned long long x = tile_further(first_x, at * STAGE);
-            unsigned long long w = tile_further(first_w, at * STAGE);
-            barrier_wait(full + at, parity);
-            products_begin();
-#pragma unroll
-            for (int i = 0; i < LINE; i += 32)
-#pragma unroll
-                for (int half = 0; half < HALVES; half++)
-                    product_of<T, N>::tiles(sum[half], tile_further(x, half * 64 * LINE + i),
-                                            tile_further(w, i), k > 0 || i > 0);
-            products_commit();
-            products_wait<1>();
+            ask(sum, first_x, first_w, k > 0);
             if (k > 0)
                 release(last);
             last = at;
@@ -144,6 +152,34 @@ template <typename T, int N, bool READ, bool PAIR, bool APART> struct stages {
         asked();
         products_wait<0>();
         release(last);
+    }
+
+    // Two sums, of so many stages each, by turns: of the first stages, and of the second ones, which
+    // are added to what between() makes of them. One loop, so that the sums stay where they are.
+    template <typename F>
+    __device__ __forceinline__ void multiply_both(float (&sum)[2][1][N / 2],
+                                                  unsigned long long first_x,
+                                                  unsigned long long first_w, int first, int second,
+                                                  F between)
+    {
+#pragma unroll 1
+        for (int round = 0; round < 2; round++) {
+            int last = 0, steps = round ? second : first;
+#pragma unroll 1
+            for (int k = 0; k < steps; k++) {
+#pragma unroll
+                for (int i = 0; i < 2; i++, next()) {
+                    ask(sum[i], first_x, first_w, round > 0 || k > 0);
+                    if (k > 0 || i > 0)
+                        release(last);
+                    last = at;
+                }
+            }
+            products_wait<0>();
+            release(last);
+            if (round == 0)
+                between();
+        }
     }
 };
 

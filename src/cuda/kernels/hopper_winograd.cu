@@ -141,19 +141,63 @@ template <typename T> __device__ __forceinline__ void winograd_out(const winogra
     }
 }
 
-#define WINOGRAD(name, BLOCKS)                                                                     \
+// x to the four maps of hopper_conv.cu's pairs, whose rows are those of a part of x and one more
+// above and below. A thread has some channels of some pairs beside each other, so that most pixels
+// are read once.
+template <typename T> __device__ __forceinline__ void winograd_pairs(const pairs_args &a)
+{
+    constexpr int N = PAIRS_IN, RUN = PAIRS_RUN;
+    typedef lane<T, N> numbers;
+    long i = (long)blockIdx.x * blockDim.x + threadIdx.x;
+    int vectors = a.channels / N, runs = (a.across + RUN - 1) / RUN, c = (int)(i % vectors) * N;
+    long row = i / vectors / runs; // of the maps
+    int first = (int)(i / vectors % runs) * RUN;
+    if (row >= a.rows)
+        return;
+    int y = (int)(row % a.down) + a.first;
+    long from = (row / a.down * a.h + y) * a.w;
+    numbers d[2 * RUN + 2];
+#pragma unroll
+    for (int k = 0; k < 2 * RUN + 2; k++) {
+        int x = 2 * first - 1 + k;
+        d[k] = {};
+        if ((unsigned)y < (unsigned)a.h && (unsigned)x < (unsigned)a.w)
+            d[k] = *reinterpret_cast<const numbers *>(at<T>(a.x, from + x) + c);
+    }
+#pragma unroll
+    for (int j = 0; j < RUN; j++) {
+        numbers phase[4];
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            float d0 = to_float(d[2 * j].v[k]), d1 = to_float(d[2 * j + 1].v[k]);
+            float d2 = to_float(d[2 * j + 2].v[k]), d3 = to_float(d[2 * j + 3].v[k]);
+            phase[0].v[k] = from_float<T>(d0 - d2);
+            phase[1].v[k] = from_float<T>(d1 + d2);
+            phase[2].v[k] = from_float<T>(d2 - d1);
+            phase[3].v[k] = from_float<T>(d3 - d1);
+        }
+        long pair = row * a.across + first + j, pairs = a.rows * a.across;
+#pragma unroll
+        for (int k = 0; k < 4 && first + j < a.across; k++)
+            *reinterpret_cast<numbers *>(at<T>(a.phases) + (k * pairs + pair) * a.channels + c) =
+                phase[k];
+    }
+}
+
+#define WINOGRAD(name, args, BLOCKS)                                                               \
     extern "C" __global__ void __launch_bounds__(WINOGRAD_THREADS, BLOCKS)                         \
-        name##_f16(const winograd_args a)                                                          \
+        name##_f16(const args a)                                                                   \
     {                                                                                              \
         begin();                                                                                   \
         name<f16>(a);                                                                              \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(WINOGRAD_THREADS, BLOCKS)                         \
-        name##_bf16(const winograd_args a)                                                         \
+        name##_bf16(const args a)                                                                  \
     {                                                                                              \
         begin();                                                                                   \
         name<bf16>(a);                                                                             \
     }
 
-WINOGRAD(winograd_in, 8)
-WINOGRAD(winograd_out, 5)
+WINOGRAD(winograd_in, winograd_args, 8)
+WINOGRAD(winograd_out, winograd_args, 5)
+WINOGRAD(winograd_pairs, pairs_args, 5)

@@ -61,18 +61,38 @@ __device__ __forceinline__ float winograd_tap(const float *taps, int to)
     return sum;
 }
 
-enum form { PLAIN, DOUBLED, WINOGRAD };
+// The same along rows alone: 4 for each of the 3 rows, number by number (hopper_conv.cu's pairs).
+__device__ __forceinline__ float pairs_tap(const float *taps, int to)
+{
+    float sum = 0;
+    for (int i = 0; i < 3; i++)
+        sum += winograd_g(to / 3, i) * taps[to % 3 * 3 + i];
+    return sum;
+}
 
-// [cout][cin][taps] to [cout][taps][cin], or in another form to [cout][DOUBLED_TAPS][cin] or
-// [WINOGRAD_TAPS][cout][cin]. A block takes `run` channels of one filter through shared memory:
-// what it reads lies in a row, and so does what it writes for each tap.
+enum form { PLAIN, DOUBLED, WINOGRAD, PAIRS };
+
+template <form FORM> __device__ __forceinline__ float tap_of(const float *taps, int to)
+{
+    return FORM == PLAIN     ? taps[to]
+           : FORM == DOUBLED ? doubled_tap(taps, to)
+           : FORM == PAIRS   ? pairs_tap(taps, to)
+                             : winograd_tap(taps, to);
+}
+
+// [cout][cin][taps] to [cout][taps][cin], or in another form to [cout][DOUBLED_TAPS][cin],
+// [WINOGRAD_TAPS][cout][cin] or [cout][PAIRS_TAPS][cin]. A block takes `run` channels of one filter
+// through shared memory: what it reads lies in a row, and so does what it writes for each tap.
 template <typename From, typename T, form FORM> __device__ void pack_from(const pack_args &a)
 {
     DYNAMIC_SHARED(float, numbers);
     long first = (long)blockIdx.x * a.run;
     int run = (int)min((long)a.run, a.cin - first), count = run * a.taps;
     const From *from = at<From>(a.from) + ((long)blockIdx.y * a.cin + first) * a.taps;
-    int taps = FORM == PLAIN ? a.taps : FORM == DOUBLED ? (int)DOUBLED_TAPS : (int)WINOGRAD_TAPS;
+    int taps = FORM == PLAIN     ? a.taps
+               : FORM == DOUBLED ? (int)DOUBLED_TAPS
+               : FORM == PAIRS   ? (int)PAIRS_TAPS
+                                 : (int)WINOGRAD_TAPS;
     long apart = FORM == WINOGRAD ? a.apart : a.cin;
     T *to = at<T>(a.to) + (long)blockIdx.y * a.cin * (FORM == WINOGRAD ? 1 : taps) + first;
     for (int i = threadIdx.x; i < count; i += blockDim.x)
@@ -80,10 +100,7 @@ template <typename From, typename T, form FORM> __device__ void pack_from(const 
     __syncthreads();
     for (int i = threadIdx.x; i < run * taps; i += blockDim.x) {
         int tap = i / run, c = i % run;
-        const float *of = numbers + c * a.taps;
-        to[tap * apart + c] = from_float<T>(FORM == PLAIN     ? of[tap]
-                                            : FORM == DOUBLED ? doubled_tap(of, tap)
-                                                              : winograd_tap(of, tap));
+        to[tap * apart + c] = from_float<T>(tap_of<FORM>(numbers + c * a.taps, tap));
     }
 }
 
@@ -110,6 +127,11 @@ template <typename T> __device__ __forceinline__ void pack_doubled(const pack_ar
 template <typename T> __device__ __forceinline__ void pack_winograd(const pack_args &a)
 {
     pack_any<T, WINOGRAD>(a);
+}
+
+template <typename T> __device__ __forceinline__ void pack_pairs(const pack_args &a)
+{
+    pack_any<T, PAIRS>(a);
 }
 
 // A layer norm's gain and offset into the matrix that reads its result, and the matrix around the
@@ -140,3 +162,4 @@ FOR_EVERY_TYPE(cast, pack_args)
 FOR_EVERY_TYPE(pack, pack_args)
 FOR_EVERY_TYPE(pack_doubled, pack_args)
 FOR_EVERY_TYPE(pack_winograd, pack_args)
+FOR_EVERY_TYPE(pack_pairs, pack_args)
