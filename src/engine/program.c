@@ -43,7 +43,7 @@ const tape *program_tape(const struct program *p)
 }
 
 /* SDXL's time embedding has something of the text in it, so that only the first convolution and a
- * half of the first block can be shared: 0.3 % of the products. That is worth the maps that are
+ * half of the first block can be shared: 0.2 % of the products. That is worth the maps that are
  * copied where the embedding is added by the norm anyway, but not where the convolution before
  * ends with it. */
 static void record_unet(tape *t, const struct program_key *k, const struct backend *b)

@@ -3,6 +3,7 @@
  *
  *   linear(x), linear(x), ...              -> one linear; its readers take slices of the result
  *   group_norm(conv(x) + bias + shift)     -> the norm adds bias and shift itself
+ *   group_norm(x + vector)                 -> the same, of a map whose rows tape_share repeated
  *
  * The first makes one product of the queries, keys and values of a self-attention, of the time
  * embedding's projections of all residual blocks, and of the text's keys and values of many layers.
@@ -89,6 +90,12 @@ void tape_merge(tape *t)
     tape_recount(t);
 }
 
+static bool adds_vector(const instr *o)
+{
+    const tensor *x = o->in[0], *y = o->in[1];
+    return o->op == OP_ADD && !o->act && !o->residual && x->h * x->w > 1 && y->h * y->w == 1;
+}
+
 void tape_defer(tape *t)
 {
     if (t->err.code)
@@ -99,6 +106,12 @@ void tape_defer(tape *t)
         if (norm->op != OP_GROUP_NORM || !x || x->def < 0 || x->uses != 1)
             continue;
         instr *sum = &t->code[x->def];
+        if (sum->out == x && adds_vector(sum)) {
+            norm->in[0] = sum->in[0];
+            norm->shift = sum->in[1];
+            sum->out = NULL; /* dead */
+            continue;
+        }
         if (sum->out != x || sum->op != OP_CONV2D || sum->act || sum->residual)
             continue;
         norm->shift = sum->shift;

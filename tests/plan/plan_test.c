@@ -237,6 +237,23 @@ static void test_sharing_saves_products(void **state)
     tape_free(t);
 }
 
+/* In SDXL's first residual block the map repeats but not the time's vector, which has the text in
+ * it: the norm behind their sum adds it. */
+static void test_a_norm_adds_what_a_repeated_map_wants(void **state)
+{
+    styx_error err;
+    (void)state;
+    for (int merge = 0; merge < 2; merge++) {
+        tape *t = real_unet(SDXL_UNET, 64, 64, 77, 6);
+        t->copies = 2;
+        t->in[0]->repeats = t->in[1]->repeats = true;
+        if (tape_finish(t, merge, false, &err))
+            fail_msg("%s", err.text);
+        assert_int_equal(count(t, OP_ADD), !merge);
+        tape_free(t);
+    }
+}
+
 static double milliseconds(void)
 {
     struct timespec t;
@@ -320,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_programs_on_card),
         cmocka_unit_test(test_sharing_saves_products),
         cmocka_unit_test(test_sharing_keeps_bits),
+        cmocka_unit_test(test_a_norm_adds_what_a_repeated_map_wants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// norm.cu - group norm, layer norm and softmax. No sum depends on anything but the shapes: there
-// are no atomics, and partial sums are added in a fixed order.
+// norm.cu - group norm, layer norm and softmax. No sum depends on anything but the shapes: partial
+// sums are added in a fixed order, never by atomics, which only count a launch's blocks.
 #include "cuda/kernels/eight.cuh"
 #include "cuda/kernels/group_norm.cuh"
 
