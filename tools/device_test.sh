@@ -157,6 +157,13 @@ stage_fullsize() {
         attempt "  like the CPU's" psnr 25 "$out/picture.png" "$out/cpu.png"
         tail -n 1 "$last" >>"$table"
     done
+    picture "sdxl f32, 2 steps" sdxl 1024 2 --backend cuda --dtype f32
+    mv "$out/picture.png" "$out/f32.png"
+    for dtype in f16 bf16; do
+        picture "sdxl $dtype, 2 steps" sdxl 1024 2 --backend cuda --dtype $dtype
+        attempt "  like f32's" psnr 25 "$out/picture.png" "$out/f32.png"
+        tail -n 1 "$last" >>"$table"
+    done
     picture "sd15, 50 steps" sd15 512 50 --backend cuda
     picture "sd15, 50 steps, again" sd15 512 50 --backend cuda
     picture "sdxl, 25 steps" sdxl 1024 25 --backend cuda

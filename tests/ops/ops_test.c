@@ -283,6 +283,21 @@ static void record_conv_up(tape *t, const struct shape *s)
     output(t, conv2d(t, upsample(t, x, s->a, s->b), "conv", s->cout, 3, 1));
 }
 
+/* A shortcut of c + 8 channels is added to it. */
+static void record_shortcut(tape *t, const struct shape *s)
+{
+    tensor *y = conv2d(t, map(t, "x", s, s->c), "conv", s->cout, 3, 1);
+    output(t, add(t, conv1x1(t, map(t, "second", s, s->c + 8), "shortcut", s->cout), y));
+}
+
+/* Cards of 9.0 compute these in pairs of pixels. */
+static void wide_convolutions(void **state)
+{
+    (void)state;
+    CHECK(record_conv, { 1, 64, 64, 8, 1280, 3, 1 }, { 3, 47, 31, 16, 1280, 3, 1, 1 });
+    CHECK(record_shortcut, { 1, 64, 63, 8, 1280 });
+}
+
 static void convolutions(void **state)
 {
     (void)state;
@@ -720,6 +735,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear_layers),
         cmocka_unit_test(convolutions),
+        cmocka_unit_test(wide_convolutions),
         cmocka_unit_test(large_convolutions),
         cmocka_unit_test(resnets),
         cmocka_unit_test(attentions),
