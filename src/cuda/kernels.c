@@ -51,7 +51,8 @@ static int find_kernel(struct gpu *g, enum kernel_name name, enum dtype type, st
     char text[64], doing[96];
     bool tiles =
         for_hopper(source) || source == SOURCE_flash; /* in more shared memory than 48 KB */
-    bool tensor_cores = tiles || name == KERNEL_conv_eight;
+    bool tensor_cores = tiles || name == KERNEL_conv_narrow || name == KERNEL_conv_widen ||
+                        name == KERNEL_conv_widen_deep;
     if ((tensor_cores && (type == DT_F32 || g->sm < 80)) || !runs_here(g, source))
         return 0; /* the launches use another kernel there */
     snprintf(text, sizeof text, "%s_%s", kernels[name].name, suffix[type]);

@@ -15,13 +15,15 @@
     X(hopper_linear) X(hopper_norm) X(hopper_winograd) X(norm) X(pack) X(simple)
 
 /* X(file, name): in the file stand name_f32, name_bf16 and name_f16; those of flash.cu,
- * conv_eight and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for the last two
- * only. hopper_*.cu are for 9.0 alone. */
+ * conv_narrow, conv_widen and hopper_*.cu, made for the tensor cores of 8.0 and later, exist for
+ * the last two only. hopper_*.cu are for 9.0 alone. */
 #define KERNEL_LIST(X)                                                                             \
     X(attention, attention)                                                                        \
-    X(conv, conv_eight)                                                                            \
     X(conv, conv_few)                                                                              \
+    X(conv, conv_narrow)                                                                           \
     X(conv, conv_tile)                                                                             \
+    X(conv, conv_widen)                                                                            \
+    X(conv, conv_widen_deep)                                                                       \
     X(eight, eight)                                                                                \
     X(eight, geglu_eight)                                                                          \
     X(flash, flash40)                                                                              \

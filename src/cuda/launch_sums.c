@@ -208,36 +208,96 @@ static size_t few_shared(const struct conv_args *a, enum dtype type)
     return filters * (size_t)a->k * (size_t)a->k * (size_t)a->c * dtype_bytes(type);
 }
 
-/* Groups of four numbers of every pixel may move at once. */
-static bool fours(const struct gview *x)
+/* How many numbers of every pixel may move at once. */
+static int run_of(const struct gview *x)
 {
-    return x->data % (4 * dtype_bytes(x->type)) == 0 && x->row % 4 == 0;
+    size_t bytes = dtype_bytes(x->type);
+    for (int run = 8; run > 1; run /= 2)
+        if (run != 2 && x->c % run == 0 && x->row % run == 0 && x->data % (run * bytes) == 0)
+            return run;
+    return 1;
 }
 
-/* The outputs are few: the tensor cores, or threads that share the channels; KERNEL_NAMES if
- * neither will do. */
-static enum kernel_name few_outputs(const struct gpu *g, const struct conv_args *a, enum dtype type,
+/* Of what a sum ends with. */
+static int run_behind(const struct gview *out, CUdeviceptr bias, const struct gview *shift,
+                      const struct gview *residual)
+{
+    struct gview b = { bias, out->type, 1, 1, 1, out->c, out->c };
+    const struct gview *all[] = { out, &b, shift, residual };
+    int run = 8;
+    for (int i = 0; i < 4; i++)
+        if (all[i] && run_of(all[i]) < run)
+            run = run_of(all[i]);
+    return run;
+}
+
+static unsigned over(long count, int each)
+{
+    return (unsigned)((count + each - 1) / each);
+}
+
+/* The largest tiles of which there are three for two multiprocessors. */
+static struct grid narrow(const struct gpu *g, struct conv_args *a)
+{
+    enum { WIDTH = 16, OUTPUTS = 4, WARP_PIXELS = 32, WARP_SHARED = 3 * 128 * 16 }; /* queue */
+    static const int rows[] = { 12, 8, 4 }; /* 12: what 8 warps see but 4 pixels */
+    unsigned across = over(a->out_w, WIDTH), images = (unsigned)a->images * over(a->cout, OUTPUTS);
+    for (int i = 0; i < 3; i++) {
+        a->tile = rows[i];
+        if (2L * across * over(a->out_h, a->tile) * images >= 3L * g->processors)
+            break;
+    }
+    unsigned warps = over((a->tile + 2L) * (WIDTH + 2), WARP_PIXELS);
+    return (struct grid){ across, over(a->out_h, a->tile), images, warps * 32,
+                          1,      warps * WARP_SHARED };
+}
+
+/* The largest tiles that leave a quarter of the multiprocessors without one at most; blocks that
+ * run at once take as many of them each. numbers: under the taps, with the zeros behind them. */
+static struct grid widen(const struct gpu *g, struct conv_args *a, int numbers, long pixels)
+{
+    enum { PIXELS = 128, FEWEST_PIXELS = 32, OUTPUTS = 32, MOST_WARPS = 10, WARPS_AT_ONCE = 20 };
+    unsigned warps = over(a->cout, OUTPUTS), groups = over(warps, MOST_WARPS);
+    warps = over(warps, (int)groups);
+    for (a->tile = PIXELS; a->tile > FEWEST_PIXELS; a->tile /= 2)
+        if (4L * over(pixels, a->tile) * groups >= 3L * g->processors)
+            break;
+    unsigned tiles = over(pixels, a->tile);
+    unsigned turns = over((long)tiles * groups * warps, WARPS_AT_ONCE * g->processors);
+    return (struct grid){
+        over(tiles, (int)turns), groups, 1, warps * 32, 1, (unsigned)(a->tile * (numbers + 8) * 2)
+    };
+}
+
+/* Which kernel suits the channels: with tensor cores, conv_narrow (3x3 to 8 outputs or less) and
+ * conv_widen (96 numbers or less under the taps, as 3x3 of 9 or 10 inputs, to more than 8);
+ * without, or of other channels and filters, conv_few to 8 outputs or less, and conv_tile for the
+ * rest. */
+static enum kernel_name choose_conv(const struct gpu *g, struct conv_args *a, enum dtype type,
                                     long pixels, struct grid *grid)
 {
-    enum { EIGHT_PIXELS = 32, FEW_PIXELS = 64, FEW_THREADS = 128 }; /* of a block */
-    if (a->cout > 8 || a->c < 32)
-        return KERNEL_NAMES;
-    if (g->sm >= 80 && type != DT_F32 && a->vector && a->c % 32 == 0) {
-        *grid = (struct grid){
-            (unsigned)((pixels + EIGHT_PIXELS - 1) / EIGHT_PIXELS), 1, 1, THREADS, 1, 0
-        };
-        return KERNEL_conv_eight;
+    enum { FEW = 8, WIDEN_NUMBERS = 48, DEEP_NUMBERS = 96 };
+    enum { FEW_PIXELS = 64, FEW_THREADS = 128, TILE_PIXELS = 128, TILE_OUTPUTS = 64 };
+    bool tensor_cores = g->sm >= 80 && type != DT_F32, few = a->cout <= FEW;
+    int numbers = a->k * a->k * a->c;
+    if (tensor_cores && few && a->k == 3 && a->stride == 1 && a->vector && a->c % 32 == 0) {
+        *grid = narrow(g, a);
+        return KERNEL_conv_narrow;
     }
-    if (few_shared(a, type) > (size_t)g->shared)
-        return KERNEL_NAMES;
-    long blocks = (pixels + FEW_PIXELS - 1) / FEW_PIXELS, most = 8L * g->processors;
-    *grid = (struct grid){ (unsigned)(blocks < most ? blocks : most),
-                           1,
-                           1,
-                           FEW_THREADS,
-                           1,
-                           (unsigned)few_shared(a, type) };
-    return KERNEL_conv_few;
+    if (tensor_cores && !few && numbers <= DEEP_NUMBERS) {
+        bool deep = numbers > WIDEN_NUMBERS;
+        *grid = widen(g, a, deep ? DEEP_NUMBERS : WIDEN_NUMBERS, pixels);
+        return deep ? KERNEL_conv_widen_deep : KERNEL_conv_widen;
+    }
+    if (few && a->c >= 32 && few_shared(a, type) <= (size_t)g->shared) {
+        unsigned blocks = over(pixels, FEW_PIXELS), most = 8 * (unsigned)g->processors;
+        *grid = (struct grid){ blocks < most ? blocks : most, 1, 1, FEW_THREADS, 1,
+                               (unsigned)few_shared(a, type) };
+        return KERNEL_conv_few;
+    }
+    *grid =
+        (struct grid){ over(pixels, TILE_PIXELS), over(a->cout, TILE_OUTPUTS), 1, THREADS, 1, 0 };
+    return KERNEL_conv_tile;
 }
 
 CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr weight, int k,
@@ -262,20 +322,10 @@ CUresult launch_conv(const struct gpu *g, const struct gview *x, CUdeviceptr wei
         .stride = stride,
         .pad = pad,
         .vector = launch_wide(x) && launch_wide_address(weight),
-        .fours = out->c % 4 == 0 && fours(out) && (!shift || fours(shift)) &&
-                 (!residual || fours(residual)) && bias % (4 * dtype_bytes(out->type)) == 0,
+        .run_in = run_of(x),
+        .run_out = run_behind(out, bias, shift, residual),
     };
-    long pixels = gview_pixels(out);
-    struct grid few;
-    enum kernel_name name = few_outputs(g, &a, x->type, pixels, &few);
-    if (name != KERNEL_NAMES)
-        return launch_kernel(g, name, x->type, few, &a);
-    enum { TILE_PIXELS = 128, TILE_OUTPUTS = 64 };
-    struct grid grid = { (unsigned)((pixels + TILE_PIXELS - 1) / TILE_PIXELS),
-                         (unsigned)((a.cout + TILE_OUTPUTS - 1) / TILE_OUTPUTS),
-                         1,
-                         THREADS,
-                         1,
-                         0 };
-    return launch_kernel(g, KERNEL_conv_tile, x->type, grid, &a);
+    struct grid grid;
+    enum kernel_name name = choose_conv(g, &a, x->type, gview_pixels(out), &grid);
+    return launch_kernel(g, name, x->type, grid, &a);
 }

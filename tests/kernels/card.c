@@ -8,7 +8,9 @@
 /* ---- the card: X(kernel, its arguments) */
 
 #define HALF_KERNELS(X)                                                                            \
-    X(conv_eight, conv_args)                                                                       \
+    X(conv_narrow, conv_args)                                                                      \
+    X(conv_widen, conv_args)                                                                       \
+    X(conv_widen_deep, conv_args)                                                                  \
     X(flash40, attention_args)                                                                     \
     X(flash40_wide, attention_args)                                                                \
     X(flash64, attention_args)                                                                     \

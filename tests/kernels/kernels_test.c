@@ -248,7 +248,7 @@ static void attentions(enum dtype type)
 struct conv {
     int n, h, w, c, cout, k, stride, pad, pad_end;
     bool bias, shift, residual;
-    int gap;
+    int gap, gap_out;
 };
 
 static double conv_sum(const struct conv *k, const struct gview *x, CUdeviceptr weight, int n,
@@ -272,8 +272,8 @@ static void conv_case(const struct conv *k, enum dtype type)
     int w = (k->w + k->pad + k->pad_end - k->k) / k->stride + 1;
     struct gview x = filled(type, k->n, k->h, k->w, k->c, k->gap, 0, 1);
     struct gview shift = filled(type, k->n, 1, 1, k->cout, 0, 0, 1);
-    struct gview residual = filled(type, k->n, h, w, k->cout, 0, 0, 1);
-    struct gview out = value(type, k->n, h, w, k->cout, 4);
+    struct gview residual = filled(type, k->n, h, w, k->cout, 2 * k->gap_out, 0, 1);
+    struct gview out = value(type, k->n, h, w, k->cout, k->gap_out);
     CUdeviceptr bias = numbers(type, k->cout, 0, 1);
     CUdeviceptr weight = numbers(type, (long)k->cout * k->k * k->k * k->c, 0, 0.3f);
     CUresult result = launch_conv(&gpu, &x, weight, k->k, k->stride, k->pad, k->bias ? bias : 0,
@@ -293,23 +293,46 @@ static void conv_case(const struct conv *k, enum dtype type)
 static void convolutions(enum dtype type)
 { /* few outputs, then many; the same without tensor cores */
     static const struct conv cases[] = {
-        { 2, 8, 8, 320, 4, 3, 1, 1, 1, true, false, false, 0 },
-        { 1, 9, 7, 128, 3, 3, 1, 1, 1, true, false, true, 0 },
-        { 1, 8, 8, 64, 8, 3, 1, 1, 1, true, true, true, 8 },
-        { 1, 8, 8, 36, 5, 3, 1, 1, 1, false, false, false, 0 },
-        { 1, 7, 9, 32, 8, 5, 2, 2, 2, true, false, false, 0 },
-        { 2, 10, 10, 4, 320, 3, 1, 1, 1, true, true, true, 0 },
-        { 1, 28, 28, 3, 70, 14, 14, 0, 0, false, false, false, 0 },
-        { 1, 9, 9, 9, 33, 3, 1, 1, 1, true, false, false, 0 },
-        { 1, 9, 9, 16, 24, 3, 2, 0, 1, true, false, false, 0 },
-        { 1, 5, 5, 3, 4, 1, 1, 0, 0, true, false, false, 0 },
+        { 2, 8, 8, 320, 4, 3, 1, 1, 1, true, false, false, 0, 4 },
+        { 1, 9, 7, 128, 3, 3, 1, 1, 1, true, false, true, 0, 4 },
+        { 1, 8, 8, 64, 8, 3, 1, 1, 1, true, true, true, 8, 4 },
+        { 2, 13, 33, 32, 4, 3, 1, 1, 1, true, true, true, 16, 1 },
+        { 1, 30, 18, 32, 3, 3, 1, 1, 1, false, false, false, 0, 0 },
+        { 1, 7, 20, 96, 8, 3, 1, 1, 1, true, false, false, 0, 0 },
+        { 1, 6, 5, 64, 7, 3, 1, 0, 1, true, true, false, 0, 3 },
+        { 1, 3, 2, 32, 1, 3, 1, 1, 1, true, false, false, 8, 0 },
+        { 1, 11, 11, 64, 4, 3, 1, 0, 0, true, false, false, 0, 0 },
+        { 1, 8, 8, 36, 5, 3, 1, 1, 1, false, false, false, 0, 4 },
+        { 1, 9, 9, 64, 4, 3, 2, 1, 1, true, true, true, 0, 4 },
+        { 1, 7, 9, 32, 8, 5, 2, 2, 2, true, false, false, 0, 4 },
+        { 2, 10, 10, 4, 320, 3, 1, 1, 1, true, true, true, 0, 4 },
+        { 2, 9, 15, 4, 320, 3, 1, 1, 1, true, true, true, 0, 8 },
+        { 1, 7, 7, 4, 64, 3, 1, 1, 1, true, false, true, 3, 0 },
+        { 1, 17, 19, 3, 128, 3, 1, 1, 1, true, false, false, 0, 0 },
+        { 1, 11, 5, 3, 40, 3, 2, 0, 1, false, true, false, 1, 0 },
+        { 1, 6, 7, 8, 320, 3, 1, 1, 1, true, false, true, 8, 16 },
+        { 1, 6, 7, 8, 24, 3, 2, 1, 1, true, false, false, 4, 0 },
+        { 2, 9, 9, 9, 352, 3, 1, 1, 1, true, true, true, 0, 8 },
+        { 1, 9, 9, 9, 33, 3, 1, 1, 1, true, false, false, 0, 4 },
+        { 1, 5, 6, 10, 16, 3, 1, 1, 1, true, false, false, 2, 0 },
+        { 1, 5, 6, 12, 32, 2, 2, 0, 0, true, false, false, 0, 0 },
+        { 1, 8, 8, 40, 16, 1, 1, 0, 0, true, false, true, 8, 8 },
+        { 1, 28, 28, 3, 70, 14, 14, 0, 0, false, false, false, 0, 4 },
+        { 1, 9, 9, 16, 24, 3, 2, 0, 1, true, false, false, 0, 4 },
+        { 1, 5, 5, 3, 4, 1, 1, 0, 0, true, false, false, 0, 4 },
     };
-    for (gpu.sm = 75; gpu.sm <= 90; gpu.sm += 15)
+    static const struct {
+        int sm, processors; /* these decide about the size of tiles */
+    } cards[] = { { 75, 2 }, { 90, 1 }, { 90, 20 }, { 80, 132 } };
+    struct gpu usual = gpu;
+    for (size_t card = 0; card < sizeof cards / sizeof *cards; card++)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            gpu.sm = cards[card].sm;
+            gpu.processors = cards[card].processors;
             conv_case(&cases[i], type);
             forget_memory();
         }
-    gpu.sm = 90;
+    gpu = usual;
 }
 
 /* ---- what only moves or combines */

@@ -209,8 +209,10 @@ struct conv_args {
     int images, h, w, c;
     int out_h, out_w, cout;
     int k, stride, pad;
-    int vector; /* x, weight */
-    int fours;  /* four numbers may move at once where the sums end */
+    int vector;          /* x, weight */
+    int run_in, run_out; /* numbers of a pixel that may move at once, 8, 4 or 1: of x; of what the
+                          * sums end with */
+    int tile;            /* of a block: rows of the result for conv_narrow, pixels for conv_widen */
 };
 
 struct fold_args { /* weight: [rows][channels], shift: [rows], both of the values' type */
