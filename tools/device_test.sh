@@ -307,12 +307,16 @@ stage_rivals() {
     rival "eager, refiner 512" refiner --steps 25
 }
 
+# Before and after it, for a card is not always as fast.
 stage_compile() {
     install_rivals
-    step "styx, sd15 512" sd15
-    rival "compile, sd15 512" sd15 --compile
     step "styx, sdxl 1024" sdxl
     rival "compile, sdxl 1024" sdxl --compile --size 1024 --steps 25
+    step "styx, sdxl 1024, again" sdxl
+    step "styx, sdxl 1024, again" sdxl
+    step "styx, sd15 512" sd15
+    rival "compile, sd15 512" sd15 --compile
+    step "styx, sd15 512, again" sd15
 }
 
 # The notebook's chain on random models, at 512 x 512: what the stages of all its pictures took.
