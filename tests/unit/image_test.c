@@ -64,61 +64,61 @@ static void load(const char *name, struct image *img, struct image_notes *notes)
         fail_msg("%s", err.text);
 }
 
+static const struct {
+    const char *name, *notes;
+    int tolerance; /* of lossy decoders */
+} pictures[] = {
+    { "rgb.png", "", 0 },
+    { "rgba.png", "its alpha channel was dropped", 0 },
+    { "grey.png", "grey became RGB", 0 },
+    { "grey_alpha.png", "grey became RGB, its alpha channel was dropped", 0 },
+    { "bits.png", "grey became RGB", 0 },
+    { "palette.png", "its palette was resolved", 0 },
+    { "palette_alpha.png", "its palette was resolved, its alpha channel was dropped", 0 },
+    { "interlaced.png", "", 0 },
+    { "key.png", "its alpha channel was dropped", 0 },
+    { "rgb16.png", "16 bits were cut to 8", 0 },
+    { "grey16.png", "16 bits were cut to 8, grey became RGB", 0 },
+    { "turned.png", "it was turned upright as its EXIF says", 0 },
+    { "lossless.webp", "its alpha channel was dropped", 0 },
+    { "lossy.webp", "", 2 },
+    { "turned.webp", "it was turned upright as its EXIF says", 2 },
+    { "rgb.jpg", "", 2 },
+    { "progressive.jpg", "", 2 },
+    { "grey.jpg", "grey became RGB", 2 },
+    { "cmyk.jpg", "CMYK became RGB", 2 },
+    { "turned1.jpg", "", 2 },
+    { "turned2.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned3.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned4.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned5.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned6.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned7.jpg", "it was turned upright as its EXIF says", 2 },
+    { "turned8.jpg", "it was turned upright as its EXIF says", 2 },
+};
+
 static void pixels_are_those_of_pil(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name, *notes;
-        int tolerance; /* of lossy decoders */
-    } files[] = {
-        { "rgb.png", "", 0 },
-        { "rgba.png", "its alpha channel was dropped", 0 },
-        { "grey.png", "grey became RGB", 0 },
-        { "grey_alpha.png", "grey became RGB, its alpha channel was dropped", 0 },
-        { "bits.png", "grey became RGB", 0 },
-        { "palette.png", "its palette was resolved", 0 },
-        { "palette_alpha.png", "its palette was resolved, its alpha channel was dropped", 0 },
-        { "interlaced.png", "", 0 },
-        { "key.png", "its alpha channel was dropped", 0 },
-        { "rgb16.png", "16 bits were cut to 8", 0 },
-        { "grey16.png", "16 bits were cut to 8, grey became RGB", 0 },
-        { "turned.png", "it was turned upright as its EXIF says", 0 },
-        { "lossless.webp", "its alpha channel was dropped", 0 },
-        { "lossy.webp", "", 2 },
-        { "turned.webp", "it was turned upright as its EXIF says", 2 },
-        { "rgb.jpg", "", 2 },
-        { "progressive.jpg", "", 2 },
-        { "grey.jpg", "grey became RGB", 2 },
-        { "cmyk.jpg", "CMYK became RGB", 2 },
-        { "turned1.jpg", "", 2 },
-        { "turned2.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned3.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned4.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned5.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned6.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned7.jpg", "it was turned upright as its EXIF says", 2 },
-        { "turned8.jpg", "it was turned upright as its EXIF says", 2 },
-    };
-
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++) {
         struct image img;
         struct image_notes notes;
         char text[256];
         size_t n;
-        char *want = read_fixture(files[i].name, ".rgb", &n);
+        char *want = read_fixture(pictures[i].name, ".rgb", &n);
 
-        load(files[i].name, &img, &notes);
+        load(pictures[i].name, &img, &notes);
         assert_int_equal(image_bytes(&img), n);
         assert_int_equal(img.channels, 3);
         assert_int_equal(img.w, notes.orientation >= 5 ? 17 : 24);
         int off = worst(img.data, (unsigned char *)want, n);
-        if (off > files[i].tolerance)
-            fail_msg("%s: a value is off by %d", files[i].name, off);
+        if (off > pictures[i].tolerance)
+            fail_msg("%s: a value is off by %d", pictures[i].name, off);
         image_notes_text(&notes, text, sizeof text);
-        assert_string_equal(text, files[i].notes);
+        assert_string_equal(text, pictures[i].notes);
         free(want);
         if (notes.opacity.data) {
-            want = read_fixture(files[i].name, ".alpha", &n);
+            want = read_fixture(pictures[i].name, ".alpha", &n);
             assert_int_equal(image_bytes(&notes.opacity), n);
             assert_memory_equal(notes.opacity.data, want, n);
             free(want);

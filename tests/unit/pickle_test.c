@@ -152,68 +152,71 @@ static int run(const char *program, size_t n, styx_error *err)
     "ctorch._utils\n_rebuild_tensor_v2\n(" STORAGE "K" offset "(" shape "t(" stride "t\x89"        \
     "}tR"
 
+static const struct {
+    const char *program;
+    size_t bytes;
+    int code;
+    const char *message;
+} given[] = {
+#define CASE(text, code, message)                                                                  \
+    {                                                                                              \
+        text, sizeof text - 1, code, message                                                       \
+    }
+    CASE("}X\1\0\0\0wK\0s.", STYX_OK, ""),
+    CASE("}X\1\0\0\0w" TENSOR("\1", "K\3", "K\1") "s.", STYX_OK, ""),
+    CASE("}X\1\0\0\0w" TENSOR("\2", "K\3", "K\1") "s.", STYX_ERR_FORMAT, "larger than its data"),
+    CASE("}X\1\0\0\0w" TENSOR("\0", "K\2K\2", "K\1K\2") "s.", STYX_ERR_UNSUPPORTED,
+         "is a view with gaps or transposed"),
+    CASE("}X\1\0\0\0w" TENSOR("\0", "K\2", "K\1K\2") "s.", STYX_ERR_FORMAT,
+         "a tensor is not described as one"),
+    CASE("cos\nsystem\n(X\2\0\0\0lstR.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
+    CASE("\x8c\2os\x8c\6system\x93.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
+    CASE("cbuiltins\neval\n.", STYX_ERR_UNSUPPORTED, "names 'builtins.eval'"),
+    CASE("ctorch\nFloatStorage\n)R.", STYX_ERR_UNSUPPORTED, "calls 'torch.FloatStorage'"),
+    CASE("(ios\nsystem\n.", STYX_ERR_UNSUPPORTED, "the instruction 0x69"),
+    CASE("(cos\nsystem\no.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
+    CASE("P1\n.", STYX_ERR_UNSUPPORTED, "the instruction 0x50"),
+    CASE("\x82\1.", STYX_ERR_UNSUPPORTED, "the instruction 0x82"),
+    CASE("", STYX_ERR_FORMAT, "it has no end"),
+    CASE("}", STYX_ERR_FORMAT, "it has no end"),
+    CASE(".", STYX_ERR_FORMAT, "it has no end"),
+    CASE("K\1.", STYX_ERR_FORMAT, "holds no dictionary"),
+    CASE("X\xff\xff\xff\xff"
+         "a.",
+         STYX_ERR_FORMAT, "a text is cut short"),
+    CASE("\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", STYX_ERR_FORMAT, "a text is cut short"),
+    CASE("J\1\2", STYX_ERR_FORMAT, "an instruction is cut short"),
+    CASE("\x8a\5\1", STYX_ERR_FORMAT, "an integer is cut short"),
+    CASE("cos", STYX_ERR_FORMAT, "a name is cut short"),
+    CASE("K\1K\1\x93.", STYX_ERR_FORMAT, "a name is no text"),
+    CASE("u.", STYX_ERR_FORMAT, "no mark"),
+    CASE("(u.", STYX_ERR_FORMAT, "items without what they belong to"),
+    CASE("}(K\1u.", STYX_ERR_FORMAT, "items without what they belong to"),
+    CASE("]K\1K\1s.", STYX_ERR_FORMAT, "items without what they belong to"),
+    CASE("K\1\x87.", STYX_ERR_FORMAT, "the stack is empty"),
+    CASE("K\1(0.", STYX_ERR_FORMAT, "the stack is empty"),
+    CASE("h\1.", STYX_ERR_FORMAT, "nothing was remembered"),
+    CASE("}r\xff\xff\xff\xff.", STYX_ERR_FORMAT, "nothing to remember"),
+    CASE("q\1.", STYX_ERR_FORMAT, "nothing to remember"),
+    CASE(")R.", STYX_ERR_FORMAT, "a call of what is no function"),
+    CASE(")Q.", STYX_ERR_FORMAT, "a storage is not described as one"),
+    CASE("(K\1ccollections\nOrderedDict\nX\1\0\0\0aK\1K\1tQ.", STYX_ERR_FORMAT,
+         "a storage of no known type"),
+    CASE("ctorch._utils\n_rebuild_parameter\n)R.", STYX_ERR_FORMAT, "a parameter without"),
+    /* A dictionary of itself, many times. */
+    CASE("}q\0(X\1\0\0\0ah\0X\1\0\0\0bh\0X\1\0\0\0ch\0u.", STYX_OK, ""),
+};
+
 static void programs(void **state)
 {
     (void)state;
-    static const struct {
-        const char *program;
-        size_t bytes;
-        int code;
-        const char *message;
-    } cases[] = {
-#define CASE(text, code, message) { text, sizeof text - 1, code, message }
-        CASE("}X\1\0\0\0wK\0s.", STYX_OK, ""),
-        CASE("}X\1\0\0\0w" TENSOR("\1", "K\3", "K\1") "s.", STYX_OK, ""),
-        CASE("}X\1\0\0\0w" TENSOR("\2", "K\3", "K\1") "s.", STYX_ERR_FORMAT,
-             "larger than its data"),
-        CASE("}X\1\0\0\0w" TENSOR("\0", "K\2K\2", "K\1K\2") "s.", STYX_ERR_UNSUPPORTED,
-             "is a view with gaps or transposed"),
-        CASE("}X\1\0\0\0w" TENSOR("\0", "K\2", "K\1K\2") "s.", STYX_ERR_FORMAT,
-             "a tensor is not described as one"),
-        CASE("cos\nsystem\n(X\2\0\0\0lstR.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
-        CASE("\x8c\2os\x8c\6system\x93.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
-        CASE("cbuiltins\neval\n.", STYX_ERR_UNSUPPORTED, "names 'builtins.eval'"),
-        CASE("ctorch\nFloatStorage\n)R.", STYX_ERR_UNSUPPORTED, "calls 'torch.FloatStorage'"),
-        CASE("(ios\nsystem\n.", STYX_ERR_UNSUPPORTED, "the instruction 0x69"),
-        CASE("(cos\nsystem\no.", STYX_ERR_UNSUPPORTED, "names 'os.system'"),
-        CASE("P1\n.", STYX_ERR_UNSUPPORTED, "the instruction 0x50"),
-        CASE("\x82\1.", STYX_ERR_UNSUPPORTED, "the instruction 0x82"),
-        CASE("", STYX_ERR_FORMAT, "it has no end"),
-        CASE("}", STYX_ERR_FORMAT, "it has no end"),
-        CASE(".", STYX_ERR_FORMAT, "it has no end"),
-        CASE("K\1.", STYX_ERR_FORMAT, "holds no dictionary"),
-        CASE("X\xff\xff\xff\xff"
-             "a.",
-             STYX_ERR_FORMAT, "a text is cut short"),
-        CASE("\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", STYX_ERR_FORMAT, "a text is cut short"),
-        CASE("J\1\2", STYX_ERR_FORMAT, "an instruction is cut short"),
-        CASE("\x8a\5\1", STYX_ERR_FORMAT, "an integer is cut short"),
-        CASE("cos", STYX_ERR_FORMAT, "a name is cut short"),
-        CASE("K\1K\1\x93.", STYX_ERR_FORMAT, "a name is no text"),
-        CASE("u.", STYX_ERR_FORMAT, "no mark"),
-        CASE("(u.", STYX_ERR_FORMAT, "items without what they belong to"),
-        CASE("}(K\1u.", STYX_ERR_FORMAT, "items without what they belong to"),
-        CASE("]K\1K\1s.", STYX_ERR_FORMAT, "items without what they belong to"),
-        CASE("K\1\x87.", STYX_ERR_FORMAT, "the stack is empty"),
-        CASE("K\1(0.", STYX_ERR_FORMAT, "the stack is empty"),
-        CASE("h\1.", STYX_ERR_FORMAT, "nothing was remembered"),
-        CASE("}r\xff\xff\xff\xff.", STYX_ERR_FORMAT, "nothing to remember"),
-        CASE("q\1.", STYX_ERR_FORMAT, "nothing to remember"),
-        CASE(")R.", STYX_ERR_FORMAT, "a call of what is no function"),
-        CASE(")Q.", STYX_ERR_FORMAT, "a storage is not described as one"),
-        CASE("(K\1ccollections\nOrderedDict\nX\1\0\0\0aK\1K\1tQ.", STYX_ERR_FORMAT,
-             "a storage of no known type"),
-        CASE("ctorch._utils\n_rebuild_parameter\n)R.", STYX_ERR_FORMAT, "a parameter without"),
-        /* A dictionary of itself, many times. */
-        CASE("}q\0(X\1\0\0\0ah\0X\1\0\0\0bh\0X\1\0\0\0ch\0u.", STYX_OK, ""),
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
         styx_error err = { 0 };
-        int code = run(cases[i].program, cases[i].bytes, &err);
-        if (code != cases[i].code || !strstr(err.text, cases[i].message))
-            print_error("case %zu: %d '%s', wanted '%s'\n", i, code, err.text, cases[i].message);
-        assert_int_equal(code, cases[i].code);
-        assert_non_null(strstr(err.text, cases[i].message));
+        int code = run(given[i].program, given[i].bytes, &err);
+        if (code != given[i].code || !strstr(err.text, given[i].message))
+            print_error("case %zu: %d '%s', wanted '%s'\n", i, code, err.text, given[i].message);
+        assert_int_equal(code, given[i].code);
+        assert_non_null(strstr(err.text, given[i].message));
     }
 }
 

@@ -48,6 +48,41 @@ __device__ __forceinline__ void write_query(const attention_args &a, long q_row,
             out[i * 32 + lane_id] = from_float<T>(sum[i] * over);
 }
 
+// A lane's key times the warp's queries, over one slice of channels.
+template <int Q, int WIDTH>
+__device__ __forceinline__ void add_scores(float (&score)[Q], const float (*query)[WIDTH],
+                                           int channel, const float (*keys)[SLICE + 1])
+{
+#pragma unroll 2
+    for (int c = 0; c < SLICE; c += 4) {
+        float k[4], x[4];
+        for (int i = 0; i < 4; i++)
+            k[i] = keys[threadIdx.x % 32][c + i];
+        for (int q = 0; q < Q; q++) {
+            load<float, 4>(&query[q][channel + c], x);
+            for (int i = 0; i < 4; i++)
+                score[q] += x[i] * k[i];
+        }
+    }
+}
+
+// Values times the powers that the lanes have, over one slice of channels.
+template <int Q, int SLICES>
+__device__ __forceinline__ void add_values(float (&sum)[Q][2 * SLICES], const float (&power)[Q],
+                                           int slice, const float (*values)[SLICE + 1])
+{
+    int lane_id = threadIdx.x % 32;
+#pragma unroll 2
+    for (int j = 0; j < 32; j++) {
+        float x = values[j][lane_id], y = values[j][lane_id + 32];
+        for (int q = 0; q < Q; q++) {
+            float p = __shfl_sync(0xffffffffu, power[q], j);
+            sum[q][2 * slice] += p * x;
+            sum[q][2 * slice + 1] += p * y;
+        }
+    }
+}
+
 // SLICES * 64 channels hold a head; Q queries for each warp.
 template <typename T, int SLICES, int Q> __device__ void attention_at(const attention_args &a)
 {
@@ -74,17 +109,7 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
             __syncthreads();
             stage<T>(a.k, k_row + k0, a.keys - k0, head + s * SLICE, a.width - s * SLICE, tile);
             __syncthreads();
-#pragma unroll 2
-            for (int c = 0; c < SLICE; c += 4) {
-                float k[4], x[4];
-                for (int i = 0; i < 4; i++)
-                    k[i] = tile[lane_id][c + i];
-                for (int q = 0; q < Q; q++) {
-                    load<float, 4>(&query[warp * Q + q][s * SLICE + c], x);
-                    for (int i = 0; i < 4; i++)
-                        score[q] += x[i] * k[i];
-                }
-            }
+            add_scores<Q, WIDTH>(score, query + warp * Q, s * SLICE, tile);
         }
         int seen = a.keys - k0; // keys that a query sees from k0 on
 #pragma unroll
@@ -103,15 +128,7 @@ template <typename T, int SLICES, int Q> __device__ void attention_at(const atte
             __syncthreads();
             stage<T>(a.v, k_row + k0, a.keys - k0, head + s * SLICE, a.width - s * SLICE, tile);
             __syncthreads();
-#pragma unroll 2
-            for (int j = 0; j < 32; j++) {
-                float x = tile[j][lane_id], y = tile[j][lane_id + 32];
-                for (int q = 0; q < Q; q++) {
-                    float power = __shfl_sync(0xffffffffu, score[q], j);
-                    sum[q][2 * s] += power * x;
-                    sum[q][2 * s + 1] += power * y;
-                }
-            }
+            add_values<Q, SLICES>(sum, score, s, tile);
         }
     }
 #pragma unroll

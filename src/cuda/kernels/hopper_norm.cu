@@ -4,11 +4,25 @@
 
 static __device__ meeting all_blocks;
 
+enum { PARTS = 4, AT_ONCE = 8 }; // parts: their sums begin when they have come
+
+// A thread's pixels to shared memory, a group of copies for each of its parts.
+template <typename T, int N>
+__device__ __forceinline__ void fetch_parts(uint4 *kept, const source<T, N> &from, int part,
+                                            int count)
+{
+    int rows = blockDim.y, threads = blockDim.x * rows;
+    for (int i = 0; i < PARTS; i++) {
+        for (int k = i * part; k < min(count, (i + 1) * part); k++)
+            fetch(kept + k * threads, from.from + (threadIdx.y + k * rows) * from.row, true);
+        fetch_commit();
+    }
+}
+
 // Shared memory keeps the first a.kept pixels of each thread, which nobody else reads; the others
 // are read again, those first that were read last.
 template <typename T> __device__ __forceinline__ void group_norm_kept(const group_norm_args &a)
 {
-    enum { PARTS = 4, AT_ONCE = 8 }; // parts: their sums begin when they have come
     constexpr int N = WIDE<T>;
     DYNAMIC_SHARED(uint4, kept); // [pixel][thread]; then sums
     piece b(a);
@@ -19,11 +33,7 @@ template <typename T> __device__ __forceinline__ void group_norm_kept(const grou
     left_sums<N> left(a, reinterpret_cast<group_sum *>(kept + a.kept * threads));
     source<T, N> from(a, b, b.channel + in);
     kept += threadIdx.y * blockDim.x + threadIdx.x;
-    for (int i = 0; i < PARTS; i++) {
-        for (int k = i * part; k < min(keeps, (i + 1) * part); k++)
-            fetch(kept + k * threads, from.from + (threadIdx.y + k * rows) * from.row, true);
-        fetch_commit();
-    }
+    fetch_parts(kept, from, part, keeps);
     target<T, N> to(a, b, b.channel + in);
     thread_sums<N> sums(halves<N>(in, b.width));
     pixels<T, N, AT_ONCE> x;
@@ -51,12 +61,9 @@ template <typename T> __device__ __forceinline__ void group_norm_kept(const grou
         sums.begin(one.x[0]);
     }
     sum_part(0);
-    fetch_wait<2>();
-    sum_part(1);
-    fetch_wait<1>();
-    sum_part(2);
-    fetch_wait<0>();
-    sum_part(3);
+    fetch_wait<2>(), sum_part(1);
+    fetch_wait<1>(), sum_part(2);
+    fetch_wait<0>(), sum_part(3);
     for (int k = keeps; k < mine; k += AT_ONCE) {
         again(k);
         sums.add(x, mine - k);

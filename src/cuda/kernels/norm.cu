@@ -173,6 +173,22 @@ __device__ __forceinline__ void token_eight(const layer_norm_args &a, int p, flo
         at<float>(a.scales)[p] = scale_of(most);
 }
 
+// At N channels from c on; 1 and 0 where they are in the weights of what follows.
+template <int N>
+__device__ __forceinline__ void ask_gains(const layer_norm_args &a, int c, float (&gain)[N],
+                                          float (&offset)[N])
+{
+    if (a.gamma) {
+        load_f32<N>(at<float>(a.gamma) + c, gain);
+        load_f32<N>(at<float>(a.beta) + c, offset);
+        return;
+    }
+    for (int i = 0; i < N; i++) {
+        gain[i] = 1;
+        offset[i] = 0;
+    }
+}
+
 // The token stays in registers: K times 32 lanes times N numbers hold it. All loads are on their
 // way before the first is used, but gains and offsets only where there are registers for them.
 template <typename T, int N, int K> __device__ void layer_norm_held(const layer_norm_args &a, int p)
@@ -181,17 +197,6 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
     constexpr int AHEAD = K * N <= 40 ? K : 1;
     lane<T, N> raw[K];
     float gain[AHEAD][N], offset[AHEAD][N], mean = 0, spread = 0;
-    auto ask = [&](int k, int c) {
-        if (a.gamma) {
-            load_f32<N>(at<float>(a.gamma) + c, gain[k]);
-            load_f32<N>(at<float>(a.beta) + c, offset[k]);
-            return;
-        }
-        for (int i = 0; i < N; i++) {
-            gain[k][i] = 1;
-            offset[k][i] = 0;
-        }
-    };
 #pragma unroll
     for (int k = 0; k < K; k++) {
         int c = (k * 32 + threadIdx.x) * N;
@@ -200,7 +205,7 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
             continue;
         raw[k] = *reinterpret_cast<const lane<T, N> *>(from + c);
         if (AHEAD == K)
-            ask(k % AHEAD, c);
+            ask_gains<N>(a, c, gain[k % AHEAD], offset[k % AHEAD]);
     }
 #pragma unroll
     for (int k = 0; k < K; k++)
@@ -218,7 +223,7 @@ template <typename T, int N, int K> __device__ void layer_norm_held(const layer_
         if (c >= a.channels)
             return false;
         if (AHEAD < K)
-            ask(0, c);
+            ask_gains<N>(a, c, gain[0], offset[0]);
         for (int i = 0; i < N; i++)
             y[i] =
                 (to_float(raw[k].v[i]) - mean) * scale * gain[k % AHEAD][i] + offset[k % AHEAD][i];
