@@ -167,7 +167,9 @@ int set_up(void **state)
 
 /* ---- values */
 
-static uint32_t random_state = 1;
+enum { FIRST_STATE = 1 };
+
+static uint32_t random_state = FIRST_STATE;
 
 float uniform(void) /* [-1, 1) */
 {
@@ -204,6 +206,7 @@ void forget_memory(void)
 {
     while (pooled)
         free(pool[--pooled]);
+    random_state = FIRST_STATE;
 }
 
 /* Numbers around mean. */

@@ -20,7 +20,8 @@ float get(CUdeviceptr at, enum dtype type, long i);
 void put(CUdeviceptr at, enum dtype type, long i, float x);
 double rounded(enum dtype type, float x); /* as it is read back */
 
-/* What a case has; forget_memory ends it. Memory is NaN at first. */
+/* What a case has; forget_memory ends it, and the next one has the same numbers, whichever came
+ * before. Memory is NaN at first. */
 CUdeviceptr memory(size_t bytes);
 void forget_memory(void);
 CUdeviceptr numbers(enum dtype type, long count, float mean, float range); /* around mean */

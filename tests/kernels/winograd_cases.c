@@ -28,7 +28,7 @@ static double sum_of(const struct winograd *c, CUdeviceptr filter, long pixel, i
 }
 
 /* What is rounded before the sums and after them makes the error three times that of the result's
- * own rounding. */
+ * own rounding, and that is half of what is allowed without. */
 static void every_way(const struct winograd *c, CUdeviceptr filter)
 {
     int ways = launch_winograd_ways(&gpu, c);
@@ -38,7 +38,7 @@ static void every_way(const struct winograd *c, CUdeviceptr filter)
         for (long p = 0; p < gview_pixels(&c->out); p++)
             for (int o = 0; o < c->out.c; o++)
                 compare(at(&c->out, p, o), sum_of(c, filter, p, o));
-        conclude_within(3, c->x.type, result, "3x3 convolution by Winograd's algorithm");
+        conclude_within(2, c->x.type, result, "3x3 convolution by Winograd's algorithm");
         untouched(&c->out);
         memset((void *)(uintptr_t)c->out.data, 0xff,
                (size_t)(gview_pixels(&c->out) * c->out.row) * dtype_bytes(c->x.type));
