@@ -39,14 +39,9 @@ static bool fits_shortcut(const struct conv3 *c)
             launch_wide_address(c->shortcut_weight) && launch_wide_address(c->shortcut_bias));
 }
 
-static int up(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
 static int across(const struct conv3 *c)
 {
-    return c->pairs ? up(c->x.w, 2) : c->x.w;
+    return c->pairs ? launch_times(c->x.w, 2) : c->x.w;
 }
 
 /* In bytes, of a row of an image before the products of pairs. */
@@ -85,8 +80,9 @@ static void choose_box(int wide, const struct gview *x, struct conv3_args *a)
     int least = 0;
     for (int w = LOG; w >= 0; w--)
         for (int h = LOG - w; h >= 0; h--) {
-            int n = LOG - w - h, across = up(wide, 1 << w), down = up(x->h, 1 << h);
-            int deep = up(x->n, 1 << n), boxes = across * down * deep;
+            int n = LOG - w - h, across = launch_times(wide, 1 << w);
+            int down = launch_times(x->h, 1 << h), deep = launch_times(x->n, 1 << n);
+            int boxes = across * down * deep;
             if (least && boxes >= least)
                 continue;
             least = boxes;
@@ -176,7 +172,7 @@ static CUresult add_shortcut(const struct gpu *g, const struct conv3 *c, int col
     long channels = 0;
     for (int i = 0; i < 2 && c->shortcut[i].data && result == CUDA_SUCCESS; i++) {
         result = shortcut_maps(g, c, i, a);
-        a->also_steps[i] = up(c->shortcut[i].c, LINEAR_STEP);
+        a->also_steps[i] = launch_times(c->shortcut[i].c, LINEAR_STEP);
         channels += c->shortcut[i].c;
     }
     if (!channels || result != CUDA_SUCCESS)
@@ -198,7 +194,7 @@ static CUresult launch_products(const struct gpu *g, const struct conv3 *c, cons
         .w = c->x.w,
         .channels = c->x.c,
         .columns = c->out.c,
-        .steps = up(c->x.c, LINEAR_STEP),
+        .steps = launch_times(c->x.c, LINEAR_STEP),
     };
     choose_box(across(c), &c->x, &a);
     CUresult result = maps(g, c, way->columns, &a);
@@ -206,7 +202,8 @@ static CUresult launch_products(const struct gpu *g, const struct conv3 *c, cons
         result = add_shortcut(g, c, way->columns, &a);
     if (result != CUDA_SUCCESS)
         return result;
-    a.tiles = a.across * a.down * a.deep * up(c->out.c, way->columns) * scale(c) * scale(c);
+    a.tiles =
+        a.across * a.down * a.deep * launch_times(c->out.c, way->columns) * scale(c) * scale(c);
     struct grid grid = { .y = 1, .z = 1, .block_x = LINEAR_THREADS, .block_y = 1 };
     grid.x = (unsigned)(a.tiles < g->processors ? a.tiles : g->processors);
     grid.shared = LINEAR_BYTES(way->columns);
@@ -231,8 +228,8 @@ static CUresult launch_phases(const struct gpu *g, const struct conv3 *c, int im
         .rows = (long)images * (rows + 2),
     };
     enum { THREADS = WINOGRAD_THREADS };
-    long threads = a.rows * up(a.across, PAIRS_RUN) * (c->x.c / PAIRS_IN);
-    struct grid grid = { (unsigned)((threads + THREADS - 1) / THREADS), 1, 1, THREADS, 1, 0 };
+    long threads = a.rows * launch_times(a.across, PAIRS_RUN) * (c->x.c / PAIRS_IN);
+    struct grid grid = { (unsigned)launch_times(threads, THREADS), 1, 1, THREADS, 1, 0 };
     return launch_kernel(g, KERNEL_winograd_pairs, c->x.type, grid, &a);
 }
 
@@ -263,7 +260,7 @@ static CUresult launch_pairs(const struct gpu *g, const struct conv3 *c, const s
 {
     int most = (int)(c->bytes / row_bytes(c)), h = c->x.h; /* rows */
     int images = most / (h + 2) ? most / (h + 2) : 1;
-    int rows = most < h + 2 ? up(h, up(h, most - 2)) : h; /* of parts that are alike */
+    int parts = most < h + 2 ? launch_times(h, most - 2) : 1, rows = launch_times(h, parts);
     CUresult result = CUDA_SUCCESS;
     for (int n = 0; n < c->x.n; n += images)
         for (int y = 0; y < h && result == CUDA_SUCCESS; y += rows)

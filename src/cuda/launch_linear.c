@@ -25,11 +25,6 @@ static int width(const struct way *w)
     return w->columns / (w->geglu ? 2 : 1);
 }
 
-static int up(long a, int b)
-{
-    return (int)((a + b - 1) / b);
-}
-
 static int phases(const struct linear *l)
 {
     return l->phases > 1 ? l->phases : 1;
@@ -39,7 +34,7 @@ static bool fits(const struct gpu *g, const struct linear *l, const struct way *
 {
     return w->geglu == l->geglu && w->normed == l->normed &&
            l->out.c % (4 * LINEAR_RUN(width(w))) == 0 &&
-           (!w->pair || up(l->out.c, width(w)) % 2 == 0) &&
+           (!w->pair || launch_times(l->out.c, width(w)) % 2 == 0) &&
            g->kernel[kernel_index(w->name, l->out.type)];
 }
 
@@ -103,9 +98,9 @@ CUresult launch_linear(const struct gpu *g, const struct linear *l, int i)
         .bias = l->bias,
         .rows = (int)gview_pixels(&l->out),
         .columns = l->out.c,
-        .steps = up(l->x.c, LINEAR_STEP),
-        .down = up(gview_pixels(&l->out), LINEAR_ROWS),
-        .across = up(l->out.c, width(way)),
+        .steps = launch_times(l->x.c, LINEAR_STEP),
+        .down = launch_times(gview_pixels(&l->out), LINEAR_ROWS),
+        .across = launch_times(l->out.c, width(way)),
         .channels = l->x.c,
         .eps = l->eps,
     };

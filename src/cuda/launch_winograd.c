@@ -14,14 +14,9 @@ static size_t after(const struct winograd *c)
     return WINOGRAD_TAPS * (size_t)c->out.c * dtype_bytes(c->x.type);
 }
 
-static int up(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
 static long tiles(const struct winograd *c)
 {
-    return (long)c->out.n * up(c->out.h, TILE) * up(c->out.w, TILE);
+    return (long)c->out.n * launch_times(c->out.h, TILE) * launch_times(c->out.w, TILE);
 }
 
 /* The products of so many tiles, whose numbers begin at the workspace. */
@@ -55,12 +50,9 @@ static CUresult launch_side(const struct gpu *g, enum kernel_name name, const st
 {
     int each = name == KERNEL_winograd_in ? WINOGRAD_IN : WINOGRAD_OUT;
     long threads = (long)a->count * (channels / each);
-    struct grid grid = { (unsigned)((threads + WINOGRAD_THREADS - 1) / WINOGRAD_THREADS),
-                         1,
-                         1,
-                         WINOGRAD_THREADS,
-                         1,
-                         0 };
+    struct grid grid = {
+        (unsigned)launch_times(threads, WINOGRAD_THREADS), 1, 1, WINOGRAD_THREADS, 1, 0
+    };
     a->channels = channels;
     a->phases = phases;
     return launch_kernel(g, name, c->x.type, grid, a);
@@ -76,8 +68,8 @@ CUresult launch_winograd(const struct gpu *g, const struct winograd *c, int way)
         .bias = c->bias,
         .h = c->out.h,
         .w = c->out.w,
-        .across = up(c->out.w, TILE),
-        .down = up(c->out.h, TILE),
+        .across = launch_times(c->out.w, TILE),
+        .down = launch_times(c->out.h, TILE),
     };
     long left = tiles(c), most = (long)(c->bytes / (before(c) + after(c)));
     CUresult result = CUDA_SUCCESS;

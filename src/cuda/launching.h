@@ -12,6 +12,12 @@ struct grid {
 CUresult launch_kernel(const struct gpu *g, enum kernel_name name, enum dtype type,
                        struct grid grid, void *args);
 
+/* How many times `each` are `count` numbers or more. */
+static inline int launch_times(long count, int each)
+{
+    return (int)((count + each - 1) / each);
+}
+
 /* May 16 bytes move at once? An absent address (0) does not forbid it. */
 bool launch_wide_address(CUdeviceptr p);
 bool launch_wide(const struct gview *x);
