@@ -276,31 +276,34 @@ CUresult launch_pack(const struct gpu *g, CUdeviceptr from, enum dtype from_type
                      : launch_filters(g, KERNEL_pack, type, cout, taps, a);
 }
 
+/* Filters of 3x3 taps to another form, of which `taps` lie one behind the other. */
+static CUresult launch_form(const struct gpu *g, enum kernel_name name, int taps, enum dtype type,
+                            struct pack_args a)
+{
+    if (a.from_type > DT_F16 || a.cout < 1 || a.cin < 1)
+        return CUDA_ERROR_INVALID_VALUE;
+    return launch_filters(g, name, type, a.cout, taps, a);
+}
+
 CUresult launch_pack_doubled(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                              CUdeviceptr to, enum dtype type, long cout, long cin)
 {
     struct pack_args a = { from, to, (int)from_type, cout, cin, 0, 9, 0, 0 };
-    if (from_type > DT_F16 || cout < 1 || cin < 1)
-        return CUDA_ERROR_INVALID_VALUE;
-    return launch_filters(g, KERNEL_pack_doubled, type, cout, DOUBLED_TAPS, a);
+    return launch_form(g, KERNEL_pack_doubled, DOUBLED_TAPS, type, a);
 }
 
 CUresult launch_pack_pairs(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                            CUdeviceptr to, enum dtype type, long cout, long cin)
 {
     struct pack_args a = { from, to, (int)from_type, cout, cin, 0, 9, 0, 0 };
-    if (from_type > DT_F16 || cout < 1 || cin < 1)
-        return CUDA_ERROR_INVALID_VALUE;
-    return launch_filters(g, KERNEL_pack_pairs, type, cout, PAIRS_TAPS, a);
+    return launch_form(g, KERNEL_pack_pairs, PAIRS_TAPS, type, a);
 }
 
 CUresult launch_pack_winograd(const struct gpu *g, CUdeviceptr from, enum dtype from_type,
                               CUdeviceptr to, enum dtype type, long cout, long cin, long all)
 {
     struct pack_args a = { from, to, (int)from_type, cout, cin, all * cin, 9, 0, 0 };
-    if (from_type > DT_F16 || cout < 1 || cin < 1 || all < cout)
-        return CUDA_ERROR_INVALID_VALUE;
-    return launch_filters(g, KERNEL_pack_winograd, type, cout, 1, a);
+    return all < cout ? CUDA_ERROR_INVALID_VALUE : launch_form(g, KERNEL_pack_winograd, 1, type, a);
 }
 
 CUresult launch_fold(const struct gpu *g, CUdeviceptr weight, enum dtype type, long cout, long cin,

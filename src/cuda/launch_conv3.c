@@ -95,29 +95,16 @@ static void choose_box(int wide, const struct gview *x, struct conv3_args *a)
         }
 }
 
-static CUresult map_of(const struct gpu *g, const struct gview *x, const struct conv3_args *a,
-                       struct tile_map *to)
+/* Every apart-th column of x from the first on; if there is none, one that is not looked at. */
+static CUresult map_of(const struct gpu *g, const struct gview *x, int first, int apart,
+                       const struct conv3_args *a, struct tile_map *to)
 {
-    struct tiles boxes = {
-        .dims = 4,
-        .size = { x->c, x->w, x->h, x->n },
-        .stride = { 1, x->row, x->w * x->row, (long)x->h * x->w * x->row },
-        .tile = { LINEAR_STEP, 1 << a->box_w, 1 << a->box_h, 1 << a->box_n },
-    };
-    return launch_tiles(g, x->type, x->data, &boxes, to);
-}
-
-/* Of the first or the second pixels of pairs; of one column there is no second, which then is not
- * looked at. */
-static CUresult every_other(const struct gpu *g, const struct gview *x, int second,
-                            const struct conv3_args *a, struct tile_map *to)
-{
-    int columns = (x->w + 1 - second) / 2;
-    size_t skipped = columns ? (size_t)(second * x->row) * dtype_bytes(x->type) : 0;
+    int columns = launch_times(x->w - first, apart);
+    size_t skipped = columns ? (size_t)(first * x->row) * dtype_bytes(x->type) : 0;
     struct tiles boxes = {
         .dims = 4,
         .size = { x->c, columns ? columns : 1, x->h, x->n },
-        .stride = { 1, 2 * x->row, x->w * x->row, (long)x->h * x->w * x->row },
+        .stride = { 1, apart * x->row, x->w * x->row, (long)x->h * x->w * x->row },
         .tile = { LINEAR_STEP, 1 << a->box_w, 1 << a->box_h, 1 << a->box_n },
     };
     return launch_tiles(g, x->type, x->data + skipped, &boxes, to);
@@ -148,20 +135,21 @@ static CUresult maps(const struct gpu *g, const struct conv3 *c, int columns, st
 {
     long filter = (c->pairs ? PAIRS_TAPS : c->doubled ? DOUBLED_TAPS : 9L) * c->x.c;
     struct gview x = taps_of(c);
-    CUresult result = map_of(g, &x, a, &a->x);
+    CUresult result = map_of(g, &x, 0, 1, a, &a->x);
     if (result == CUDA_SUCCESS)
         result = weight_of(g, c, c->weight, filter, columns, &a->weight);
     return result;
 }
 
+/* Of pairs, one for the first pixels and one for the second ones. */
 static CUresult shortcut_maps(const struct gpu *g, const struct conv3 *c, int part,
                               struct conv3_args *a)
 {
-    const struct gview *x = &c->shortcut[part];
-    if (!c->pairs)
-        return map_of(g, x, a, &a->also[part][0]);
-    CUresult result = every_other(g, x, 0, a, &a->also[part][0]);
-    return result == CUDA_SUCCESS ? every_other(g, x, 1, a, &a->also[part][1]) : result;
+    int beside = c->pairs ? 2 : 1;
+    CUresult result = CUDA_SUCCESS;
+    for (int i = 0; i < beside && result == CUDA_SUCCESS; i++)
+        result = map_of(g, &c->shortcut[part], i, beside, a, &a->also[part][i]);
+    return result;
 }
 
 /* Its steps; its bias is a residual that is the same for every pixel. */
@@ -210,14 +198,23 @@ static CUresult launch_products(const struct gpu *g, const struct conv3 *c, cons
     return launch_kernel(g, way->name, c->out.type, grid, &a);
 }
 
+/* Rows of images of a map; none if there is no map. */
+static struct gview part_of(struct gview x, int image, int images, int row, int rows)
+{
+    size_t before = ((size_t)image * (size_t)x.h + (size_t)row) * (size_t)x.w * (size_t)x.row;
+    x.data += x.data ? before * dtype_bytes(x.type) : 0;
+    x.n = images;
+    x.h = rows;
+    return x;
+}
+
 /* Rows of images of x, and one more above and below, to the four maps of their pairs. */
 static CUresult launch_phases(const struct gpu *g, const struct conv3 *c, int image, int images,
                               int row, int rows)
 {
+    struct gview whole = part_of(c->x, image, images, 0, c->x.h);
     struct pairs_args a = {
-        .x = { c->x.data + (size_t)image * (size_t)(c->x.h * c->x.w) * (size_t)c->x.row *
-                               dtype_bytes(c->x.type),
-               c->x.row },
+        .x = launch_rows(&whole),
         .phases = c->workspace,
         .h = c->x.h,
         .w = c->x.w,
@@ -231,16 +228,6 @@ static CUresult launch_phases(const struct gpu *g, const struct conv3 *c, int im
     long threads = a.rows * launch_times(a.across, PAIRS_RUN) * (c->x.c / PAIRS_IN);
     struct grid grid = { (unsigned)launch_times(threads, THREADS), 1, 1, THREADS, 1, 0 };
     return launch_kernel(g, KERNEL_winograd_pairs, c->x.type, grid, &a);
-}
-
-/* Rows of images of a map; none if there is no map. */
-static struct gview part_of(struct gview x, int image, int images, int row, int rows)
-{
-    size_t before = ((size_t)image * (size_t)x.h + (size_t)row) * (size_t)x.w * (size_t)x.row;
-    x.data += x.data ? before * dtype_bytes(x.type) : 0;
-    x.n = images;
-    x.h = rows;
-    return x;
 }
 
 static CUresult launch_part(const struct gpu *g, const struct conv3 *c, const struct way *way,
